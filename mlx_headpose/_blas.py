@@ -1,0 +1,63 @@
+"""Give MLX's CPU build on Linux a fast BLAS.
+
+The Linux wheel links the reference BLAS, about 40 times slower than an optimised one. A library
+that is loaded globally before `mlx.core` takes its place, because the dynamic linker binds a
+symbol to the first library that offers it. macOS has Accelerate and needs none of this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+ADVICE = (
+    "mlx-headpose: no optimised BLAS found, the CPU will be slow; "
+    'run `pip install "opencv-python-headless>=5"` (or set MLX_HEADPOSE_BLAS=0 to hide this line)'
+)
+
+
+def candidates() -> list[str]:
+    """Paths and names of optimised CBLAS libraries that this machine may have, best first."""
+    found = []
+    # Debian's and Fedora's libopenblas, then the copy inside the opencv wheel.
+    name = ctypes.util.find_library("openblas")
+    if name:
+        found.append(name)
+    spec = importlib.util.find_spec("cv2")
+    if spec and spec.origin:
+        site = Path(spec.origin).parent.parent
+        for folder in (site / "opencv_python_headless.libs", site / "opencv_python.libs"):
+            found += sorted(str(path) for path in folder.glob("libopenblas*.so*"))
+    return found
+
+
+def load_optimised_blas() -> str | None:
+    """Load an optimised BLAS globally, before MLX; return its name, or None where none is used.
+
+    Does nothing on macOS, after `mlx.core` has been imported, or with MLX_HEADPOSE_BLAS=0.
+    """
+    setting = os.environ.get("MLX_HEADPOSE_BLAS", "1")
+    if not sys.platform.startswith("linux") or setting == "0" or "mlx.core" in sys.modules:
+        return None
+    if importlib.util.find_spec("mlx") and _gpu_build():
+        return None
+    for name in [setting, *candidates()] if setting != "1" else candidates():
+        try:
+            library = ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+        except OSError:
+            continue
+        if hasattr(library, "cblas_sgemm"):
+            return name
+    print(ADVICE, file=sys.stderr)
+    return None
+
+
+def _gpu_build() -> bool:
+    """Whether the installed MLX is a CUDA build, which multiplies on the GPU."""
+    spec = importlib.util.find_spec("mlx")
+    places = spec.submodule_search_locations if spec else None
+    return any(any(Path(place).glob("lib/libmlx*cuda*")) for place in places or ())
