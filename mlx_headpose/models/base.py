@@ -1,0 +1,159 @@
+"""What every method shares: an estimator is a backbone and a pose head.
+
+The backbone turns pixels (or landmarks) into features. The pose head owns everything in which one
+method differs from another: its outputs, the targets it makes of a pose, its loss, and how outputs
+become angles. Training, evaluation, prediction and export see only `Estimator`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..errors import InputError
+from ..preprocessing import Preprocessing
+
+Outputs = tuple[mx.array, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a method trains where the command line does not say otherwise.
+
+    Attributes:
+        lr: learning rate when training goes on from pretrained weights.
+        lr_scratch: learning rate from random weights.
+        optimizer: "adam", "adamw" or "sgd".
+        weight_decay: of AdamW, or added to the gradient of SGD.
+        batch_size: samples per step.
+        epochs: passes over the training set.
+        head_lr_scale: factor on the learning rate of the parameters named in `head_parameters`.
+        head_parameters: prefixes of the parameters that train faster.
+        milestones: epochs after which the learning rate is multiplied by `milestone_factor`.
+    """
+
+    lr: float = 1e-5
+    lr_scratch: float = 1e-3
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    batch_size: int = 32
+    epochs: int = 25
+    head_lr_scale: float = 1.0
+    head_parameters: tuple[str, ...] = ("head.",)
+    milestones: tuple[int, ...] = ()
+    milestone_factor: float = 0.5
+
+
+def option(default: Any, help: str, *flags: str, choices: tuple[Any, ...] | None = None) -> Any:
+    """A config field that the command line offers as an option.
+
+    Args:
+        default: its value where nobody says otherwise.
+        help: one line for `--help`.
+        *flags: further spellings, such as "--efficient". The field's own name is always one.
+        choices: the allowed values, if they are few.
+    """
+    return field(default=default, metadata={"help": help, "flags": flags, "choices": choices})
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to build a method's network, as plain values.
+
+    Subclasses set `model_type` and `recipe`, add fields with `option(...)`, and check the values
+    in `__post_init__`, raising `InputError`.
+    """
+
+    model_type: ClassVar[str] = ""
+    recipe: ClassVar[Recipe] = Recipe()
+    # What the network reads: "image" or "landmarks".
+    inputs: ClassVar[str] = "image"
+
+    preprocessing: Preprocessing = Preprocessing()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config as JSON can hold it; `config_from_dict` reads it back."""
+        return {"model_type": self.model_type, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Build the config from `to_dict`'s form; unknown or malformed fields are an InputError."""
+        values = {key: value for key, value in values.items() if key != "model_type"}
+        unknown = set(values) - {f.name for f in dataclasses.fields(cls)}
+        if unknown:
+            raise InputError(f"config of {cls.model_type} has unknown fields: {sorted(unknown)}")
+        try:
+            preprocessing = dict(values.get("preprocessing") or {})
+            for key in ("mean", "std"):
+                if key in preprocessing:
+                    preprocessing[key] = tuple(float(x) for x in preprocessing[key])
+            values["preprocessing"] = dataclasses.replace(cls().preprocessing, **preprocessing)
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"config of {cls.model_type} is malformed: {error}") from error
+
+
+class PoseHead(nn.Module):
+    """Base of all pose heads; a subclass is the part of a method that is not the backbone."""
+
+    def __call__(self, features: Any) -> Outputs:
+        """Features → the method's raw outputs, always a tuple of arrays with batch first."""
+        raise NotImplementedError
+
+    def loss(self, outputs: Outputs, pose: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
+        """Training loss.
+
+        Args:
+            outputs: what the network returned.
+            pose: (N, 3) yaw, pitch, roll in degrees.
+
+        Returns:
+            The scalar to minimise, and its named parts (scalars) for the log.
+        """
+        raise NotImplementedError
+
+    def decode(self, outputs: Outputs) -> mx.array:
+        """Outputs → (N, 3) yaw, pitch, roll in degrees."""
+        raise NotImplementedError
+
+    def confidence(self, outputs: Outputs) -> mx.array | None:
+        """(N,) in 0..1, higher where the outputs are surer; None where a method cannot tell."""
+        return None
+
+
+class Estimator(nn.Module):
+    """A backbone and a pose head, with the config that built them."""
+
+    def __init__(self, config: ModelConfig, backbone: nn.Module, head: PoseHead):
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.head = head
+
+    def __call__(self, inputs: mx.array) -> Outputs:
+        """Inputs → outputs.
+
+        Args:
+            inputs: (N, H, W, 3) images, uint8 or already normalised floats, or what the config's
+                `inputs` says.
+        """
+        if self.config.inputs == "image":
+            inputs = self.config.preprocessing.normalize(inputs)
+        return self.head(self.backbone(inputs))
+
+    def loss(self, outputs: Outputs, pose: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
+        """See `PoseHead.loss`."""
+        return self.head.loss(outputs, pose)
+
+    def decode(self, outputs: Outputs) -> mx.array:
+        """See `PoseHead.decode`."""
+        return self.head.decode(outputs)
+
+    def confidence(self, outputs: Outputs) -> mx.array | None:
+        """See `PoseHead.confidence`."""
+        return self.head.confidence(outputs)

@@ -1,0 +1,44 @@
+"""How a crop of a picture becomes a network's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the network's input; it travels with the weights.
+
+    Attributes:
+        size: side of the square input in pixels.
+        resize: "squash" scales the crop to a square; "short_side" scales its shorter side to
+            `resize_to` and keeps the central square.
+        resize_to: length of the shorter side before the central crop, for "short_side";
+            None means `size`.
+        crop: name of the published rule that makes a crop of a face box (`data/crop.py`).
+        mean, std: per channel (red, green, blue), of values scaled to 0..1.
+    """
+
+    size: int = 224
+    resize: str = "short_side"
+    resize_to: int | None = None
+    crop: str = "hopenet"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def normalize(self, images: mx.array) -> mx.array:
+        """(N, H, W, 3) uint8 → (N, H, W, 3) float32 with the network's mean and deviation.
+
+        A float input is taken to be normalised already and is returned as it is.
+        """
+        if images.dtype != mx.uint8:
+            return images
+        # One fused multiply-add: (x / 255 - mean) / std.
+        scale = 1 / (255 * mx.array(self.std))
+        shift = mx.array(self.mean) / mx.array(self.std)
+        return images * scale - shift

@@ -1,0 +1,160 @@
+"""Checkpoints: one `.safetensors` file with the config in its metadata, or the hub's folder form."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from .errors import InputError
+from .files import atomic_path, write_json
+from .models import Estimator, build, config_from_dict
+
+FORMAT = "mlx-headpose"
+# A header larger than this is no checkpoint of ours; it bounds what a lying file can make us read.
+MAX_HEADER = 16 << 20
+
+
+def save_tensors(path: str | Path, tensors: dict[str, mx.array], config: dict[str, Any]) -> None:
+    """Write tensors and a JSON config as one `.safetensors` file, atomically."""
+    mx.eval(tensors)
+    with atomic_path(path) as temporary:
+        mx.save_safetensors(
+            str(temporary), tensors, {"format": FORMAT, "config": json.dumps(config)}
+        )
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The config in a `.safetensors` file's metadata, without reading its tensors.
+
+    Raises:
+        InputError: the file is missing, not safetensors, or not written by mlx-headpose.
+    """
+    path = Path(path)
+    metadata = read_header(path).get("__metadata__", {})
+    try:
+        config = json.loads(metadata["config"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{path}: holds no mlx-headpose config; run `python convert.py --weight {path}` first"
+        ) from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: its config is no JSON object")
+    return config
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a `.safetensors` file, its sizes checked against the file's."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
+            if not 2 <= length <= min(MAX_HEADER, size - 8):
+                raise InputError(f"{path}: not a safetensors file; give a converted checkpoint")
+            header = json.loads(file.read(length))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint; check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; give a .safetensors file") from None
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: not a safetensors file; its header is no JSON object")
+    return header
+
+
+def load_tensors(path: str | Path) -> dict[str, mx.array]:
+    """The tensors of a `.safetensors` file."""
+    path = Path(path)
+    read_header(path)
+    try:
+        tensors = mx.load(str(path), format="safetensors")
+        assert isinstance(tensors, dict)
+        mx.eval(tensors)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged safetensors file ({error}); get it again") from None
+    return tensors
+
+
+def load_strictly(module: nn.Module, tensors: dict[str, mx.array], source: str | Path) -> None:
+    """Put tensors into a module; a missing, extra or misshapen one is an InputError that names it."""
+    expected = dict(tree_flatten(module.parameters()))
+    problems = [f"{name} is missing" for name in expected if name not in tensors]
+    problems += [f"{name} is not in the network" for name in tensors if name not in expected]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)}, the network has {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise InputError(f"{source}: does not fit the network: {'; '.join(problems[:3])}{more}")
+    module.load_weights(list(tensors.items()))
+
+
+def save_pretrained(model: Estimator, path: str | Path) -> None:
+    """Write a network: to a `.safetensors` file, or to a folder in the hub's form.
+
+    The folder form is `config.json` beside `model.safetensors`.
+    """
+    path = Path(path)
+    config = model.config.to_dict()
+    tensors = dict(tree_flatten(model.parameters()))
+    if path.suffix == ".safetensors":
+        save_tensors(path, tensors, config)
+        return
+    save_tensors(path / "model.safetensors", tensors, config)
+    write_json(path / "config.json", config)
+
+
+def from_pretrained(source: str | Path) -> Estimator:
+    """A network in evaluation mode, from a `.safetensors` file, a folder, or a hub id.
+
+    Args:
+        source: a file, a folder with `config.json` and `model.safetensors`, or `owner/name` on the
+            Hugging Face hub, which needs the package `huggingface_hub`.
+
+    Raises:
+        InputError: it is missing, damaged, or does not fit the network that its config names.
+    """
+    path = Path(source)
+    if not path.exists() and path.suffix != ".safetensors" and str(source).count("/") == 1:
+        path = _from_hub(str(source))
+    if path.is_dir():
+        try:
+            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{path}: has no config.json; give a .safetensors file") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{path / 'config.json'}: not readable JSON ({error})") from None
+        path = path / "model.safetensors"
+    else:
+        config = read_config(path)
+    try:
+        model = build(config_from_dict(config))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    load_strictly(model, load_tensors(path), path)
+    model.eval()
+    return model
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise InputError(
+            f"{name}: no such file or folder; if it is a hub id, run `pip install huggingface_hub`"
+        ) from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=["config.json", "*.safetensors"]))
+    except Exception as error:  # the hub client has no common base class of its errors
+        raise InputError(f"{name}: cannot be fetched from the hub ({error})") from None
