@@ -1,4 +1,4 @@
-"""Checkpoints: one `.safetensors` file with the config in its metadata, or the hub's folder form."""
+"""Checkpoints: one `.safetensors` file with its config, or the hub's folder form."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def load_tensors(path: str | Path) -> dict[str, mx.array]:
 
 
 def load_strictly(module: nn.Module, tensors: dict[str, mx.array], source: str | Path) -> None:
-    """Put tensors into a module; a missing, extra or misshapen one is an InputError that names it."""
+    """Fill a module; a missing, extra or misshapen tensor is an InputError that names it."""
     expected = dict(tree_flatten(module.parameters()))
     problems = [f"{name} is missing" for name in expected if name not in tensors]
     problems += [f"{name} is not in the network" for name in tensors if name not in expected]

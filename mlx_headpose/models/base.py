@@ -73,7 +73,7 @@ class ModelConfig:
     # What the network reads: "image" or "landmarks".
     inputs: ClassVar[str] = "image"
 
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON can hold it; `config_from_dict` reads it back."""
