@@ -1,0 +1,37 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and golden outputs beside the checkout."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the real data and golden outputs in ../shared, which is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def seeded(shared: Path) -> ModuleType:
+    """../shared/checkpoints/seeded.py: reproducible checkpoints behind the golden outputs."""
+    spec = importlib.util.spec_from_file_location("seeded", shared / "checkpoints" / "seeded.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = bytecode
+    return module
