@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
 import pytest
+
+import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
 
 ROOT = Path(__file__).resolve().parent.parent
 
