@@ -1,0 +1,57 @@
+"""The commands: arguments and printing. Each has a door of its name in the repository's root."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from .._version import __version__
+from ..errors import InputError
+
+COMMANDS = {
+    "train": "train a network, on a dataset or on built-in synthetic heads",
+    "test": "evaluate a snapshot by a dataset's published protocol",
+    "predict": "estimate the pose of every head in pictures, videos or a webcam",
+    "convert": "turn a published checkpoint into .safetensors",
+    "export": "hand a network on to Swift, C++ or another framework",
+}
+
+
+def main(command: str | None = None, arguments: list[str] | None = None) -> None:
+    """Run a command as a user types it, and exit.
+
+    Args:
+        command: one of `COMMANDS`; None reads it from the first argument.
+        arguments: None means sys.argv's.
+
+    Exits with 0, 2 for bad input (one sentence on stderr), or 130 after Ctrl-C.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    program = f"{command}.py"
+    if command is None:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print("usage: mlx-headpose COMMAND [options]\n\ncommands:")
+            for name, what in COMMANDS.items():
+                print(f"  {name:8} {what}")
+            print("\n`mlx-headpose COMMAND --help` lists a command's options.")
+            raise SystemExit(0 if arguments else 2)
+        if arguments[0] == "--version":
+            print(__version__)
+            raise SystemExit(0)
+        command, arguments = arguments[0], arguments[1:]
+        program = f"mlx-headpose {command}"
+    if command not in COMMANDS:
+        print(f"error: unknown command {command!r}; try: {', '.join(COMMANDS)}", file=sys.stderr)
+        raise SystemExit(2)
+    try:
+        importlib.import_module(f".{command}", __name__).run(program, arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None

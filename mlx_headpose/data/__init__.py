@@ -1,0 +1,67 @@
+"""The datasets by name. Adding one is a file here and a line in `DATASETS`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .base import Dataset
+
+# name → module that defines `open_dataset(folder, filename_list, **options) -> Dataset`.
+DATASETS = {
+    "AFLW2000": "aflw2000",
+    "300W_LP": "w300lp",
+}
+
+# Other spellings that published command lines use.
+ALIASES = {
+    "aflw2000_3d": "AFLW2000",
+    "aflw2000-3d": "AFLW2000",
+    "alfw2000": "AFLW2000",
+    "pose_300w_lp": "300W_LP",
+    "300wlp": "300W_LP",
+    "300w-lp": "300W_LP",
+}
+
+__all__ = ["DATASETS", "Dataset", "dataset_name", "open_dataset"]
+
+
+def dataset_name(name: str) -> str:
+    """The one true name of a dataset, from any spelling in any case.
+
+    Raises:
+        InputError: no such dataset.
+    """
+    names = {known.lower(): known for known in DATASETS} | ALIASES
+    if name.lower() not in names:
+        raise InputError(f"unknown dataset {name!r}; choose one of: {', '.join(DATASETS)}")
+    return names[name.lower()]
+
+
+def open_dataset(
+    name: str,
+    folder: str | Path | None = None,
+    filename_list: str | Path | None = None,
+    **options: Any,
+) -> Dataset:
+    """List the samples of a dataset.
+
+    Args:
+        name: a key of `DATASETS`, or another spelling of it.
+        folder: where its files lie.
+        filename_list: text file with one sample a line; None takes the whole folder.
+        **options: the same for every dataset; each takes what it knows and ignores the rest:
+            `crop` (name of the crop rule), `ad` (margin of the "pyramid" rule),
+            `train` (the rule's random training margins), `seed`, `skip_bad`.
+
+    Raises:
+        InputError: a folder, list or sample is missing or broken.
+    """
+    module = importlib.import_module(f".{DATASETS[dataset_name(name)]}", __name__)
+    return module.open_dataset(
+        None if folder is None else Path(folder),
+        None if filename_list is None else Path(filename_list),
+        **options,
+    )

@@ -1,0 +1,90 @@
+"""Options that commands share, and options made from a method's config."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any, NoReturn
+
+from ..errors import InputError
+from ..models import METHODS, ModelConfig, config_class
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose help shows defaults and whose errors are one sentence."""
+
+    def __init__(self, program: str, description: str, **kwargs: Any):
+        super().__init__(
+            prog=program,
+            description=description,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+            **kwargs,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+
+def boolean(text: str) -> bool:
+    """The spellings of true and false that the published commands use."""
+    value = text.strip().lower()
+    if value in ("1", "true", "yes", "on"):
+        return True
+    if value in ("0", "false", "no", "off"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least one."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return value
+
+
+def add_model_options(parser: argparse.ArgumentParser, method: str) -> None:
+    """Offer every `option(...)` field of a method's config. Unset ones stay None."""
+    config = config_class(method)
+    group = parser.add_argument_group(f"network ({method})")
+    for field in dataclasses.fields(config):
+        if "help" not in field.metadata:
+            continue
+        default = field.default
+        group.add_argument(
+            f"--{field.name}",
+            *field.metadata["flags"],
+            dest=f"model_{field.name}",
+            type=boolean if isinstance(default, bool) else type(default),
+            choices=field.metadata["choices"],
+            default=argparse.SUPPRESS,
+            help=f"{field.metadata['help']} (default: {default})",
+        )
+
+
+def model_options(arguments: argparse.Namespace, method: str) -> dict[str, Any]:
+    """The config fields that were given on the command line."""
+    names = [field.name for field in dataclasses.fields(config_class(method))]
+    return {
+        name: getattr(arguments, f"model_{name}")
+        for name in names
+        if hasattr(arguments, f"model_{name}")
+    }
+
+
+def make_config(arguments: argparse.Namespace, method: str, **preprocessing: Any) -> ModelConfig:
+    """A method's config from the command line; `preprocessing` overrides those that are not None."""
+    config = config_class(method)(**model_options(arguments, method))
+    changes = {key: value for key, value in preprocessing.items() if value is not None}
+    return dataclasses.replace(
+        config, preprocessing=dataclasses.replace(config.preprocessing, **changes)
+    )
+
+
+def add_method_option(parser: argparse.ArgumentParser, default: str | None = "hopenet") -> None:
+    """`--model`, the method's name."""
+    parser.add_argument("--model", choices=sorted(METHODS), default=default, help="method")
