@@ -1,0 +1,26 @@
+"""One source for numpy and MLX: every function of this room takes arrays of either.
+
+numpy arrays (and lists and numbers) are computed in float64, MLX arrays in float32 whatever their
+type, because angles in half precision are good to a few degrees only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import mlx.core as mx
+import numpy as np
+
+# A function given numpy arrays returns numpy arrays, and MLX arrays for MLX arrays.
+Array = TypeVar("Array", np.ndarray, mx.array)
+
+
+def as_floats(*arrays: Any) -> tuple[Any, ...]:
+    """The module to compute with, then the arrays in its float type.
+
+    Returns:
+        (mlx.core, float32 arrays...) if any array is MLX's, else (numpy, float64 arrays...).
+    """
+    if any(isinstance(array, mx.array) for array in arrays):
+        return (mx, *(mx.array(array).astype(mx.float32) for array in arrays))
+    return (np, *(np.asarray(array, dtype=np.float64) for array in arrays))
