@@ -12,6 +12,7 @@ from .base import Estimator, ModelConfig, Outputs, PoseHead, Recipe
 # method → module that defines `Config` (its ModelConfig) and `build(config) -> Estimator`.
 METHODS = {
     "hopenet": "hopenet",
+    "whenet": "whenet",
 }
 
 __all__ = [

@@ -1,0 +1,127 @@
+"""WHENet (Zhou and Gregson 2020, https://arxiv.org/abs/2005.10353): the full circle of yaw.
+
+EfficientNet-B0, and one linear layer per angle over bins of 3°: 120 from −180° for yaw, 66 from
+−99° for pitch and roll. The loss is HopeNet's, a cross entropy over bins and a regression of the
+softmax's expectation, with the regression of yaw wrapped: −179° and 179° are 2° apart.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..errors import InputError
+from ..preprocessing import Preprocessing
+from .base import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
+from .efficientnet import FEATURES, EfficientNetB0
+
+BIN_WIDTH = 3.0
+# Angle, first bin's left edge in degrees, number of bins; in the order of a pose.
+ANGLES = (("yaw", -180.0, 120), ("pitch", -99.0, 66), ("roll", -99.0, 66))
+
+
+@dataclass(frozen=True)
+class Config(ModelConfig):
+    """WHENet."""
+
+    model_type: ClassVar[str] = "whenet"
+    recipe: ClassVar[Recipe] = Recipe(lr=1e-5, lr_scratch=1e-3, batch_size=32)
+
+    preprocessing: Preprocessing = field(
+        default_factory=lambda: Preprocessing(resize="squash", crop="box")
+    )
+    alpha: float = option(1.0, "weight of the regression beside the cross entropy", "--alpha")
+    decoding: str = option(
+        "circular",
+        "how the bins of yaw become an angle: their mean direction, or the published expectation, "
+        "which averages the two sides of the seam at 180 degrees to 0",
+        choices=("circular", "expectation"),
+    )
+    drop_connect: float = option(0.2, "probability of dropping the last block in training")
+
+    def __post_init__(self) -> None:
+        if self.decoding not in ("circular", "expectation"):
+            raise InputError(f"decoding {self.decoding!r} is neither circular nor expectation")
+        if not 0 <= self.drop_connect < 1:
+            raise InputError(f"drop_connect {self.drop_connect} is not in 0..1")
+        if not (math.isfinite(self.alpha) and self.alpha >= 0):
+            raise InputError(f"alpha {self.alpha} is no weight of a loss")
+
+
+def expectation(logits: mx.array, start: float) -> mx.array:
+    """(N, bins) → (N,) degrees: the published Σ softmax · 3 + start."""
+    angles = start + BIN_WIDTH * mx.arange(logits.shape[1])
+    return (mx.softmax(logits, axis=1, precise=True) * angles).sum(axis=1)
+
+
+def mean_direction(logits: mx.array, start: float) -> mx.array:
+    """(N, bins) → (N,) degrees in −180..180: direction of the sum of the bins' unit vectors."""
+    angles = mx.array(math.radians(start)) + math.radians(BIN_WIDTH) * mx.arange(logits.shape[1])
+    weights = mx.softmax(logits, axis=1, precise=True)
+    sine = (weights * mx.sin(angles)).sum(axis=1)
+    cosine = (weights * mx.cos(angles)).sum(axis=1)
+    return mx.degrees(mx.arctan2(sine, cosine))
+
+
+def wrapped_square(difference: mx.array) -> mx.array:
+    """WHENet's equation 3, for |difference| ≤ 360°: min(|d|², (360 − |d|)²)."""
+    distance = mx.abs(difference)
+    return mx.minimum(mx.square(distance), mx.square(360 - distance))
+
+
+class WHENetHead(PoseHead):
+    """(N, 1280) features → logits of yaw (N, 120), pitch (N, 66) and roll (N, 66)."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.alpha = config.alpha
+        self.decoding = config.decoding
+        self.yaw, self.pitch, self.roll = (
+            nn.Linear(FEATURES, count) for _name, _start, count in ANGLES
+        )
+
+    def __call__(self, features: mx.array) -> Outputs:
+        return self.yaw(features), self.pitch(features), self.roll(features)
+
+    def loss(self, outputs: Outputs, pose: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
+        """Σ over angles of cross entropy + α · squared error of the expectation (yaw: wrapped)."""
+        total = mx.array(0.0)
+        parts = {}
+        for index, (logits, (name, start, count)) in enumerate(zip(outputs, ANGLES, strict=True)):
+            true = pose[:, index]
+            labels = mx.floor((true - start) / BIN_WIDTH).astype(mx.int32)
+            # Yaw is a circle: 180° is −180°. Pitch and roll beyond ±99° go to the outermost bin.
+            labels = labels % count if name == "yaw" else mx.clip(labels, 0, count - 1)
+            logits = logits.astype(mx.float32)
+            entropy = nn.losses.cross_entropy(logits, labels, reduction="mean")
+            difference = expectation(logits, start) - true
+            square = wrapped_square(difference) if name == "yaw" else mx.square(difference)
+            parts[name] = entropy + self.alpha * square.mean()
+            total = total + parts[name]
+        return total, parts
+
+    def decode(self, outputs: Outputs) -> mx.array:
+        decoded = [
+            (
+                mean_direction(logits, start)
+                if name == "yaw" and self.decoding == "circular"
+                else expectation(logits, start)
+            )
+            for logits, (name, start, _count) in zip(outputs, ANGLES, strict=True)
+        ]
+        return mx.stack(decoded, axis=1)
+
+    def confidence(self, outputs: Outputs) -> mx.array:
+        """(N,) the largest yaw probability over three neighbouring bins, across the seam too."""
+        weights = mx.softmax(outputs[0], axis=1, precise=True)
+        three = weights + mx.roll(weights, 1, 1) + mx.roll(weights, -1, 1)
+        return three.max(axis=1)
+
+
+def build(config: Config) -> Estimator:
+    """A network with random weights."""
+    return Estimator(config, EfficientNetB0(config.drop_connect), WHENetHead(config))
