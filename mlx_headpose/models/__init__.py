@@ -13,6 +13,7 @@ from .base import Estimator, ModelConfig, Outputs, PoseHead, Recipe
 METHODS = {
     "hopenet": "hopenet",
     "whenet": "whenet",
+    "nlml": "nlml",
 }
 
 __all__ = [

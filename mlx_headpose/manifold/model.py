@@ -1,0 +1,62 @@
+"""The manifold: x̂ₘ = Σ W_ijklm · u_i · y_j · p_k · r_l (NLML-HPE)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .cosines import evaluate_cosines, fit_cosines
+from .tucker import tucker
+
+RANKS = (5, 3, 3, 3)  # identity, yaw, pitch, roll
+ANGLES = ("yaw", "pitch", "roll")
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """A fitted manifold.
+
+    Attributes:
+        core: (R, 3, 3, 3, features) W, the decomposition's core with the features' mode whole.
+        cosines: (3 angles, 3 factors, 4): a, b, c, d of each factor.
+        factors: rows of the factor matrices: "identity" (n, R), "yaw", "pitch", "roll" (n, 3).
+        grid: the angles of the rows in degrees: "yaw", "pitch", "roll"; empty if not known.
+    """
+
+    core: np.ndarray
+    cosines: np.ndarray
+    factors: dict[str, np.ndarray]
+    grid: dict[str, np.ndarray]
+
+    def reconstruct(self, angles: np.ndarray, identity: np.ndarray) -> np.ndarray:
+        """Landmarks at a pose.
+
+        Args:
+            angles: (..., 3) yaw, pitch, roll in radians.
+            identity: (..., R) identity factors.
+
+        Returns:
+            (..., features).
+        """
+        angles = np.asarray(angles)
+        rows = [evaluate_cosines(self.cosines[k], angles[..., k]) for k in range(3)]
+        return np.einsum("ijklm,...i,...j,...k,...l->...m", self.core, identity, *rows)
+
+
+def fit_manifold(
+    tensor: np.ndarray, grid: dict[str, np.ndarray], ranks: tuple[int, ...] = RANKS
+) -> Manifold:
+    """Decompose a tensor of landmarks and fit its factors.
+
+    Args:
+        tensor: (identities, yaws, pitches, rolls, features), every cell filled.
+        grid: "yaw", "pitch", "roll" → the angles of the tensor's rows in degrees.
+        ranks: of identity, yaw, pitch and roll.
+    """
+    core, (identity, *rows) = tucker(tensor, ranks)
+    cosines = [
+        fit_cosines(row, np.radians(grid[name])) for name, row in zip(ANGLES, rows, strict=True)
+    ]
+    factors = {"identity": identity, **dict(zip(ANGLES, rows, strict=True))}
+    return Manifold(core, np.stack(cosines), factors, grid)
