@@ -1,0 +1,19 @@
+"""Layers that networks share and that MLX lacks or does slowly.
+
+Each is a drop-in for the layer of the same name in `mlx.nn`: same arguments, same parameter names.
+"""
+
+from .conv import Conv2d, ConvTranspose2d, conv2d, conv_transpose2d
+from .norm import BatchNorm, GroupNorm
+from .pool import MaxPool2d, max_pool2d
+
+__all__ = [
+    "BatchNorm",
+    "Conv2d",
+    "ConvTranspose2d",
+    "GroupNorm",
+    "MaxPool2d",
+    "conv2d",
+    "conv_transpose2d",
+    "max_pool2d",
+]

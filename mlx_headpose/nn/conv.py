@@ -1,0 +1,393 @@
+"""Convolutions that are fast on the CPU as well, forwards and backwards.
+
+On a GPU these are MLX's own. MLX's CPU kernels are fast for one case only, so there every
+convolution is written as what the CPU does fast: a matrix product of the windows with the weights,
+or, depthwise, one multiply-add per tap. The gradient of a strided convolution's input is the sum of
+shifted products for each of the stride's phases, so no work is spent on stuffed zeros.
+
+Images are (N, H, W, C), weights (O, kh, kw, C / groups).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from .grid import Pair, interleave, pad_or_crop, pair, phases, window_span
+
+Padding = int | Pair | tuple[Pair, Pair] | str
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """A convolution between pictures of two fixed sizes.
+
+    Output pixel o of an axis sees the input pixels stride·o + dilation·i − before.
+    """
+
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    before: Pair
+    inputs: Pair
+    outputs: Pair
+    groups: int
+
+    def after(self, axis: int) -> int:
+        """Zeros to add behind the input (negative: pixels that no window reaches)."""
+        last = (self.outputs[axis] - 1) * self.stride[axis]
+        span = window_span(self.kernel[axis], self.dilation[axis])
+        return last + span - self.inputs[axis] - self.before[axis]
+
+    def pad(self, x: mx.array) -> mx.array:
+        """The input as the windows see it: they fill it without a rest."""
+        rows, columns = ((self.before[axis], self.after(axis)) for axis in (0, 1))
+        return pad_or_crop(x, rows, columns)
+
+    def depthwise(self, weight: mx.array) -> bool:
+        return self.groups > 1 and weight.shape[0] == self.groups and weight.shape[3] == 1
+
+
+def _windows(x: mx.array, geometry: _Geometry) -> mx.array:
+    """(N, H, W, C) → (groups, N·Ho·Wo, kh·kw·C/groups), each row one output pixel's window."""
+    x = geometry.pad(x)
+    n, height, width, channels = x.shape
+    groups = geometry.groups
+    (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
+    each = channels // groups
+    if kh == kw == 1:
+        x = x[:, ::sh, ::sw].reshape(-1, groups, each)
+        return x.transpose(1, 0, 2) if groups > 1 else x.reshape(1, -1, each)
+    row, image = width * channels, height * width * channels
+    view = mx.as_strided(
+        x,
+        (groups, n, *geometry.outputs, kh, kw, each),
+        (each, image, sh * row, sw * channels, dh * row, dw * channels, 1),
+    )
+    return view.reshape(groups, -1, kh * kw * each)
+
+
+def _taps(x: mx.array, geometry: _Geometry) -> list[mx.array]:
+    """(N, H, W, C) → for each place in the window, the pixels there, (N, Ho, Wo, C) each."""
+    x = geometry.pad(x)
+    rows, columns = (
+        [slice(d * i, d * i + s * (out - 1) + 1, s) for i in range(k)]
+        for k, s, d, out in zip(
+            geometry.kernel, geometry.stride, geometry.dilation, geometry.outputs, strict=True
+        )
+    )
+    return [x[:, r, c] for r, c in product(rows, columns)]
+
+
+def _correlate(x: mx.array, weight: mx.array, geometry: _Geometry) -> mx.array:
+    """The convolution itself: (N, H, W, C) → (N, Ho, Wo, O)."""
+    if geometry.depthwise(weight):
+        wide = weight.astype(mx.float32).reshape(weight.shape[0], -1)
+        taps = _taps(x, geometry)
+        total = taps[0] * wide[:, 0]
+        for k, tap in enumerate(taps[1:], 1):
+            total = total + tap * wide[:, k]
+        return total.astype(x.dtype)
+    groups = geometry.groups
+    matrices = weight.reshape(groups, weight.shape[0] // groups, -1)
+    y = _windows(x, geometry) @ matrices.transpose(0, 2, 1)
+    return y.transpose(1, 0, 2).reshape(x.shape[0], *geometry.outputs, -1)
+
+
+def _weight_gradient(x: mx.array, dy: mx.array, geometry: _Geometry, shape) -> mx.array:
+    """The gradient of `_correlate`'s weight, of the given shape."""
+    groups = geometry.groups
+    if groups > 1 and shape[0] == groups and shape[3] == 1:
+        wide = dy.astype(mx.float32)
+        sums = [(tap * wide).sum(axis=(0, 1, 2)) for tap in _taps(x, geometry)]
+        return mx.stack(sums, axis=1).reshape(shape).astype(dy.dtype)
+    dy = dy.reshape(-1, groups, dy.shape[3] // groups).transpose(1, 2, 0)
+    return (dy @ _windows(x, geometry)).reshape(shape)
+
+
+def _swap_channels(weight: mx.array, groups: int) -> mx.array:
+    """(O, kh, kw, C / groups) ↔ (C, kh, kw, O / groups)."""
+    out, kh, kw, each = weight.shape
+    split = weight.reshape(groups, out // groups, kh, kw, each)
+    return split.transpose(0, 4, 2, 3, 1).reshape(groups * each, kh, kw, out // groups)
+
+
+def _input_gradient(dy: mx.array, swapped: mx.array, geometry: _Geometry) -> mx.array:
+    """The gradient of `_correlate`'s input; also a transposed convolution.
+
+    Input pixels s·q + a of one phase a meet only the taps i ≡ a + before (mod s), each at output
+    pixel q + constant − t, where t counts those taps: a stride-1 correlation with the flipped taps.
+
+    Args:
+        dy: (N, Ho, Wo, O).
+        swapped: (C, kh, kw, O / groups), see `_swap_channels`.
+        geometry: of the convolution.
+    """
+    stride, dilation = geometry.stride, geometry.dilation
+    if stride != (1, 1) and dilation != (1, 1):
+        return _dilated_strided_input_gradient(dy, swapped, geometry)
+    grid = tuple(-(-size // s) for size, s in zip(geometry.inputs, stride, strict=True))
+    parts = []
+    for phase in phases(stride):
+        first, before, taps = [], [], []
+        for axis in (0, 1):
+            quotient, remainder = divmod(phase[axis] + geometry.before[axis], stride[axis])
+            count = len(range(remainder, geometry.kernel[axis], stride[axis]))
+            first.append(remainder)
+            taps.append(count)
+            before.append(dilation[axis] * (count - 1) - quotient)
+        if 0 in taps:
+            parts.append(mx.zeros((dy.shape[0], *grid, swapped.shape[0]), dtype=dy.dtype))
+            continue
+        some = swapped[:, first[0] :: stride[0], first[1] :: stride[1]][:, ::-1, ::-1]
+        parts.append(
+            _correlate(
+                dy,
+                some,
+                _Geometry(
+                    kernel=(taps[0], taps[1]),
+                    stride=(1, 1),
+                    dilation=dilation,
+                    before=(before[0], before[1]),
+                    inputs=geometry.outputs,
+                    outputs=(grid[0], grid[1]),
+                    groups=geometry.groups,
+                ),
+            )
+        )
+    return interleave(parts, stride, *geometry.inputs)
+
+
+def _dilated_strided_input_gradient(
+    dy: mx.array, swapped: mx.array, geometry: _Geometry
+) -> mx.array:
+    """As `_input_gradient`, where stride and dilation share no simple phases: zeros between dy."""
+    (sh, sw), (ho, wo) = geometry.stride, geometry.outputs
+    zeros = [mx.zeros_like(dy)] * (sh * sw - 1)
+    size = (sh * (ho - 1) + 1, sw * (wo - 1) + 1)
+    stuffed = interleave([dy, *zeros], geometry.stride, *size)
+    dense = _Geometry(
+        geometry.kernel, (1, 1), geometry.dilation, geometry.before, geometry.inputs, size,
+        geometry.groups,
+    )  # fmt: skip
+    return _input_gradient(stuffed, swapped, dense)
+
+
+@lru_cache(maxsize=1024)
+def _convolution(geometry: _Geometry) -> Callable[..., Any]:
+    @mx.custom_function
+    def convolve(x: mx.array, weight: mx.array) -> mx.array:
+        return _correlate(x, weight, geometry)
+
+    @convolve.vjp
+    def gradient(primals: list[mx.array], dy: mx.array, _: mx.array) -> tuple[mx.array, mx.array]:
+        x, weight = primals
+        return (
+            _input_gradient(dy, _swap_channels(weight, geometry.groups), geometry),
+            _weight_gradient(x, dy, geometry, weight.shape),
+        )
+
+    return convolve
+
+
+@lru_cache(maxsize=1024)
+def _transposed_convolution(geometry: _Geometry) -> Callable[..., Any]:
+    """The geometry is that of the convolution that this one transposes."""
+
+    @mx.custom_function
+    def convolve(x: mx.array, weight: mx.array) -> mx.array:
+        return _input_gradient(x, weight, geometry)
+
+    @convolve.vjp
+    def gradient(primals: list[mx.array], dy: mx.array, _: mx.array) -> tuple[mx.array, mx.array]:
+        x, weight = primals
+        swapped = _swap_channels(weight, geometry.groups)
+        return (
+            _correlate(dy, swapped, geometry),
+            _swap_channels(_weight_gradient(dy, x, geometry, swapped.shape), geometry.groups),
+        )
+
+    return convolve
+
+
+def _paddings(padding: Padding, sizes: Pair, kernel: Pair, stride: Pair, dilation: Pair):
+    """Zeros (before, after) for each axis."""
+    if padding == "same":
+        pads = []
+        for size, k, s, d in zip(sizes, kernel, stride, dilation, strict=True):
+            total = max((-(-size // s) - 1) * s + window_span(k, d) - size, 0)
+            pads.append((total // 2, total - total // 2))
+        return pads
+    if isinstance(padding, str):
+        raise ValueError(f"conv2d: padding must be numbers or 'same', not {padding!r}")
+    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+    return [(p, p) if isinstance(p, int) else (p[0], p[1]) for p in (rows, columns)]
+
+
+def conv2d(
+    x: mx.array,
+    weight: mx.array,
+    stride: int | Pair = 1,
+    padding: Padding = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> mx.array:
+    """Convolution of (N, H, W, C) with (O, kh, kw, C / groups) → (N, Ho, Wo, O); see `Conv2d`."""
+    stride, dilation = pair(stride), pair(dilation)
+    kernel, sizes = pair(weight.shape[1:3]), pair(x.shape[1:3])
+    pads = _paddings(padding, sizes, kernel, stride, dilation)
+    if mx.default_device() != mx.Device(mx.cpu):
+        before, after = ([p[side] for p in pads] for side in (0, 1))
+        return mx.conv_general(
+            x, weight, stride, (before, after), kernel_dilation=dilation, groups=groups
+        )
+    if x.shape[3] != weight.shape[3] * groups:
+        raise ValueError(
+            f"conv2d: the weight {weight.shape} with {groups} groups needs "
+            f"{weight.shape[3] * groups} input channels, not {x.shape[3]}"
+        )
+    outputs = [
+        (size + sum(p) - window_span(k, d)) // s + 1
+        for size, p, k, s, d in zip(sizes, pads, kernel, stride, dilation, strict=True)
+    ]
+    if min(outputs) < 1:
+        raise ValueError(f"conv2d: a {kernel} window does not fit into a picture of {sizes}")
+    geometry = _Geometry(
+        kernel, stride, dilation, (pads[0][0], pads[1][0]), sizes, pair(outputs), groups
+    )
+    return _convolution(geometry)(x, weight)
+
+
+def conv_transpose2d(
+    x: mx.array,
+    weight: mx.array,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    output_padding: int | Pair = 0,
+) -> mx.array:
+    """Transposed convolution of (N, H, W, C) with (O, kh, kw, C); see `ConvTranspose2d`."""
+    stride, dilation, before, extra = map(pair, (stride, dilation, padding, output_padding))
+    if mx.default_device() != mx.Device(mx.cpu):
+        return mx.conv_transpose2d(x, weight, stride, before, dilation, extra)
+    kernel, sizes = pair(weight.shape[1:3]), pair(x.shape[1:3])
+    large = [
+        (size - 1) * s - 2 * p + window_span(k, d) + e
+        for size, s, p, k, d, e in zip(sizes, stride, before, kernel, dilation, extra, strict=True)
+    ]
+    geometry = _Geometry(kernel, stride, dilation, before, pair(large), sizes, groups=1)
+    return _transposed_convolution(geometry)(x, weight)
+
+
+class Conv2d(nn.Module):
+    """Convolution of (N, H, W, C); a drop-in for `mlx.nn.Conv2d` with its `weight` and `bias`.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: window height and width.
+        stride: step between windows.
+        padding: zeros at each side: one number, one per axis, ((top, bottom), (left, right)), or
+            "same" as TensorFlow has it: ceil(size / stride) outputs, an odd zero goes behind.
+        dilation: step between the taps of a window.
+        groups: blocks of channels that see only each other; C for a depthwise convolution.
+        bias: add a learnable number per output channel.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        stride: int | Pair = 1,
+        padding: Padding = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ):
+        super().__init__()
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"Conv2d: {groups} groups do not divide {in_channels} and {out_channels} channels"
+            )
+        kernel = pair(kernel_size)
+        fan_in = in_channels // groups * kernel[0] * kernel[1]
+        scale = math.sqrt(1 / fan_in)
+        shape = (out_channels, *kernel, in_channels // groups)
+        self.weight = mx.random.uniform(-scale, scale, shape)
+        if bias:
+            self.bias = mx.zeros((out_channels,))
+        self.stride = pair(stride)
+        self.padding = (padding, padding) if isinstance(padding, int) else padding
+        self.dilation = pair(dilation)
+        self.groups = groups
+
+    def _extra_repr(self) -> str:
+        return (
+            f"{self.weight.shape[3] * self.groups}, {self.weight.shape[0]}, "
+            f"kernel_size={self.weight.shape[1:3]}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, groups={self.groups}, bias={'bias' in self}"
+        )
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(N, H, W, C) → (N, Ho, Wo, O)."""
+        y = conv2d(x, self.weight, self.stride, self.padding, self.dilation, self.groups)
+        return y + self.bias if "bias" in self else y
+
+
+class ConvTranspose2d(nn.Module):
+    """Transposed convolution of (N, H, W, C); a drop-in for `mlx.nn.ConvTranspose2d`.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: window height and width.
+        stride: step between windows in the output.
+        padding: rows and columns cut off at each side of the output.
+        dilation: step between the taps of a window.
+        output_padding: rows and columns added behind the output.
+        bias: add a learnable number per output channel.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        output_padding: int | Pair = 0,
+        bias: bool = True,
+    ):
+        super().__init__()
+        kernel = pair(kernel_size)
+        scale = math.sqrt(1 / (in_channels * kernel[0] * kernel[1]))
+        self.weight = mx.random.uniform(-scale, scale, (out_channels, *kernel, in_channels))
+        if bias:
+            self.bias = mx.zeros((out_channels,))
+        self.stride = pair(stride)
+        self.padding = pair(padding)
+        self.dilation = pair(dilation)
+        self.output_padding = pair(output_padding)
+
+    def _extra_repr(self) -> str:
+        return (
+            f"{self.weight.shape[3]}, {self.weight.shape[0]}, "
+            f"kernel_size={self.weight.shape[1:3]}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, output_padding={self.output_padding}, bias={'bias' in self}"
+        )
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(N, H, W, C) → (N, Ho, Wo, O)."""
+        y = conv_transpose2d(
+            x, self.weight, self.stride, self.padding, self.dilation, self.output_padding
+        )
+        return y + self.bias if "bias" in self else y
