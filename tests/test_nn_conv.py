@@ -9,8 +9,9 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from mlx_headpose.nn import Conv2d, ConvTranspose2d, conv2d, conv_transpose2d
 from nn_compare import assert_close, assert_same_function, assert_slopes
+
+from mlx_headpose.nn import Conv2d, ConvTranspose2d, conv2d, conv_transpose2d
 
 # groups, input channels, output channels: dense, grouped, depthwise, depthwise ×2
 CHANNELS = [(1, 3, 4), (2, 4, 6), (4, 4, 4), (4, 4, 8)]

@@ -7,8 +7,9 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from mlx_headpose.nn import BatchNorm, GroupNorm
 from nn_compare import assert_close, assert_same_function, assert_slopes
+
+from mlx_headpose.nn import BatchNorm, GroupNorm
 
 SHAPES = [(6, 8), (4, 5, 8), (3, 5, 6, 8), (2, 3, 4, 5, 8)]
 

@@ -8,8 +8,9 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from mlx_headpose.nn import MaxPool2d, max_pool2d
 from nn_compare import assert_close, assert_same_function, assert_slopes
+
+from mlx_headpose.nn import MaxPool2d, max_pool2d
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, (3, 2)])
