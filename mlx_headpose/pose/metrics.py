@@ -76,7 +76,7 @@ def pose_metrics(predicted: ArrayLike, true: ArrayLike, legacy: bool = False) ->
 
 
 def angle_errors(predicted: ArrayLike, true: ArrayLike) -> np.ndarray:
-    """(..., 3) absolute differences of yaw, pitch, roll in [0, 180]: 179° and −179° differ by 2°."""
+    """(..., 3) absolute differences of the angles in [0, 180]: 179° and −179° differ by 2°."""
     predicted, true = _poses(predicted, true)
     return np.abs(wrap(predicted - true))
 
@@ -90,7 +90,7 @@ def legacy_angle_errors(predicted: ArrayLike, true: ArrayLike) -> np.ndarray:
     warnings.warn(
         "legacy errors take the minimum over ±180° and ±360°: an angle that is wrong by 180° counts"
         " as right and no error exceeds 90°, which flatters; do not compare them with others'",
-        stacklevel=3,
+        stacklevel=2,
     )
     predicted, true = _poses(predicted, true)
     shifts = np.array([0, 180, -180, 360, -360])
@@ -108,7 +108,7 @@ def vector_errors(predicted: ArrayLike, true: ArrayLike) -> np.ndarray:
     predicted, true = _poses(predicted, true)
     # The rows of R are the columns of D up to signs that the two sides share.
     a, b = pose_to_matrix(predicted), pose_to_matrix(true)
-    sine = np.linalg.norm(np.cross(a, b, axis=-2), axis=-1)
+    sine = np.linalg.norm(np.cross(a, b, axis=-2), axis=-2)
     cosine = (a * b).sum(-2)
     return np.degrees(np.arctan2(sine, cosine))
 

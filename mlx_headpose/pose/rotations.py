@@ -21,6 +21,8 @@ from .arrays import Array, as_floats
 
 # cos(yaw) below which yaw counts as ±90° and pitch and roll turn about the same axis.
 GIMBAL_LOCK = 1e-6
+# Squared lengths up to this are 0: below it a float32 gradient could overflow.
+TINY = 1e-30
 
 
 def wrap(angle: Array) -> Array:
@@ -98,7 +100,7 @@ def r_to_pose(r: Array, full_yaw: bool = False) -> Array:
 
 
 def rotation_6d_to_matrix(six: Array) -> Array:
-    """(..., 6) → (..., 3, 3) rotation: its first two columns are the two 3-vectors, orthonormalised.
+    """(..., 6) → (..., 3, 3): two 3-vectors, made orthonormal, as the first two columns.
 
     Zhou et al., "On the Continuity of Rotation Representations in Neural Networks", 2019, section
     4.2. In 6DRepNet and TokenHPE the result is R, not D. A zero first vector or two parallel ones
@@ -121,8 +123,8 @@ def matrix_to_quaternion(matrix: Array) -> Array:
     """(..., 3, 3) → (..., 4) unit quaternions (w, x, y, z) with w ≥ 0."""
     xp, m = as_floats(matrix)
     (m00, m01, m02), (m10, m11, m12), (m20, m21, m22) = (_last(row) for row in _rows(m))
-    # Four times the outer product of the quaternion with itself. Every row is the quaternion up to
-    # a factor; the one with the largest diagonal entry has no cancellation.
+    # Four times the outer product of the quaternion with itself. Each row is the quaternion up to a
+    # factor; the one with the largest diagonal entry has no cancellation.
     outer = _matrix(
         xp,
         [
@@ -132,9 +134,12 @@ def matrix_to_quaternion(matrix: Array) -> Array:
             [m10 - m01, m02 + m20, m21 + m12, 1 - m00 - m11 + m22],
         ],
     )
-    diagonal = xp.stack([outer[..., i, i] for i in range(4)], -1)
-    best = xp.argmax(diagonal, -1)[..., None, None]
-    quaternion = _unit(xp, xp.take_along_axis(outer, best, -2)[..., 0, :])
+    best, largest = outer[..., 0, :], outer[..., 0, :1]
+    for i in range(1, 4):
+        row, diagonal = outer[..., i, :], outer[..., i, i : i + 1]
+        best = xp.where(diagonal > largest, row, best)
+        largest = xp.maximum(diagonal, largest)
+    quaternion = _unit(xp, best)
     return xp.where(quaternion[..., :1] < 0, -quaternion, quaternion)
 
 
@@ -173,9 +178,11 @@ def geodesic_radians(a: Array, b: Array) -> Array:
     trace = relative[..., 0, 0] + relative[..., 1, 1] + relative[..., 2, 2]
     square = xp.sum(axis * axis, -1)
     # The inner choice keeps the square root's infinite slope at 0 out of the gradient.
-    positive = square > 1e-30
+    positive = square > TINY
     sine = xp.where(positive, xp.sqrt(xp.where(positive, square, 1)), 0)
-    return xp.arctan2(sine, trace - 1)
+    cosine = trace - 1
+    # A singular matrix can make both 0, where arctan2 has no slope: it counts as far off.
+    return xp.arctan2(sine, xp.where(positive | (cosine != 0), cosine, -1))
 
 
 def geodesic_degrees(a: Array, b: Array) -> Array:
@@ -258,6 +265,6 @@ def _cross(xp: Any, a: Any, b: Any) -> Any:
 
 
 def _unit(xp: Any, vector: Any) -> Any:
-    """The vectors along the last axis at length 1; those shorter than 1e-8 stay near 0."""
+    """The vectors along the last axis at length 1; zero vectors stay zero."""
     square = xp.sum(vector * vector, -1, keepdims=True)
-    return vector / xp.sqrt(xp.maximum(square, 1e-16))
+    return vector / xp.sqrt(xp.where(square > TINY, square, 1))
