@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-HOPELESSNET = (
-    "https://github.com/shahroudy/deep-head-pose/raw/3f2fc670fbd39c5b10f7007f87b725034a73fc77/models"
-)
+HOPELESSNET = "https://github.com/shahroudy/deep-head-pose/raw/3f2fc670fbd39c5b10f7007f87b725034a73fc77/models"
 PYTORCH = "https://download.pytorch.org/models"
 EFFICIENTNETV2 = (
     "https://github.com/hankyul2/EfficientNetV2-pytorch/releases/download/EfficientNetV2-pytorch"
