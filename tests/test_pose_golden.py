@@ -5,6 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
+from scipy.io import loadmat
 
 from mlx_headpose import pose
 
@@ -81,3 +82,20 @@ def test_biwi_matrix(geometry, convert):
 def test_dad_matrix(dad, convert):
     result = convert(pose.dad_matrix_to_pose, dad["R"])
     np.testing.assert_allclose(result, ours(dad["pitch_yaw_roll_deg"]), atol=convert.tolerance)
+
+
+def test_aflw2000_landmarks_are_turned_by_d(shared):
+    """Turned back by D of their poses, the 3D landmarks become one shape; by R they do not."""
+    folder = shared / "data" / "AFLW2000"
+    files = [loadmat(path) for path in sorted(folder.glob("*.mat"))[:60]]
+    truth = pose.pose_para_to_pose(np.stack([file["Pose_Para"][0] for file in files]))
+    points = np.stack([file["pt3d_68"] for file in files]).astype(float)
+    points -= points.mean(-1, keepdims=True)
+    points /= np.linalg.norm(points, axis=(1, 2), keepdims=True)
+
+    def spread(matrix):
+        shapes = matrix.swapaxes(-1, -2) @ points
+        return np.linalg.norm(shapes - shapes.mean(0), axis=(1, 2)).mean()
+
+    assert spread(pose.pose_to_matrix(truth)) < 0.1
+    assert spread(pose.pose_to_r(truth)) > 0.4

@@ -165,7 +165,7 @@ def geodesic_radians(a: Array, b: Array) -> Array:
     defined, the gradient is 0.
     """
     xp, a, b = as_floats(a, b)
-    # Written out, because matrix products run in TF32 on some GPUs, good to three digits.
+    # Written out, because matrix products run in TF32 on some GPUs, good to 1e-3 only.
     relative = xp.sum(a[..., :, :, None] * b[..., :, None, :], -3)  # (..., 3, 3) = Aᵀ · B
     axis = xp.stack(
         [
