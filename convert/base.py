@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import mlx.nn as nn
 import numpy as np
 
 Tensors = dict[str, np.ndarray]
@@ -21,12 +22,14 @@ class Conversion:
             whose tensors then carry no "backbone." in front.
         tensors: our name → array in MLX's layout.
         left_out: name of each tensor of the source that is not used → why.
+        network: the module that the tensors must fill exactly; None means the config's estimator.
     """
 
     description: str
     config: dict[str, Any]
     tensors: Tensors
     left_out: dict[str, str] = field(default_factory=dict)
+    network: nn.Module | None = None
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,11 @@ def _convert(source: Tensors) -> Conversion:
         for name, value in source.items()
         if name.isdigit() and int(name) not in range(420, 464)
     }
-    return Conversion(
-        "YuNet face detector, ONNX", {"model_type": "yunet"}, convert_tensors(source), left_out
-    )
+    from mlx_headpose.inference.face_detector import MODEL_TYPE, YuNet
+
+    config = {"model_type": MODEL_TYPE}
+    label = "YuNet face detector, ONNX"
+    return Conversion(label, config, convert_tensors(source), left_out, YuNet())
 
 
 FORMATS = [Format("YuNet face detector (ONNX)", _matches, _convert)]

@@ -84,9 +84,16 @@ def load_tensors(path: str | Path) -> dict[str, mx.array]:
     return tensors
 
 
+def tensors_of(module: nn.Module) -> dict[str, mx.array]:
+    """Every tensor of a module by its dotted name, norm statistics included."""
+    flat = tree_flatten(module.parameters())
+    assert isinstance(flat, list)
+    return dict(flat)
+
+
 def load_strictly(module: nn.Module, tensors: dict[str, mx.array], source: str | Path) -> None:
     """Fill a module; a missing, extra or misshapen tensor is an InputError that names it."""
-    expected = dict(tree_flatten(module.parameters()))
+    expected = tensors_of(module)
     problems = [f"{name} is missing" for name in expected if name not in tensors]
     problems += [f"{name} is not in the network" for name in tensors if name not in expected]
     problems += [
@@ -107,7 +114,7 @@ def save_pretrained(model: Estimator, path: str | Path) -> None:
     """
     path = Path(path)
     config = model.config.to_dict()
-    tensors = dict(tree_flatten(model.parameters()))
+    tensors = tensors_of(model)
     if path.suffix == ".safetensors":
         save_tensors(path, tensors, config)
         return

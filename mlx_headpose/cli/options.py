@@ -77,7 +77,7 @@ def model_options(arguments: argparse.Namespace, method: str) -> dict[str, Any]:
 
 
 def make_config(arguments: argparse.Namespace, method: str, **preprocessing: Any) -> ModelConfig:
-    """A method's config from the command line; `preprocessing` overrides those that are not None."""
+    """A method's config from the command line, with those of `preprocessing` that are not None."""
     config = config_class(method)(**model_options(arguments, method))
     changes = {key: value for key, value in preprocessing.items() if value is not None}
     return dataclasses.replace(

@@ -21,7 +21,7 @@ class Dataset:
         name: what reports call it.
         ids: one name per sample, for reports and error messages.
         poses: (N, 3) float32 yaw, pitch, roll in degrees.
-        boxes: (N, 4) float32 x_min, y_min, x_max, y_max around the face, before any margin.
+        boxes: (N, 4) float64 x_min, y_min, x_max, y_max around the face, before any margin.
         rule: how a box becomes a crop.
         protocol: one sentence that says which samples and which box and crop these are.
         dropped: reason → number of listed samples that are left out.
@@ -51,7 +51,7 @@ class Dataset:
         raise InputError(f"{self.name} has no 3D landmarks; use a set that has, such as synthetic")
 
     def crop_box(self, index: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """(4,) float32 box to cut, margins added; `rng` draws them where the rule is random."""
+        """(4,) box to cut, margins added; `rng` draws them where the rule is random."""
         return self.rule.apply(self.boxes[index], rng)
 
     def select(self, keep: np.ndarray) -> None:

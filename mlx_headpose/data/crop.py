@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ..errors import InputError
 from ..preprocessing import Preprocessing
 
 
@@ -47,6 +48,20 @@ HOPENET_TEST = CropRule("hopenet", "pt2d", (2.0, 2.0, 2.0, 0.6), (0.2, 0.2))
 HOPENET_TRAIN = CropRule("hopenet", "pt2d", (0.6, 2.0, 0.6, 0.6), (0.2, 0.4))
 PYRAMID_TEST = CropRule("pyramid", "pt3d_68", (0.6, 2.0, 0.6, 0.6), (0.2, 0.2))
 AS_GIVEN = CropRule("box")
+# TokenHPE and HopeNet-in-MLX cut as another method does and only scale differently.
+SAME_CROP = {"tokenhpe": "hopenet"}
+
+
+def choose_rule(name: str, rules: dict[str, CropRule]) -> CropRule:
+    """The rule of a name among those that a dataset has.
+
+    Raises:
+        InputError: it has none of that name.
+    """
+    name = SAME_CROP.get(name, name)
+    if name not in rules:
+        raise InputError(f"unknown crop rule {name!r}; choose one of: {', '.join(rules)}")
+    return rules[name]
 
 
 def cut(picture: Image.Image, box: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:

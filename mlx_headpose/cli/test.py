@@ -1,0 +1,162 @@
+"""`test.py`: evaluate one snapshot, or a folder of them."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+from ..data import DATASETS, Dataset, open_dataset
+from ..errors import InputError
+from ..evaluation.evaluate import Evaluation, evaluate
+from ..files import atomic_path, write_json
+from ..models import Estimator
+from ..weights import from_pretrained
+from .options import Parser, boolean, positive
+
+
+def make_parser(program: str) -> Parser:
+    """The command's options."""
+    parser = Parser(program, "Evaluate a snapshot by a dataset's published protocol.")
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", default="AFLW2000", help=f"one of {', '.join(DATASETS)}")
+    data.add_argument("--data_dir", "--val_data_dir", help="folder of the dataset's files")
+    data.add_argument(
+        "--filename_list",
+        "--val_filename_list",
+        help="text file with one sample a line; by default the whole folder",
+    )
+    data.add_argument(
+        "--crop_rule", help="published rule that makes a crop of a face box; by default the model's"
+    )
+    data.add_argument("--ad", type=float, help="margin of the crop rule; by default the published")
+    data.add_argument("--skip_bad", action="store_true", help="count broken samples and go on")
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--snapshot",
+        "--model_path",
+        required=True,
+        help=".safetensors file, model folder, or a folder of snapshots",
+    )
+    network.add_argument("--batch_size", type=positive, default=32, help="images in one pass")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", help="file to write the report to")
+    output.add_argument("--csv", help="file to write every sample's prediction to")
+    output.add_argument(
+        "--legacy",
+        action="store_true",
+        help="also the minimum over shifts of 180° and 360° with which 6DRepNet and TokenHPE "
+        "counted; it flatters",
+    )
+    parser.add_argument("--val_dataset", dest="dataset", help=argparse.SUPPRESS)
+    parser.add_argument("--gpu", default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--show_viz", type=boolean, default=None, help=argparse.SUPPRESS)
+    return parser
+
+
+def run(program: str, arguments: list[str]) -> None:
+    """Run the command."""
+    options = make_parser(program).parse_args(arguments)
+    snapshots = find_snapshots(Path(options.snapshot))
+    reports: dict[str, dict[str, Any]] = {}
+    sets: dict[str, Dataset] = {}
+    for path in snapshots:
+        model = from_pretrained(path)
+        rule = options.crop_rule or model.config.preprocessing.crop
+        if rule not in sets:
+            sets[rule] = open_set(options, rule)
+            describe(sets[rule])
+        if len(snapshots) > 1:
+            print(f"{path.name}:")
+        evaluation = run_one(model, sets[rule], options)
+        reports[path.name] = {"snapshot": str(path), **evaluation.report()}
+        show(evaluation, options.legacy)
+        if options.csv:
+            write_predictions(Path(options.csv), evaluation)
+    if len(reports) == 1:
+        result: dict[str, Any] = next(iter(reports.values()))
+    else:
+        best = min(reports, key=lambda name: reports[name]["mae"])
+        print(f"best: {best}  MAE {reports[best]['mae']:.2f}")
+        result = {"dataset": reports[best]["dataset"], "best": best, "snapshots": reports}
+        write_json(Path(options.snapshot) / f"results_{result['dataset']}.json", result)
+    if options.json:
+        write_json(options.json, result)
+
+
+def open_set(options: argparse.Namespace, rule: str) -> Dataset:
+    """The dataset that the options name."""
+    return open_dataset(
+        options.dataset,
+        options.data_dir,
+        options.filename_list,
+        crop=rule,
+        ad=options.ad,
+        skip_bad=options.skip_bad,
+    )
+
+
+def run_one(model: Estimator, dataset: Dataset, options: argparse.Namespace) -> Evaluation:
+    """Evaluate one network."""
+    return evaluate(model, dataset, options.batch_size, options.skip_bad, progress=dataset.name)
+
+
+def find_snapshots(path: Path) -> list[Path]:
+    """The networks at a path, in the order of their epochs.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not path.is_dir() or (path / "config.json").exists():
+        return [path]
+    found = sorted(path.glob("*.safetensors"), key=_epoch)
+    if not found:
+        raise InputError(f"{path}: holds no .safetensors snapshots; check --snapshot")
+    return found
+
+
+def _epoch(path: Path) -> tuple[float, str]:
+    digits = re.findall(r"\d+", path.stem)
+    return (float(digits[-1]) if digits else float("inf")), path.stem
+
+
+def describe(dataset: Dataset) -> None:
+    """Say which samples are used and which are not."""
+    total = len(dataset) + sum(dataset.dropped.values())
+    reasons = "".join(f"; {count} have {why}" for why, count in dataset.dropped.items())
+    print(f"{len(dataset)} of {total} images{reasons}")
+    print(f"protocol: {dataset.protocol}")
+
+
+def show(evaluation: Evaluation, legacy: bool = False) -> None:
+    """Print the table of one network; `legacy` adds 6DRepNet's flattering count."""
+    m = evaluation.metrics()
+    print(
+        f"{len(evaluation.ids)} images  Yaw {m.yaw:.2f}  Pitch {m.pitch:.2f}  "
+        f"Roll {m.roll:.2f}  MAE {m.mae:.2f}"
+    )
+    print(
+        f"geodesic {m.geodesic:.2f}  VMAE {m.vmae:.2f} "
+        f"(left {m.left:.2f}, down {m.down:.2f}, front {m.front:.2f})"
+    )
+    if legacy:
+        old = evaluation.metrics(legacy=True)
+        print(
+            f"legacy minimum over 180° and 360°: Yaw {old.yaw:.2f}  Pitch {old.pitch:.2f}  "
+            f"Roll {old.roll:.2f}  MAE {old.mae:.2f}"
+        )
+    rate = len(evaluation.ids) / evaluation.seconds
+    print(f"{evaluation.seconds:.1f} s, {rate:.1f} images/s")
+
+
+def write_predictions(path: Path, evaluation: Evaluation) -> None:
+    """Write name, predicted and true angles of every sample as CSV."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "yaw", "pitch", "roll", "true_yaw", "true_pitch", "true_roll"])
+        for name, predicted, true in zip(
+            evaluation.ids, evaluation.predictions, evaluation.poses, strict=True
+        ):
+            writer.writerow([name, *(f"{value:.4f}" for value in (*predicted, *true))])

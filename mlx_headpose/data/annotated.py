@@ -1,0 +1,153 @@
+"""AFLW2000 and 300W-LP share one layout: a JPEG and a MATLAB file of the same name.
+
+Both come from Zhu et al., "Face Alignment Across Large Poses: A 3D Solution" (CVPR 2016).
+`Pose_Para` holds pitch, yaw and roll in radians in our signs, then translation and scale; `pt2d`
+the landmarks in the picture, `pt3d_68` (AFLW2000 alone) 68 of them in image axes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import loadmat
+from tqdm import tqdm
+
+from ..errors import InputError
+from .base import Dataset, open_picture
+from .crop import CropRule
+from .listing import cached_table, read_list, require_folder, walk
+
+# The field's evaluations and trainings keep poses whose three angles lie within these degrees,
+# because HopeNet's bins end there. They do it silently; we count.
+LIMIT = 99.0
+
+
+def read_annotation(path: Path, *fields: str) -> dict[str, np.ndarray]:
+    """Fields of one `.mat` file as float64 arrays.
+
+    Raises:
+        InputError: the file is missing, damaged, or lacks a field.
+    """
+    try:
+        content = loadmat(path, variable_names=fields)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: listed but not there; mend the list or pass --skip_bad"
+        ) from None
+    except Exception as error:  # scipy's reader raises nearly anything on damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: damaged .mat file ({reason[:100]}); replace it or pass --skip_bad"
+        ) from None
+    arrays = {}
+    for name in fields:
+        value = content.get(name)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or not value.size:
+            raise InputError(
+                f"{path}: has no {name}; it is no annotation of this dataset; "
+                "replace it or pass --skip_bad"
+            )
+        arrays[name] = value.astype(np.float64)
+    return arrays
+
+
+class AnnotatedPictures(Dataset):
+    """JPEGs with a `.mat` file each.
+
+    Args:
+        name: of the dataset.
+        folder: where the files lie.
+        filename_list: names to take, in order; None walks the folder.
+        rule: how a box becomes a crop; its `points` choose the box.
+        point_sets: names of the landmark fields that the set has.
+        skip_bad: leave broken samples out and count them instead of stopping.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path | None,
+        filename_list: Path | None,
+        rule: CropRule,
+        point_sets: tuple[str, ...],
+        skip_bad: bool = False,
+    ):
+        self.folder = require_folder(folder, name)
+        ids = read_list(filename_list) if filename_list else walk(self.folder, ".mat")
+        dropped = {}
+        if skip_bad:
+            there = [self._annotation(i).is_file() and self._picture(i).is_file() for i in ids]
+            missing = len(ids) - sum(there)
+            if missing:
+                dropped["file missing"] = missing
+            ids = [i for i, present in zip(ids, there, strict=True) if present]
+        files = [path for i in ids for path in (self._annotation(i), self._picture(i))]
+        table = cached_table(
+            self.folder,
+            f"{name}-{filename_list.stem if filename_list else 'all'}",
+            files,
+            lambda: self._parse(ids, point_sets, skip_bad),
+        )
+        super().__init__(
+            name=name,
+            ids=ids,
+            poses=table["poses"],
+            boxes=table[rule.points],
+            rule=rule,
+            dropped=dropped,
+        )
+        self.listed = len(ids) + sum(dropped.values())
+        broken = ~np.isfinite(self.poses).all(axis=1)
+        if broken.any():
+            if not skip_bad:
+                first = self._annotation(ids[int(np.argmax(broken))])
+                raise InputError(f"{first}: its pose or landmarks are not numbers; replace it")
+            self.dropped["annotation broken"] = int(broken.sum())
+            self.select(~broken)
+        outside = (np.abs(self.poses) > LIMIT).any(axis=1)
+        if outside.any():
+            self.dropped[f"an angle outside ±{LIMIT:.0f}°"] = int(outside.sum())
+            self.select(~outside)
+        if not self.ids:
+            raise InputError(f"{self.folder}: no usable sample is left of {self.listed}")
+
+    def image(self, index: int) -> Image.Image:
+        """Sample `index` as an RGB picture; see `Dataset.image`."""
+        return open_picture(self._picture(self.ids[index]))
+
+    def _annotation(self, name: str) -> Path:
+        return self.folder / f"{name}.mat"
+
+    def _picture(self, name: str) -> Path:
+        return self.folder / f"{name}.jpg"
+
+    def _parse(
+        self, ids: list[str], point_sets: tuple[str, ...], skip_bad: bool
+    ) -> dict[str, np.ndarray]:
+        """Poses and, for each landmark field, the box of its points; NaN marks a broken file."""
+        poses = np.full((len(ids), 3), np.nan, np.float32)
+        # In float32 a side that falls on a whole pixel could be truncated to the one before it.
+        boxes = {field: np.full((len(ids), 4), np.nan, np.float64) for field in point_sets}
+        for row, name in enumerate(
+            tqdm(ids, "annotations", unit="file", disable=None, leave=False)
+        ):
+            path = self._annotation(name)
+            try:
+                content = read_annotation(path, "Pose_Para", *point_sets)
+                parameters = content["Pose_Para"].ravel()
+                points = [content[field] for field in point_sets]
+                if parameters.size < 3 or any(p.ndim != 2 or len(p) < 2 for p in points):
+                    raise InputError(f"{path}: its pose or landmarks have a foreign shape")
+            except InputError:
+                if not skip_bad:
+                    raise
+                continue
+            pitch, yaw, roll = np.degrees(parameters[:3])
+            poses[row] = yaw, pitch, roll
+            for field, value in zip(point_sets, points, strict=True):
+                # Invisible points are -1 in `pt2d`; the published boxes include them.
+                x, y = value[0], value[1]
+                boxes[field][row] = x.min(), y.min(), x.max(), y.max()
+        return {"poses": poses, **boxes}

@@ -1,0 +1,145 @@
+"""Lists of samples: reading filename lists, walking folders, and caching what was parsed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ..errors import InputError
+from ..files import atomic_path
+
+PICTURES = (".jpg", ".jpeg", ".png")
+# Raise it when a cached table's meaning changes: older caches are then ignored.
+CACHE_VERSION = 1
+
+
+def read_list(path: Path) -> list[str]:
+    """The names in a filename list, without `./` and extension, in order.
+
+    Raises:
+        InputError: the list is missing, empty, no text, or names a file outside its folder.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such filename list; check --filename_list") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable text file ({error})") from None
+    names = []
+    for line in text.splitlines():
+        name = line.strip().replace("\\", "/")
+        if not name:
+            continue
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or "\0" in name:
+            raise InputError(f"{path}: {name!r} lies outside the data folder; list relative names")
+        if pure.suffix.lower() in (*PICTURES, ".mat"):
+            pure = pure.with_suffix("")
+        names.append(str(pure))
+    if not names:
+        raise InputError(f"{path}: the list is empty; put one name on each line")
+    return names
+
+
+def walk(folder: Path, suffix: str) -> list[str]:
+    """Every file below a folder that ends in `suffix`, relative and without it, sorted."""
+    names = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = Path(place).relative_to(folder)
+        names += [
+            (relative / name[: -len(suffix)]).as_posix()
+            for name in files
+            if name.lower().endswith(suffix) and not name.startswith(".")
+        ]
+    if not names:
+        raise InputError(f"{folder}: holds no {suffix} files; check --data_dir")
+    return sorted(names)
+
+
+def require_folder(folder: Path | None, dataset: str) -> Path:
+    """The folder, if it is one."""
+    if folder is None:
+        raise InputError(f"{dataset} needs --data_dir, the folder of its files")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; check --data_dir")
+    return folder
+
+
+def cached_table(
+    folder: Path, name: str, files: Sequence[Path], parse: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """The arrays that `parse` makes of `files`, from a cache where nothing has changed.
+
+    The cache lies in the data folder, or in the user's cache folder where that is read-only. It
+    is keyed by the files' names, sizes and times.
+
+    Args:
+        folder: the dataset's folder.
+        name: the cached table's name.
+        files: what `parse` reads.
+        parse: makes the arrays; called only where no cache fits.
+
+    Raises:
+        InputError: a file is not there.
+    """
+    key = _key(folder, files)
+    places = [folder / ".mlx_headpose", _user_cache() / _digest(str(folder.resolve()))]
+    for place in places:
+        try:
+            with np.load(place / f"{name}.npz", allow_pickle=False) as cache:
+                if str(cache["key"]) == key:
+                    return {k: cache[k] for k in cache.files if k != "key"}
+        except Exception:  # a missing, older or damaged cache is simply made anew
+            continue
+    table = parse()
+    for place in places:
+        if not _writable(place):
+            continue
+        try:
+            with atomic_path(place / f"{name}.npz") as temporary:
+                np.savez(temporary, key=np.array(key), **table)  # type: ignore[arg-type]
+            break
+        except (InputError, OSError):
+            continue
+    return table
+
+
+def _key(folder: Path, files: Sequence[Path]) -> str:
+    digest = hashlib.sha256(f"version {CACHE_VERSION}\n".encode())
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError:
+            raise InputError(
+                f"{path}: listed but not there; mend the list or pass --skip_bad"
+            ) from None
+        relative = path.relative_to(folder).as_posix()
+        digest.update(f"{relative}\n{status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _user_cache() -> Path:
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "mlx-headpose"
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files may be put there. The mode bits count for root too: they state a wish."""
+    while not folder.exists():
+        folder = folder.parent
+    wish = folder.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
+    return bool(wish) and os.access(folder, os.W_OK)

@@ -1,0 +1,157 @@
+"""Run a network over a dataset and measure it by the field's metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from tqdm import tqdm
+
+from ..data import Dataset
+from ..data.crop import cut
+from ..errors import InputError
+from ..models import Estimator
+from ..pose import PoseMetrics, pose_metrics
+
+WORKERS = 4
+
+
+@dataclass
+class Evaluation:
+    """A network's predictions on a dataset.
+
+    Attributes:
+        dataset: the dataset's name.
+        protocol: which samples and crops these are.
+        ids: (N) names of the samples that were used.
+        poses: (N, 3) true yaw, pitch, roll in degrees.
+        predictions: (N, 3) predicted ones.
+        dropped: reason → number of samples left out.
+        seconds: wall time.
+    """
+
+    dataset: str
+    protocol: str
+    ids: list[str]
+    poses: np.ndarray
+    predictions: np.ndarray
+    dropped: dict[str, int]
+    seconds: float
+
+    def metrics(self, legacy: bool = False) -> PoseMetrics:
+        """See `pose_metrics`."""
+        return pose_metrics(self.predictions, self.poses, legacy)
+
+    def report(self) -> dict[str, Any]:
+        """The JSON report: yaw, pitch, roll, mae, geodesic, vmae, used, dropped and more."""
+        return {
+            **self.metrics().to_dict(),
+            "used": len(self.ids),
+            "dropped": self.dropped,
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def sample_inputs(
+    model: Estimator, dataset: Dataset, batch_size: int, skipped: list[str] | None
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """The dataset in order, as (indices, inputs) batches that a network reads.
+
+    Pictures are decoded and cut by worker threads a few batches ahead.
+
+    Args:
+        model: its config says what it reads and how pictures are cut.
+        dataset: the samples.
+        batch_size: samples in a batch.
+        skipped: names of broken samples are appended; None raises their InputError.
+    """
+    preprocessing = model.config.preprocessing
+
+    def load(index: int) -> np.ndarray | None:
+        try:
+            if model.config.inputs == "landmarks":
+                return dataset.landmarks(index)
+            return cut(dataset.image(index), dataset.crop_box(index), preprocessing)
+        except InputError:
+            if skipped is None:
+                raise
+            skipped.append(dataset.ids[index])
+            return None
+
+    indices = iter(range(len(dataset)))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            ahead = [(i, pool.submit(load, i)) for i in islice(indices, 4 * batch_size)]
+            while ahead:
+                batch, ahead = ahead[:batch_size], ahead[batch_size:]
+                loaded = [(i, future.result()) for i, future in batch]
+                ahead += [(i, pool.submit(load, i)) for i in islice(indices, batch_size)]
+                good = [(i, value) for i, value in loaded if value is not None]
+                if good:
+                    yield [i for i, _ in good], np.stack([value for _, value in good])
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def evaluate(
+    model: Estimator,
+    dataset: Dataset,
+    batch_size: int = 32,
+    skip_bad: bool = False,
+    progress: str | None = None,
+) -> Evaluation:
+    """Predict the pose of every sample.
+
+    Args:
+        model: in evaluation mode.
+        dataset: the samples.
+        batch_size: samples in one forward pass.
+        skip_bad: leave broken pictures out and count them instead of stopping.
+        progress: label of the progress bar; None shows none.
+
+    Raises:
+        InputError: a picture is broken and `skip_bad` is off, or none is left.
+    """
+    start = time.perf_counter()
+    skipped: list[str] | None = [] if skip_bad else None
+    used: list[int] = []
+    predictions: list[np.ndarray] = []
+    pending: tuple[list[int], mx.array] | None = None
+    with tqdm(
+        total=len(dataset), desc=progress, unit="image", disable=None if progress else True
+    ) as bar:
+        for indices, inputs in sample_inputs(model, dataset, batch_size, skipped):
+            decoded = model.decode(model(mx.array(inputs)))
+            mx.async_eval(decoded)
+            # The previous batch is fetched while this one is computed.
+            if pending is not None:
+                used += pending[0]
+                predictions.append(np.array(pending[1]))
+                bar.update(len(pending[0]))
+            pending = indices, decoded
+        if pending is not None:
+            used += pending[0]
+            predictions.append(np.array(pending[1]))
+            bar.update(len(pending[0]))
+    if not used:
+        raise InputError(f"{dataset.name}: no sample could be read")
+    dropped = dict(dataset.dropped)
+    if skipped:
+        dropped["picture broken"] = len(skipped)
+    return Evaluation(
+        dataset=dataset.name,
+        protocol=dataset.protocol,
+        ids=[dataset.ids[i] for i in used],
+        poses=dataset.poses[used],
+        predictions=np.concatenate(predictions).astype(np.float64),
+        dropped=dropped,
+        seconds=time.perf_counter() - start,
+    )
