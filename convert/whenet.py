@@ -13,7 +13,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from mlx_headpose.models import build
-from mlx_headpose.models.whenet import ANGLES, Config
+from mlx_headpose.models.whenet import BINS, Config
 
 from .base import Conversion, Format, Tensors
 
@@ -47,7 +47,7 @@ def _leaf(name: str) -> str:
 
 def _ordered(tensors: Tensors) -> list[tuple[str, np.ndarray]]:
     """The tensors in our order; the output layers, alike in shape, by the names they were given."""
-    angles = [angle for angle, _start, _count in ANGLES]
+    angles = list(BINS)
     items = list(tensors.items())
     body, heads = items[: -2 * len(angles)], items[-2 * len(angles) :]
     named = [name.split("_")[0] for name, _value in heads]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -11,10 +15,10 @@ from convert.h5 import read_h5
 from convert.whenet import FORMATS
 from mlx_headpose.errors import InputError
 from mlx_headpose.models import build, config_from_dict
-from mlx_headpose.models.efficientnet import same_padding
-from mlx_headpose.models.whenet import Config, expectation, mean_direction, wrapped_square
+from mlx_headpose.models.whenet import Config, wrapped_square
 from mlx_headpose.weights import from_pretrained, load_strictly, save_tensors
 
+ROOT = Path(__file__).resolve().parent.parent
 [FORMAT] = FORMATS
 
 
@@ -41,19 +45,6 @@ def test_equals_the_published_implementation(shared, seeded):
         error = np.abs(np.array(output) - expected).max() / np.abs(expected).max()
         # Both implementations lie about 1e-4 from the same sums in float64.
         assert error < 4e-4, f"output {index}: {error}"
-
-
-@pytest.mark.parametrize(
-    ("length", "kernel", "stride"), [(8, 3, 2), (7, 3, 2), (7, 5, 2), (8, 5, 2)]
-)
-def test_same_padding_is_tensorflows(length, kernel, stride):
-    # As TensorFlow documents it: the output has ceil(length / stride), the odd pixel goes last.
-    x = same_padding(mx.ones((1, length, length, 1)), kernel, stride)
-    padded = x.shape[1]
-    assert (padded - kernel) // stride + 1 == -(-length // stride)
-    rows = np.array(x[0, :, padded // 2, 0])
-    before, after = rows.argmax(), rows[::-1].argmax()
-    assert after - before in (0, 1)
 
 
 @pytest.mark.parametrize("size", [64, 96, 100])
@@ -111,19 +102,14 @@ def test_loss_takes_180_as_minus_180_and_clamps_steep_pitch():
     assert np.isclose(parts["roll"].item(), 21.0**2, rtol=1e-3)
 
 
-def test_decoding_across_the_seam():
-    # Bins 119 and 0 are −183° = 177° and −180°: neighbours, whose mean is 178.5°.
-    seam = logits_at(0, 119)
-    assert np.isclose(mean_direction(seam, -180.0).item(), 178.5, atol=1e-3)
-    assert np.isclose(expectation(seam, -180.0).item(), -1.5, atol=1e-3)
-    # Away from the seam the two agree.
+def test_decodings_agree_away_from_the_seam():
+    circular, published = build(Config()), build(Config(decoding="expectation"))
     for bins in [(10, 12), (60, 61), (30, 31, 32)]:
-        logits = logits_at(*bins)
-        assert np.isclose(
-            mean_direction(logits, -180.0).item(), expectation(logits, -180.0).item(), atol=1e-2
-        )
+        outputs = (logits_at(*bins), logits_at(33, count=66), logits_at(40, count=66))
+        assert np.allclose(circular.decode(outputs), published.decode(outputs), atol=1e-2)
 
 
+# Bins 119 and 0 are 177° and −180°: neighbours, whose mean is 178.5°.
 @pytest.mark.parametrize(("decoding", "yaw"), [("circular", 178.5), ("expectation", -1.5)])
 def test_decoding_is_the_configs(decoding, yaw):
     outputs = (logits_at(0, 119), logits_at(33, count=66), logits_at(40, count=66))
@@ -271,3 +257,15 @@ class TestHostileFile:
             path.write_bytes(data[:length])
             with pytest.raises(InputError):
                 read_h5(path)
+
+
+def test_convert_command(seeded, shared, tmp_path):
+    source, output = tmp_path / "WHENet.h5", tmp_path / "whenet.safetensors"
+    seeded.write_keras_h5("whenet_keras", source)
+    command = [sys.executable, "convert.py", "--weight", str(source), "--output", str(output)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "WHENet" in done.stdout
+    golden = np.load(shared / "golden" / "whenet_keras_224.npz")["output1"]
+    output1 = from_pretrained(output)(mx.array(seeded.seeded_image(224)))[1]
+    assert np.abs(np.array(output1) - golden).max() < 4e-4 * np.abs(golden).max()

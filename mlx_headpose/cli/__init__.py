@@ -15,6 +15,7 @@ COMMANDS = {
     "predict": "estimate the pose of every head in pictures, videos or a webcam",
     "convert": "turn a published checkpoint into .safetensors",
     "export": "hand a network on to Swift, C++ or another framework",
+    "panoptic": "make head pose labels of CMU Panoptic recordings",
 }
 
 

@@ -13,6 +13,8 @@ from .base import Dataset
 DATASETS = {
     "AFLW2000": "aflw2000",
     "300W_LP": "w300lp",
+    "panoptic": "panoptic",
+    "panoptic+300W_LP": "levelled",
 }
 
 # Other spellings that published command lines use.

@@ -11,6 +11,8 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..nn import BatchNorm, Conv2d
+
 # Expansion, kernel, stride of the first block, output channels, blocks.
 STAGES = (
     (1, 3, 1, 16, 1),
@@ -23,30 +25,6 @@ STAGES = (
 )
 STEM_CHANNELS = 32
 FEATURES = 1280
-
-
-def same_padding(x: mx.array, kernel: int, stride: int) -> mx.array:
-    """Pad (N, H, W, C) so that a convolution gives ceil(H / stride): TensorFlow's "same"."""
-    pads = []
-    for length in x.shape[1:3]:
-        total = max((math.ceil(length / stride) - 1) * stride + kernel - length, 0)
-        pads.append((total // 2, total - total // 2))
-    if not any(any(pad) for pad in pads):
-        return x
-    return mx.pad(x, [(0, 0), *pads, (0, 0)])
-
-
-class SameConv2d(nn.Conv2d):
-    """A convolution without bias and with TensorFlow's "same" padding."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
-        # At stride 1 both sides get the same padding, which the convolution itself can add.
-        padding = kernel // 2 if stride == 1 else 0
-        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        stride = self.stride[0]
-        return super().__call__(x if stride == 1 else same_padding(x, self.weight.shape[1], stride))
 
 
 class ConvNorm(nn.Module):
@@ -62,8 +40,8 @@ class ConvNorm(nn.Module):
         swish: bool = True,
     ):
         super().__init__()
-        self.conv = SameConv2d(inputs, outputs, kernel, stride, groups)
-        self.norm = nn.BatchNorm(outputs, eps=1e-3, momentum=0.01)
+        self.conv = Conv2d(inputs, outputs, kernel, stride, "same", groups=groups, bias=False)
+        self.norm = BatchNorm(outputs, eps=1e-3, momentum=0.01)
         self.swish = swish
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -76,8 +54,8 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, reduced: int):
         super().__init__()
-        self.reduce = nn.Conv2d(channels, reduced, 1)
-        self.expand = nn.Conv2d(reduced, channels, 1)
+        self.reduce = Conv2d(channels, reduced, 1)
+        self.expand = Conv2d(reduced, channels, 1)
 
     def __call__(self, x: mx.array) -> mx.array:
         weights = x.mean(axis=(1, 2), keepdims=True)  # (N, 1, 1, C)
@@ -138,7 +116,7 @@ class EfficientNetB0(nn.Module):
                 channels = outputs
         self.top = ConvNorm(channels, FEATURES)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, Conv2d):
                 _he_fan_out(module)
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -149,7 +127,7 @@ class EfficientNetB0(nn.Module):
         return x.mean(axis=(1, 2))
 
 
-def _he_fan_out(conv: nn.Conv2d) -> None:
+def _he_fan_out(conv: Conv2d) -> None:
     """The published initialisation: normal with variance 2 / fan-out, biases zero."""
     outputs, height, width, _ = conv.weight.shape
     deviation = math.sqrt(2 * conv.groups / (height * width * outputs))

@@ -15,13 +15,13 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import InputError
+from ..pose import Bins
 from ..preprocessing import Preprocessing
 from .base import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from .efficientnet import FEATURES, EfficientNetB0
 
-BIN_WIDTH = 3.0
-# Angle, first bin's left edge in degrees, number of bins; in the order of a pose.
-ANGLES = (("yaw", -180.0, 120), ("pitch", -99.0, 66), ("roll", -99.0, 66))
+# In the order of a pose.
+BINS = {"yaw": Bins(120, 3, -180), "pitch": Bins(66, 3, -99), "roll": Bins(66, 3, -99)}
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,6 @@ class Config(ModelConfig):
             raise InputError(f"alpha {self.alpha} is no weight of a loss")
 
 
-def expectation(logits: mx.array, start: float) -> mx.array:
-    """(N, bins) → (N,) degrees: the published Σ softmax · 3 + start."""
-    angles = start + BIN_WIDTH * mx.arange(logits.shape[1])
-    return (mx.softmax(logits, axis=1, precise=True) * angles).sum(axis=1)
-
-
-def mean_direction(logits: mx.array, start: float) -> mx.array:
-    """(N, bins) → (N,) degrees in −180..180: direction of the sum of the bins' unit vectors."""
-    angles = mx.array(math.radians(start)) + math.radians(BIN_WIDTH) * mx.arange(logits.shape[1])
-    weights = mx.softmax(logits, axis=1, precise=True)
-    sine = (weights * mx.sin(angles)).sum(axis=1)
-    cosine = (weights * mx.cos(angles)).sum(axis=1)
-    return mx.degrees(mx.arctan2(sine, cosine))
-
-
 def wrapped_square(difference: mx.array) -> mx.array:
     """WHENet's equation 3, for |difference| ≤ 360°: min(|d|², (360 − |d|)²)."""
     distance = mx.abs(difference)
@@ -81,7 +66,7 @@ class WHENetHead(PoseHead):
         self.alpha = config.alpha
         self.decoding = config.decoding
         self.yaw, self.pitch, self.roll = (
-            nn.Linear(FEATURES, count) for _name, _start, count in ANGLES
+            nn.Linear(FEATURES, bins.count) for bins in BINS.values()
         )
 
     def __call__(self, features: mx.array) -> Outputs:
@@ -89,31 +74,22 @@ class WHENetHead(PoseHead):
 
     def loss(self, outputs: Outputs, pose: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
         """Σ over angles of cross entropy + α · squared error of the expectation (yaw: wrapped)."""
-        total = mx.array(0.0)
         parts = {}
-        for index, (logits, (name, start, count)) in enumerate(zip(outputs, ANGLES, strict=True)):
-            true = pose[:, index]
-            labels = mx.floor((true - start) / BIN_WIDTH).astype(mx.int32)
-            # Yaw is a circle: 180° is −180°. Pitch and roll beyond ±99° go to the outermost bin.
-            labels = labels % count if name == "yaw" else mx.clip(labels, 0, count - 1)
-            logits = logits.astype(mx.float32)
-            entropy = nn.losses.cross_entropy(logits, labels, reduction="mean")
-            difference = expectation(logits, start) - true
-            square = wrapped_square(difference) if name == "yaw" else mx.square(difference)
+        for logits, (name, bins), true in zip(outputs, BINS.items(), pose.T, strict=True):
+            entropy = nn.losses.cross_entropy(logits, bins.encode(true), reduction="mean")
+            difference = bins.expectation(logits) - true
+            square = wrapped_square(difference) if bins.circular else mx.square(difference)
             parts[name] = entropy + self.alpha * square.mean()
-            total = total + parts[name]
-        return total, parts
+        return parts["yaw"] + parts["pitch"] + parts["roll"], parts
 
     def decode(self, outputs: Outputs) -> mx.array:
-        decoded = [
-            (
-                mean_direction(logits, start)
-                if name == "yaw" and self.decoding == "circular"
-                else expectation(logits, start)
-            )
-            for logits, (name, start, _count) in zip(outputs, ANGLES, strict=True)
+        angles = [
+            bins.circular_expectation(logits)
+            if bins.circular and self.decoding == "circular"
+            else bins.expectation(logits)
+            for logits, bins in zip(outputs, BINS.values(), strict=True)
         ]
-        return mx.stack(decoded, axis=1)
+        return mx.stack(angles, axis=1)
 
     def confidence(self, outputs: Outputs) -> mx.array:
         """(N,) the largest yaw probability over three neighbouring bins, across the seam too."""

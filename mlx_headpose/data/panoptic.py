@@ -1,0 +1,86 @@
+"""CMU Panoptic heads: pictures with head boxes and poses over the full circle of yaw.
+
+The recordings (http://domedb.perception.cs.cmu.edu) have no head poses of their own;
+`panoptic_labels.py` makes them as WHENet's authors describe. Here they are read.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+from .base import Dataset, open_picture
+from .crop import AS_GIVEN
+
+COLUMNS = ("image", "x", "y", "width", "height", "yaw", "pitch", "roll")
+# So close to yaw ±90° pitch and roll turn about nearly the same axis, and noise in the landmarks
+# enters each of them 28-fold and more: they say nothing.
+GIMBAL_LOCK_MARGIN = 2.0
+
+
+class Panoptic(Dataset):
+    """The heads of a list `image,x,y,width,height,yaw,pitch,roll`; boxes are used as given."""
+
+    def __init__(self, folder: Path, annotations: Path):
+        rows = read_list(annotations)
+        values = np.array([numbers for _, numbers in rows], np.float32).reshape(
+            -1, len(COLUMNS) - 1
+        )
+        x, y, width, height = values[:, :4].T
+        super().__init__(
+            name="panoptic",
+            ids=[name for name, _ in rows],
+            poses=values[:, 4:],
+            boxes=np.stack([x, y, x + width, y + height], axis=1),
+            rule=AS_GIVEN,
+            protocol="the listed head boxes as given, squashed to a square; heads within "
+            f"{GIMBAL_LOCK_MARGIN:g} degrees of yaw ±90 left out",
+        )
+        self.folder = folder
+        locked = np.abs(np.abs(self.poses[:, 0]) - 90) < GIMBAL_LOCK_MARGIN
+        if locked.any():
+            self.dropped["near gimbal lock (yaw ±90), where pitch and roll are undefined"] = int(
+                locked.sum()
+            )
+            self.select(~locked)
+
+    def image(self, index: int) -> Image.Image:
+        return open_picture(self.folder / self.ids[index])
+
+
+def read_list(path: Path) -> list[tuple[str, tuple[float, ...]]]:
+    """The rows of a list of heads: picture and seven numbers.
+
+    Raises:
+        InputError: it is missing, or a row is not what the header says.
+    """
+    rows = []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise InputError(f"{path}: its first line must be {','.join(COLUMNS)}")
+            for row in reader:
+                numbers = tuple(float(row[column] or "nan") for column in COLUMNS[1:])
+                if not (np.isfinite(numbers).all() and numbers[2] > 0 and numbers[3] > 0):
+                    raise ValueError("a box or angle is missing or impossible")
+                rows.append((row["image"], numbers))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such list; check the folder and the list") from None
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: row {len(rows) + 1} is broken ({error}); mend it") from None
+    return rows
+
+
+def open_dataset(folder: Path | None, filename_list: Path | None = None, **_: Any) -> Panoptic:
+    """The heads of `filename_list`, or of annotations.csv in the folder."""
+    if folder is None:
+        raise InputError("the dataset panoptic needs its folder; give --data_dir")
+    return Panoptic(folder, filename_list or folder / "annotations.csv")
