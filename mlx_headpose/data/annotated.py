@@ -115,7 +115,11 @@ class AnnotatedPictures(Dataset):
 
     def image(self, index: int) -> Image.Image:
         """Sample `index` as an RGB picture; see `Dataset.image`."""
-        return open_picture(self._picture(self.ids[index]))
+        return open_picture(self.path(index))
+
+    def path(self, index: int) -> Path:
+        """The JPEG of sample `index`."""
+        return self._picture(self.ids[index])
 
     def _annotation(self, name: str) -> Path:
         return self.folder / f"{name}.mat"

@@ -46,6 +46,13 @@ class Dataset:
         """
         raise NotImplementedError
 
+    def path(self, index: int) -> Path | None:
+        """The picture file of sample `index`, where it has one of its own.
+
+        Training then decodes large JPEGs at reduced scale instead of calling `image`.
+        """
+        return None
+
     def landmarks(self, index: int) -> np.ndarray:
         """(L, 3) float32 landmarks of sample `index`, in image axes."""
         raise InputError(f"{self.name} has no 3D landmarks; use a set that has, such as synthetic")
@@ -67,9 +74,28 @@ def open_picture(path: Path) -> Image.Image:
     Raises:
         InputError: it is missing, truncated, or no picture.
     """
+    return open_reduced(path, 1.0)[0]
+
+
+def open_reduced(path: Path, reduction: float) -> tuple[Image.Image, float]:
+    """A picture file as RGB, perhaps decoded smaller, and its scale.
+
+    Args:
+        path: the file.
+        reduction: how much smaller it may be. A JPEG then comes at the nearest of 1, 1/2, 1/4 and
+            1/8 that is not smaller; other formats come at full size.
+
+    Raises:
+        InputError: it is missing, truncated, or no picture.
+    """
     try:
         with Image.open(path) as picture:
-            return picture.convert("RGB")
+            scale = 1.0
+            if reduction >= 2:
+                width, height = picture.size
+                drafted = picture.draft("RGB", (int(width / reduction), int(height / reduction)))
+                scale = drafted[1][2] / width if drafted else 1.0
+            return picture.convert("RGB"), scale
     except FileNotFoundError:
         raise InputError(f"{path}: no such picture; check the folder and the list") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

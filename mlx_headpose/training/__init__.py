@@ -1,0 +1,1 @@
+"""Training any estimator on any dataset: the step, the loop, checkpoints, several processes."""

@@ -1,0 +1,125 @@
+"""`python train.py`: train a network, on a dataset or on built-in synthetic heads."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from ..errors import InputError
+from ..models import ModelConfig
+from ..training.checkpoint import Progress, Workdir, find_state, is_state, read_run
+from ..training.distributed import Processes
+from ..training.loop import Stopped, Training
+from ..training.options import TrainingOptions
+from .train_options import make_parser
+from .train_start import chosen_dataset, make_model, open_sets
+
+
+def run(program: str, arguments: list[str]) -> None:
+    """Train as the command line says, and say how to test what came out."""
+    args, state = parse(program, arguments)
+    if args.gpu < 0:
+        mx.set_default_device(mx.cpu)
+    processes = Processes()
+    say: Callable[[str], None] = print if processes.rank == 0 else lambda line: None
+    mx.random.seed(args.seed)
+    model, pretrained = make_model(args, state)
+    training_set, validation_set, test_arguments = open_sets(args, model.config, say)
+    options = training_options(args, model.config, pretrained)
+    workdir = Workdir(workdir_path(args))
+    parameters = sum(value.size for value in dict(tree_flatten(model.parameters())).values())
+    say(
+        f"{args.model}, {parameters / 1e6:.1f} M parameters"
+        f"{', pretrained' if pretrained else ''}: {len(training_set)} training and "
+        f"{len(validation_set)} validation samples, {options.epochs} epochs, batch "
+        f"{options.batch_size}, lr {options.lr:g} → {workdir.folder}/"
+    )
+    with workdir.locked() if processes.rank == 0 else nullcontext():
+        training = Training(
+            model,
+            training_set,
+            validation_set,
+            workdir,
+            options,
+            processes=processes,
+            run={"arguments": vars(args), "pretrained": pretrained},
+            say=say,
+        )
+        if state is not None:
+            training.restore(state)
+            progress = training.progress
+            say(f"Goes on after epoch {progress.epoch}, step {progress.step} ({state}).")
+        try:
+            progress = training.run()
+        except Stopped:
+            name = shlex.quote(workdir.folder.name.removeprefix("workdirs_"))
+            say(f"Stopped and saved. To go on: python train.py --output_string {name} --resume")
+            raise SystemExit(130) from None
+    say(closing_sentence(progress, workdir, test_arguments))
+
+
+def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path | None]:
+    """The options, and the state file of the training that is to go on, if one is.
+
+    A resumed training keeps the options it was started with, except those given anew.
+    """
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--model", default="hopenet")
+    method = peek.parse_known_args(arguments)[0].model
+    args = make_parser(program, method).parse_args(arguments)
+    args.explicit_dataset = "dataset" in args
+    args.dataset = chosen_dataset(args)
+    state = None
+    if args.resume:
+        state = Workdir(workdir_path(args)).state
+        if not is_state(state):
+            print(f"{state.parent}: nothing to resume yet; starts from the beginning")
+            return args, None
+    elif not args.transfer:
+        if "snapshot" not in args:
+            raise InputError("--transfer 0 goes on with a training; say which by --snapshot")
+        state = find_state(Path(args.snapshot))
+    elif Workdir(workdir_path(args)).state.exists():
+        raise InputError(
+            f"{workdir_path(args)}: holds a training already; add --resume to go on with it, or "
+            "choose another --output_string"
+        )
+    if state is None:
+        return args, None
+    stored = read_run(state)[1]["arguments"]
+    parser = make_parser(program, stored["model"])
+    parser.set_defaults(**stored)
+    return parser.parse_args(arguments), state
+
+
+def workdir_path(args: argparse.Namespace) -> Path:
+    """`workdirs_<output_string>`."""
+    size = f"_{args.input_size}" if "input_size" in args else ""
+    return Path(f"workdirs_{getattr(args, 'output_string', f'{args.model}_{args.dataset}{size}')}")
+
+
+def training_options(
+    args: argparse.Namespace, config: ModelConfig, pretrained: bool
+) -> TrainingOptions:
+    """The method's recipe with what the command line says in its place."""
+    names = {field.name for field in dataclasses.fields(TrainingOptions)}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    if "num_epochs" in args:
+        given["epochs"] = args.num_epochs
+    return TrainingOptions.from_recipe(config.recipe, pretrained=pretrained, **given)
+
+
+def closing_sentence(progress: Progress, workdir: Workdir, test_arguments: str) -> str:
+    """The best epoch, its error, and the command that tests it."""
+    return (
+        f"Best: epoch {progress.best_epoch}, validation MAE {progress.best_mae:.2f}°. Test it: "
+        f"python test.py {test_arguments} --snapshot {shlex.quote(str(workdir.best))}"
+    )

@@ -1,0 +1,140 @@
+"""What a training starts from: its network and its datasets."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..data import Dataset, dataset_name, open_dataset
+from ..errors import InputError
+from ..models import Estimator, ModelConfig, build, config_from_dict
+from ..training.checkpoint import read_run
+from ..weights import load_strictly, load_tensors, read_config
+from .options import make_config, model_options
+
+HELD_OUT = 20  # one in so many samples validates where no validation set is given
+FOLDERS = Path("datasets")
+ADVICE = (
+    "Trains on built-in synthetic heads, because datasets/300W_LP is not there; for real faces put "
+    "300W-LP there (http://www.cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA/main.htm) or give its "
+    "folder as --data_dir."
+)
+
+
+def chosen_dataset(args: argparse.Namespace) -> str:
+    """The dataset's true name; without --dataset, 300W-LP where it is, or else synthetic heads."""
+    if "dataset" in args:
+        return dataset_name(args.dataset)
+    return "300W_LP" if "data_dir" in args or (FOLDERS / "300W_LP").is_dir() else "synthetic"
+
+
+def open_sets(
+    args: argparse.Namespace, config: ModelConfig, say: Callable[[str], None]
+) -> tuple[Dataset, Dataset, str]:
+    """The training set, the validation set, and the options that make `test.py` use the latter."""
+    if args.dataset == "synthetic" and not args.explicit_dataset:
+        say(ADVICE)
+    training_set = _open(args, "", args.dataset, config, train=True)
+    if "val_dataset" in args:
+        name = dataset_name(args.val_dataset)
+    elif args.dataset == "synthetic":
+        name = "synthetic"
+    elif "val_data_dir" in args or (FOLDERS / "AFLW2000").is_dir():
+        name = "AFLW2000"
+    else:
+        held_out = _open(args, "", args.dataset, config, train=False)
+        say(f"No validation set: the last twentieth of {training_set.name} validates.")
+        # Neighbours in the list are often versions of one photo, so the end is cut off whole.
+        first = len(training_set) - max(len(training_set) // HELD_OUT, 1)
+        number = np.arange(len(training_set))
+        training_set.select(number < first)
+        held_out.select(number >= first)
+        return training_set, held_out, _test_options(args, "", args.dataset)
+    validation_set = _open(args, "val_", name, config, train=False)
+    return training_set, validation_set, _test_options(args, "val_", name)
+
+
+def _folder(args: argparse.Namespace, prefix: str, name: str) -> Path | None:
+    given = getattr(args, f"{prefix}data_dir", None)
+    if given is not None:
+        return Path(given)
+    return None if name == "synthetic" else FOLDERS / name
+
+
+def _open(
+    args: argparse.Namespace, prefix: str, name: str, config: ModelConfig, train: bool
+) -> Dataset:
+    options = {"samples": args.samples} if train and "samples" in args else {}
+    return open_dataset(
+        name,
+        _folder(args, prefix, name),
+        getattr(args, f"{prefix}filename_list", None),
+        crop=config.preprocessing.crop,
+        train=train,
+        seed=args.seed,
+        skip_bad=args.skip_bad,
+        **options,
+    )
+
+
+def _test_options(args: argparse.Namespace, prefix: str, name: str) -> str:
+    words = ["--dataset", name]
+    folder = _folder(args, prefix, name)
+    if folder is not None:
+        words += ["--data_dir", str(folder)]
+    if f"{prefix}filename_list" in args:
+        words += ["--filename_list", getattr(args, f"{prefix}filename_list")]
+    return shlex.join(words)
+
+
+def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator, bool]:
+    """The network to train, and whether its weights were trained before this training."""
+    if state is not None:
+        stored, run, _ = read_run(state)
+        return build(config_from_dict(stored)), bool(run["pretrained"])
+    size = getattr(args, "input_size", None)
+    if "snapshot" not in args:
+        return build(make_config(args, args.model, size=size)), False
+    path = newest_weights(Path(args.snapshot))
+    stored = read_config(path)
+    if stored.get("model_type") == "backbone":
+        model = build(_like_backbone(args, stored, size))
+        load_strictly(model.backbone, load_tensors(path), path)
+        return model, True
+    config = config_from_dict(stored)
+    method = config.model_type
+    if method != args.model:
+        raise InputError(f"{path}: is a {method} network; add --model {method}")
+    preprocessing = dataclasses.replace(
+        config.preprocessing, size=size or config.preprocessing.size
+    )
+    given = model_options(args, method)
+    model = build(dataclasses.replace(config, preprocessing=preprocessing, **given))
+    load_strictly(model, load_tensors(path), path)
+    return model, True
+
+
+def _like_backbone(args: argparse.Namespace, stored: dict, size: int | None) -> ModelConfig:
+    """The method's config with the backbone's own architecture, unless options say otherwise."""
+    config = make_config(args, args.model, size=size)
+    fields = {field.name for field in dataclasses.fields(config)}
+    same = {k: v for k, v in stored.items() if k in fields and k != "preprocessing"}
+    return dataclasses.replace(config, **{**same, **model_options(args, args.model)})
+
+
+def newest_weights(path: Path) -> Path:
+    """A snapshot file, or the best or newest one of a training's folder."""
+    if not path.is_dir():
+        return path
+    numbered = [p for p in path.rglob("*.safetensors") if p.stem.isdigit()]
+    candidates = [path / "best.safetensors", path / "model.safetensors"]
+    candidates += sorted(numbered, key=lambda p: int(p.stem), reverse=True)
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise InputError(f"{path}: holds no snapshot; give a .safetensors file")

@@ -1,0 +1,227 @@
+"""From a dataset to batches: decoded and cut by worker threads, in an order that can be repeated.
+
+What a batch holds depends on the seed, the epoch and its number alone, never on thread timing, so
+training can stop after any step and go on with the same batches.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+from ..preprocessing import Preprocessing
+from .augment import UNCHANGED, Augmentation
+from .base import Dataset, open_reduced
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+PREFETCH = 3  # batches that are decoded ahead
+# The published loaders scale the shorter side to 240 and cut 224 of it at random.
+RANDOM_CROP = 224 / 240
+
+
+@dataclass
+class Batch:
+    """A step's samples.
+
+    Attributes:
+        inputs: (N, size, size, 3) uint8 images, or (N, L, 3) float32 landmarks.
+        poses: (N, 3) float32 yaw, pitch, roll in degrees.
+        changes: (N, 5) float32 pixel augmentation, for `augment.apply`.
+        ids: the samples' names.
+    """
+
+    inputs: np.ndarray
+    poses: np.ndarray
+    changes: np.ndarray
+    ids: list[str]
+
+
+class Loader:
+    """Training batches of a dataset.
+
+    A broken photo stops training with its name, or, with `skip_bad`, gives its place to the
+    dataset's next good one, so that every batch is full; `skipped` counts how often.
+
+    Args:
+        dataset: what to read.
+        preprocessing: the network's input size and resize rule.
+        batch_size: samples per step and process.
+        inputs: "image" or "landmarks", what the network reads.
+        augmentation: None leaves the samples as they are, apart from the crop rule's own random
+            margins and position.
+        seed: of the order and of everything drawn per sample.
+        rank, ranks: this process and their number; each gets its own part of every global batch.
+        workers: threads; None means one per core.
+        skip_bad: whether to go on after broken photos.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        preprocessing: Preprocessing,
+        *,
+        batch_size: int,
+        inputs: str = "image",
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        workers: int | None = None,
+        skip_bad: bool = False,
+    ):
+        if len(dataset) < ranks:
+            raise InputError(f"{dataset.name}: {len(dataset)} samples are too few to train on")
+        self.dataset = dataset
+        self.preprocessing = preprocessing
+        self.batch_size = min(batch_size, len(dataset) // ranks)
+        self.inputs = inputs
+        self.augmentation = augmentation
+        self.seed = seed
+        self.rank = rank
+        self.ranks = ranks
+        self.workers = workers or os.cpu_count() or 1
+        self.skip_bad = skip_bad
+        self.bad: dict[int, str] = {}  # index of a broken sample → what is wrong with it
+
+    def __len__(self) -> int:
+        """Steps per epoch; an incomplete last batch is left out."""
+        return len(self.dataset) // (self.batch_size * self.ranks)
+
+    @property
+    def skipped(self) -> int:
+        """Broken samples met so far."""
+        return len(self.bad)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """(steps, batch_size) indices that this process sees in an epoch."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
+        steps = len(self)
+        order = order[: steps * self.ranks * self.batch_size]
+        return order.reshape(steps, self.ranks, self.batch_size)[:, self.rank]
+
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on, read ahead by at most `PREFETCH`.
+
+        Raises:
+            InputError: a sample is broken and `skip_bad` is off.
+        """
+        order = self.order(epoch)[start:]
+        samples = read_ahead(
+            lambda index: self.sample(int(index), epoch),
+            order.reshape(-1),
+            workers=self.workers,
+            ahead=PREFETCH * self.batch_size,
+        )
+        with closing(samples):
+            for _ in order:
+                inputs, changes, indices = zip(*islice(samples, self.batch_size), strict=True)
+                yield Batch(
+                    inputs=np.stack(inputs),
+                    poses=np.asarray(self.dataset.poses[list(indices)], np.float32),
+                    changes=np.stack(changes),
+                    ids=[self.dataset.ids[i] for i in indices],
+                )
+
+    def sample(self, index: int, epoch: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Input and changes of a sample, and its index: not the one asked for if that is broken."""
+        for _ in range(len(self.dataset)):
+            if index not in self.bad:
+                rng = np.random.default_rng((self.seed, epoch, index))
+                try:
+                    if self.inputs == "landmarks":
+                        return self.dataset.landmarks(index), UNCHANGED, index
+                    return *self._image(index, rng), index
+                except InputError as error:
+                    if not self.skip_bad:
+                        raise
+                    self.bad[index] = str(error)
+            index = (index + 1) % len(self.dataset)
+        raise InputError(f"{self.dataset.name}: no sample can be read")
+
+    def _image(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        box = self.dataset.crop_box(index, rng)
+        changes = UNCHANGED
+        if self.augmentation is not None:
+            box, changes = self.augmentation.draw(box, self.preprocessing.size, rng)
+        if self.preprocessing.resize == "short_side":
+            box = square_inside(box, RANDOM_CROP, rng)
+        return read_crop(self.dataset, index, box, self.preprocessing.size), changes
+
+
+def read_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
+) -> Generator[Result, None, None]:
+    """`map(function, items)` by threads, in order, with at most `ahead` results waiting.
+
+    What `function` raises comes out where its result would have.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="reader")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def square_inside(box: np.ndarray, part: float, rng: np.random.Generator) -> np.ndarray:
+    """A (4,) square of `part` of the box's shorter side, somewhere inside the box."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    side = part * min(width, height)
+    left = box[0] + rng.uniform() * (width - side)
+    top = box[1] + rng.uniform() * (height - side)
+    return np.array([left, top, left + side, top + side])
+
+
+def read_crop(dataset: Dataset, index: int, box: np.ndarray, size: int) -> np.ndarray:
+    """Cut a box out of a sample's picture and scale it, as one resampling.
+
+    A JPEG is decoded at a half, quarter or eighth where the crop still has at least `size` pixels:
+    the decoder's own scaling then does what the resampling's antialiasing would.
+
+    Args:
+        dataset: whose sample.
+        index: which sample.
+        box: (4,) x_min, y_min, x_max, y_max in pixels, with fractions; outside is black.
+        size: side of the result.
+
+    Returns:
+        (size, size, 3) uint8.
+    """
+    path = dataset.path(index)
+    if path is None:
+        return resample(dataset.image(index), box, size)
+    reduction = max(1.0, min(box[2] - box[0], box[3] - box[1]) / size)
+    picture, scale = open_reduced(path, reduction)
+    return resample(picture, box * scale, size)
+
+
+def resample(picture: Image.Image, box: np.ndarray, size: int) -> np.ndarray:
+    """The (4,) box of an RGB picture as (size, size, 3) uint8, bilinear with antialiasing."""
+    left, top = math.floor(box[0]), math.floor(box[1])
+    right, bottom = max(math.ceil(box[2]), left + 1), max(math.ceil(box[3]), top + 1)
+    patch = picture.crop((left, top, right, bottom))
+    inner = (
+        max(float(box[0]) - left, 0.0),
+        max(float(box[1]) - top, 0.0),
+        min(max(float(box[2]) - left, float(box[0]) - left + 1e-3), right - left),
+        min(max(float(box[3]) - top, float(box[1]) - top + 1e-3), bottom - top),
+    )
+    return np.asarray(patch.resize((size, size), Image.Resampling.BILINEAR, box=inner))

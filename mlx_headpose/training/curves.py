@@ -1,0 +1,59 @@
+"""`curves.png`: the loss and the validation error of every epoch so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic_path
+
+ANGLES = {"yaw": "tab:red", "pitch": "tab:green", "roll": "tab:blue", "mae": "black"}
+
+
+def available() -> bool:
+    """Whether matplotlib, which draws, is installed."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
+    """Draw the curves of a training.
+
+    Args:
+        records: the lines of training.log.
+        path: the PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    epochs = [record for record in records if record.get("kind") == "epoch"]
+    if not epochs:
+        return
+    numbers = [record["epoch"] for record in epochs]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, error = figure.subplots(1, 2)
+
+    loss.plot(numbers, [record["loss"] for record in epochs], "k.-", label="loss")
+    for name in epochs[-1]["parts"]:
+        loss.plot(numbers, [record["parts"].get(name) for record in epochs], ".-", label=name, lw=1)
+    loss.set(title="training loss", xlabel="epoch")
+    # A loss may start hundreds of times higher than it ends; parts of some methods are negative.
+    if all(value > 0 for line in loss.lines for value in line.get_ydata()):
+        loss.set_yscale("log")
+    loss.legend()
+
+    for angle, colour in ANGLES.items():
+        values = [record["validation"][angle] for record in epochs]
+        label = f"{angle.upper() if angle == 'mae' else angle} {values[-1]:.2f}"
+        error.plot(numbers, values, ".-", color=colour, label=label)
+    error.set(title="validation error (degrees)", xlabel="epoch", ylim=(0, None))
+    error.legend()
+    for axes in (loss, error):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -1,0 +1,226 @@
+"""The story of a training: epochs of steps, each validated, saved, logged and drawn."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ..data import Dataset
+from ..data.augment import Augmentation
+from ..data.loader import Batch, Loader
+from ..errors import InputError
+from ..models import Estimator
+from .checkpoint import Progress, Workdir, load_state
+from .curves import available, draw_curves
+from .distributed import Processes
+from .interrupt import Interrupt
+from .live import LiveLine, TensorBoard, add, means
+from .optimizer import Optimizer
+from .options import TrainingOptions
+from .step import StepResult, freeze, make_step, training_mode
+from .validation import validate
+
+LOG_EVERY = 50  # steps between the log's lines within an epoch
+
+
+class Stopped(Exception):
+    """Training was interrupted, and has saved its state."""
+
+
+class Training:
+    """One training in one folder.
+
+    Args:
+        model: the network, with the weights to start from.
+        training_set: what it learns from.
+        validation_set: what chooses the best epoch.
+        workdir: where everything is written.
+        options: how to train.
+        processes: the processes that train together.
+        run: what the state file should carry for `--resume`, as JSON can hold it.
+        say: prints a line for people.
+    """
+
+    def __init__(
+        self,
+        model: Estimator,
+        training_set: Dataset,
+        validation_set: Dataset,
+        workdir: Workdir,
+        options: TrainingOptions,
+        *,
+        processes: Processes | None = None,
+        run: dict[str, Any] | None = None,
+        say: Callable[[str], None] = print,
+    ):
+        self.model = model
+        self.validation_set = validation_set
+        self.workdir = workdir
+        self.options = options
+        self.processes = processes or Processes()
+        self.writes = self.processes.rank == 0
+        self.record = run or {}
+        self.say = say if self.writes else lambda line: None
+        freeze(model, options.freeze)
+        self.optimizer = Optimizer(model, options)
+        self.progress = Progress()
+        self.loader = Loader(
+            training_set,
+            model.config.preprocessing,
+            batch_size=options.batch_size,
+            inputs=model.config.inputs,
+            augmentation=Augmentation(options.augment, options.flip) if options.augment else None,
+            seed=options.seed,
+            rank=self.processes.rank,
+            ranks=self.processes.size,
+            workers=options.workers or None,
+            skip_bad=options.skip_bad,
+        )
+        self.board = TensorBoard(workdir.folder) if options.tensorboard and self.writes else None
+        self.interrupt = Interrupt()
+
+    def restore(self, state: Path) -> None:
+        """Go on where the training that wrote a state file stood."""
+        self.progress = load_state(state, self.model, self.optimizer)
+
+    def run(self) -> Progress:
+        """Train to the last epoch.
+
+        Raises:
+            Stopped: Ctrl-C; the state is saved.
+            InputError: a photo is broken, the loss is not a number, or the disk is full. What was
+                saved before stays whole.
+        """
+        self.processes.share_weights(self.model)
+        if self.writes:
+            self.workdir.rewind_log(self.progress)
+            if not available():
+                self.say("No curves.png: `pip install matplotlib` draws it.")
+        step = make_step(self.model, self.optimizer, self.options, self.processes)
+        with self.interrupt:
+            while self.progress.epoch < self.options.epochs:
+                started = time.perf_counter()
+                rate = self._train_epoch(step)
+                self.processes.average_norm_statistics(self.model)
+                metrics = validate(self.model, self.validation_set, self.options, self.processes)
+                self._finish_epoch(metrics, rate, time.perf_counter() - started)
+        return self.progress
+
+    def _train_epoch(self, step: Callable[..., StepResult]) -> float:
+        """The steps of an epoch that are not done yet; returns images per second."""
+        options, progress = self.options, self.progress
+        epoch, steps = progress.epoch, len(self.loader)
+        training_mode(self.model, options.freeze)
+        line = LiveLine(
+            epoch + 1,
+            options.epochs,
+            steps,
+            progress.step,
+            self.loader.batch_size * self.processes.size,
+            shown=self.writes,
+        )
+        # Reading a number waits for the device, so each step is read while the next one computes.
+        pending: deque[tuple[Batch, StepResult, mx.array]] = deque()
+        logged = dict(progress.sums)
+        try:
+            for batch in self.loader.batches(epoch, start=progress.step):
+                self._seed(epoch, progress.step + len(pending))
+                self.optimizer.set_learning_rate(self._rate(progress.step + len(pending)))
+                result = step(*map(mx.array, (batch.inputs, batch.poses, batch.changes)))
+                stop = self.processes.total(mx.array(float(self.interrupt.wanted)))
+                pending.append((batch, result, stop))
+                if len(pending) == 1:
+                    continue
+                wanted = self._read(*pending.popleft(), line)
+                save = (progress.step + 1) % options.save_every == 0
+                if wanted or save:
+                    self._read(*pending.popleft(), line)
+                    self._save()
+                if wanted:
+                    raise Stopped
+                if progress.step % LOG_EVERY == 0 and progress.step < steps:
+                    self._log("steps", means(progress.sums, logged), line.images_per_second())
+                    logged = dict(progress.sums)
+            while pending:
+                self._read(*pending.popleft(), line)
+        finally:
+            line.close()
+        return line.images_per_second()
+
+    def _seed(self, epoch: int, step: int) -> None:
+        # Every step has its own seed, so that going on after any step needs no saved randomness.
+        words = (self.options.seed, epoch, step, self.processes.rank)
+        mx.random.seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
+
+    def _rate(self, step: int) -> float:
+        steps = len(self.loader)
+        return self.options.learning_rate(self.progress.epoch * steps + step, steps)
+
+    def _read(self, batch: Batch, result: StepResult, stop: mx.array, line: LiveLine) -> bool:
+        """Take in a step's figures; returns whether some process was asked to stop."""
+        loss = float(result.loss)
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss is {loss} in epoch {self.progress.epoch + 1}, step "
+                f"{self.progress.step + 1}; lower --lr or set --clip_norm 1, and look at this "
+                f"batch: {', '.join(batch.ids)}"
+            )
+        values = {"loss": loss, "mae": float(result.error.mean())}
+        values |= {f"part:{name}": float(part) for name, part in result.parts.items()}
+        add(self.progress.sums, values)
+        self.progress.step += 1
+        line.step(self.progress.sums)
+        return bool(stop.item())
+
+    def _finish_epoch(self, metrics: dict[str, float], rate: float, seconds: float) -> None:
+        """Save, log and draw an epoch, and begin the next."""
+        progress, workdir = self.progress, self.workdir
+        summary = means(progress.sums)
+        learning_rate = self._rate(progress.step - 1)
+        progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+        best = metrics["mae"] < progress.best_mae
+        if best:
+            progress.best_epoch, progress.best_mae = progress.epoch, metrics["mae"]
+        if self.writes:
+            workdir.save_snapshot(self.model, progress.epoch, best)
+        more = {"seconds": round(seconds, 2), "lr": learning_rate, "validation": metrics}
+        self._log("epoch", summary, rate, epoch=progress.epoch, best=best, **more)
+        self._save()
+        if self.writes and available():
+            draw_curves(workdir.read_log(), workdir.curves)
+        skipped = f"  {self.loader.skipped} broken photos left out" if self.loader.skipped else ""
+        self.say(
+            f"epoch {progress.epoch}/{self.options.epochs}  loss {summary['loss']:.3f}  "
+            f"validation yaw {metrics['yaw']:.2f} pitch {metrics['pitch']:.2f} roll "
+            f"{metrics['roll']:.2f} MAE {metrics['mae']:.2f}{' (best)' if best else ''}  "
+            f"{seconds:.0f} s, {rate:.0f} images/s{skipped}"
+        )
+
+    def _save(self) -> None:
+        # Every process has its own norm statistics within an epoch; what is saved is their mean.
+        self.processes.average_norm_statistics(self.model)
+        if self.writes:
+            self.workdir.save_state(self.model, self.optimizer, self.progress, self.record)
+
+    def _log(self, kind: str, summary: dict[str, Any], rate: float, **more: Any) -> None:
+        if not self.writes:
+            return
+        record = {
+            "kind": kind,
+            "epoch": self.progress.epoch + 1,
+            "step": self.progress.step,
+            "lr": self._rate(self.progress.step - 1),
+            **summary,
+            "images_per_second": round(rate, 2),
+            **more,
+        }
+        self.workdir.append_log(record)
+        if self.board is not None:
+            self.board.write(record, self.progress.epoch * len(self.loader) + self.progress.step)

@@ -1,0 +1,40 @@
+"""The validation pass at the end of an epoch."""
+
+from __future__ import annotations
+
+import copy
+
+import mlx.core as mx
+import numpy as np
+
+from ..data import Dataset
+from ..evaluation.evaluate import evaluate
+from ..models import Estimator
+from .distributed import Processes
+from .options import TrainingOptions
+
+
+def validate(
+    model: Estimator, dataset: Dataset, options: TrainingOptions, processes: Processes
+) -> dict[str, float]:
+    """Mean errors in degrees on a validation set, each process predicting its own part.
+
+    Args:
+        model: the network; it is left in evaluation mode.
+        dataset: the validation set.
+        options: batch size, and whether to leave out broken photos.
+        processes: those that train together.
+
+    Returns:
+        The figures of `pose.PoseMetrics` by name, the same in every process.
+    """
+    model.eval()
+    part = copy.copy(dataset)
+    part.select(np.arange(len(dataset)) % processes.size == processes.rank)
+    evaluation = evaluate(model, part, options.batch_size, options.skip_bad)
+    metrics = evaluation.metrics().to_dict()
+    # All figures are means over samples, so the whole set's are the parts' weighted by their sizes.
+    count = len(evaluation.ids)
+    sums = processes.total(mx.array([count, *(count * value for value in metrics.values())]))
+    total, *values = np.array(sums).tolist()
+    return {name: value / total for name, value in zip(metrics, values, strict=True)}

@@ -1,0 +1,57 @@
+"""Training: what it learns, what it writes, and how it stops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+from toy_training import toy_training
+
+from mlx_headpose import InputError
+
+
+def test_training_learns_and_writes_what_it_promises(tmp_path: Path) -> None:
+    training = toy_training(tmp_path / "run", epochs=12, lr=0.01, augment=0.2, flip=False)
+    progress = training.run()
+    folder = tmp_path / "run"
+    assert {p.name for p in folder.iterdir()} == {
+        "best.safetensors",
+        "curves.png",
+        "last.safetensors",
+        "snapshots",
+        "training.log",
+    }
+    assert sorted(int(p.stem) for p in (folder / "snapshots").iterdir()) == list(range(1, 13))
+    epochs = [json.loads(line) for line in (folder / "training.log").read_text().splitlines()]
+    assert [e["epoch"] for e in epochs] == list(range(1, 13))
+    best = min(epochs, key=lambda e: e["validation"]["mae"])
+    assert (progress.best_epoch, progress.best_mae) == (best["epoch"], best["validation"]["mae"])
+    snapshot = mx.load(str(folder / "snapshots" / f"{progress.best_epoch}.safetensors"))
+    for name, value in mx.load(str(folder / "best.safetensors")).items():
+        assert mx.array_equal(value, snapshot[name])
+    # Answering the mean is wrong by about 20°.
+    assert progress.best_mae < 12
+
+
+def test_a_loss_that_is_not_a_number_stops_with_the_names(tmp_path: Path) -> None:
+    training = toy_training(tmp_path / "run", lr=1e38, optimizer="sgd")
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) .*picture\d+, picture\d+"):
+        training.run()
+
+
+def test_frozen_parts_stay_and_their_norms_keep_their_statistics(tmp_path: Path) -> None:
+    training = toy_training(tmp_path / "run", epochs=1, freeze=("backbone.conv1", "backbone.norm"))
+    before = {k: np.array(v) for k, v in tree_flatten(training.model.parameters())}
+    training.run()
+    after = dict(tree_flatten(training.model.parameters()))
+    same = {k for k, v in before.items() if np.array_equal(v, np.array(after[k]))}
+    assert same == {k for k in before if k.startswith(("backbone.conv1", "backbone.norm"))}
+
+
+def test_freezing_what_is_not_there_names_what_is(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such module.*backbone\.conv1"):
+        toy_training(tmp_path / "run", freeze=("backbone.stem9",))
