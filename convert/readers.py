@@ -28,9 +28,14 @@ INSTALL_TORCH = (
 def read_tensors(path: Path) -> Tensors:
     """Every tensor of a checkpoint file, under the names that it gives them.
 
+    Of a folder, every file's tensors, with the file's name (without suffix) and a dot in front.
+
     Raises:
-        InputError: the file is missing, damaged, of an unknown kind, or holds more than tensors.
+        InputError: a file is missing, damaged, of an unknown kind, or holds more than tensors.
     """
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file())
+        return {f"{file.stem}.{n}": v for file in files for n, v in read_tensors(file).items()}
     try:
         with path.open("rb") as file:
             start = file.read(16)

@@ -11,7 +11,11 @@ from .options import Parser
 def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     parser = Parser(program, "Turn a published checkpoint into .safetensors.")
-    parser.add_argument("--weight", required=True, help="the published file: PyTorch, Keras or MLX")
+    parser.add_argument(
+        "--weight",
+        required=True,
+        help="the published file (PyTorch, Keras, NumPy or MLX), or the folder of its parts",
+    )
     parser.add_argument(
         "--output", help="file to write; by default weights/<name of the file>.safetensors"
     )

@@ -1,0 +1,88 @@
+"""NLML-HPE's published files through the converter."""
+
+from __future__ import annotations
+
+import shutil
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from test_nlml import read_npz
+
+from mlx_headpose.convert import convert_file, convert_tensors
+from mlx_headpose.errors import InputError
+from mlx_headpose.manifold import load_manifold, search_batch
+from mlx_headpose.weights import from_pretrained, read_config
+
+torch = pytest.importorskip("torch", reason="needs torch to read published checkpoints")
+NETWORKS = ("yaw_network.pth", "pitch_network.pth", "roll_network.pth")
+
+
+@pytest.fixture(scope="module")
+def encoder(seeded, tmp_path_factory):
+    path = tmp_path_factory.mktemp("nlml") / "Encoder.pth"
+    state = seeded.seeded_state_dict("nlml_encoder")
+    torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
+    return path
+
+
+def test_a_folder_of_the_four_networks_becomes_the_estimator(shared, encoder, tmp_path):
+    folder = tmp_path / "published"
+    folder.mkdir()
+    shutil.copy(encoder, folder)
+    for name in (*NETWORKS, "Factor_Matrices.npz"):
+        shutil.copy(shared / "weights" / "nlml" / name, folder)
+    conversion = convert_file(folder, tmp_path / "nlml.safetensors")
+    assert all(name.startswith("Factor_Matrices.") for name in conversion.left_out)
+    assert conversion.left_out
+    model = from_pretrained(tmp_path / "nlml.safetensors")
+    golden = read_npz(shared / "golden" / "nlml.npz")
+    angles, factors = model(mx.array(golden["encoder_input"]))
+    np.testing.assert_allclose(np.array(factors), golden["encoder_output"], atol=1e-4)
+    np.testing.assert_allclose(np.array(angles), golden["combined_output_rad"], atol=1e-4)
+
+
+def test_a_combined_state_dict_is_recognised(shared, encoder):
+    state = {f"encoder.{n}": v.numpy() for n, v in torch.load(encoder, weights_only=True).items()}
+    for name in NETWORKS:
+        path = shared / "weights" / "nlml" / name
+        part = torch.load(path, weights_only=True, map_location="cpu")
+        state |= {f"{path.stem}.{n}": v.numpy() for n, v in part.items()}
+    conversion = convert_tensors(state, "combined.pth")
+    assert conversion.config["model_type"] == "nlml"
+    assert not conversion.left_out
+
+
+def test_each_network_alone_becomes_that_part(shared, encoder, tmp_path):
+    convert_file(encoder, tmp_path / "encoder.safetensors")
+    assert read_config(tmp_path / "encoder.safetensors")["model_type"] == "backbone"
+    for name in NETWORKS:
+        conversion = convert_file(shared / "weights" / "nlml" / name, tmp_path / "a.safetensors")
+        assert conversion.config == {"model_type": "nlml_angle_network"}
+        assert len(conversion.tensors) == 10
+
+
+@pytest.mark.parametrize("source", ["Trained_data.npz", "."])
+def test_the_tucker_files_become_a_manifold_that_finds_the_published_poses(
+    shared, tmp_path, source
+):
+    conversion = convert_file(shared / "weights" / "nlml" / source, tmp_path / "m.safetensors")
+    assert any(name.endswith("CoreTensor") for name in conversion.left_out)
+    manifold = load_manifold(tmp_path / "m.safetensors")
+    golden = read_npz(shared / "golden" / "nlml.npz")
+    found, _ = search_batch(manifold, golden["manifold_landmarks"])
+    answers = golden["manifold_powell_yaw_pitch_roll_deg"]
+    np.testing.assert_allclose(found, answers, atol=0.01)
+    if source == ".":
+        assert manifold.factors["identity"].shape == (1620, 5)
+        np.testing.assert_allclose(manifold.grid["roll"], np.arange(-30, 31, 10))
+
+
+def test_what_is_no_manifold_is_refused(shared, encoder, tmp_path):
+    convert_file(encoder, tmp_path / "encoder.safetensors")
+    with pytest.raises(InputError, match="no manifold"):
+        load_manifold(tmp_path / "encoder.safetensors")
+    data = read_npz(shared / "weights" / "nlml" / "Trained_data.npz")
+    data["W"] = data["W"][0]
+    with pytest.raises(InputError, match="W is"):
+        convert_tensors(data, "Trained_data.npz")
