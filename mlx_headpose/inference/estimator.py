@@ -1,0 +1,235 @@
+"""The head pose of everyone in a picture: detect, crop, estimate, in one object."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from PIL import Image
+
+from ..data.crop import CropRule, cut
+from ..errors import InputError
+from ..models import Estimator
+from ..weights import from_pretrained
+from .face_detector import DEFAULT_MIN_SCORE, Detections, FaceDetector
+from .pictures import Picture, open_picture
+
+# Crops that go through the network at once.
+BATCH = 64
+
+# How a detected face's box becomes a method's crop: the published rules speak of boxes around
+# landmarks, which a user does not have. Factors and k of "hopenet" are calibrated on every second
+# image of AFLW2000 (bench/end_to_end.py); see docs/predict.md.
+FACE_RULE = CropRule("hopenet", "face", (1.0, 1.0, 1.0, 0.5), (0.2, 0.2))
+FACE_RULES = {"hopenet": FACE_RULE}
+
+# (H, W, 3) uint8 RGB picture and (4,) face box → (L, 3) landmarks in image axes, or None.
+Landmarker = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Head:
+    """One head of a picture.
+
+    Attributes:
+        box: x_min, y_min, x_max, y_max of the face in pixels of the upright picture.
+        yaw, pitch, roll: degrees. Positive yaw turns the nose to the picture's left, positive
+            pitch up, positive roll tilts the head clockwise as the picture shows it.
+        confidence: chance in 0..1 that the three angles are right within 10° on average, as
+            calibrated on AFLW2000, or, from networks that know nothing of the kind, a value in
+            0..1 that is higher where they are surer; None where the network cannot tell.
+        score: the detector's score in 0..1; None where the box was given.
+        track: number of the person in a video; None in pictures.
+    """
+
+    box: tuple[float, float, float, float]
+    yaw: float
+    pitch: float
+    roll: float
+    confidence: float | None = None
+    score: float | None = None
+    track: int | None = None
+
+    @property
+    def pose(self) -> np.ndarray:
+        """(3,) yaw, pitch, roll in degrees."""
+        return np.array([self.yaw, self.pitch, self.roll])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as JSON can hold them."""
+        return {**dataclasses.asdict(self), "box": list(self.box)}
+
+
+class HeadPoseEstimator:
+    """Estimates the pose of every head in a picture.
+
+    Args:
+        model: a network.
+        detector: what finds the faces; None loads YuNet when it is first needed.
+        crop_margin: margin k of the crop rule; None means the method's own.
+        landmarker: finds the landmarks of a face, for networks that read landmarks.
+    """
+
+    def __init__(
+        self,
+        model: Estimator,
+        detector: FaceDetector | None = None,
+        crop_margin: float | None = None,
+        landmarker: Landmarker | None = None,
+    ):
+        self.model = model
+        self.landmarker = landmarker
+        self._detector = detector
+        self.rule = FACE_RULES.get(model.config.preprocessing.crop, FACE_RULE)
+        if crop_margin is not None:
+            self.rule = dataclasses.replace(self.rule, k=(crop_margin, crop_margin))
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, detector: str | Path | None = None, **options: Any
+    ) -> HeadPoseEstimator:
+        """Load a network.
+
+        Args:
+            source: a `.safetensors` file, a folder, or a hub id; see `weights.from_pretrained`.
+            detector: file of the face detector; None looks for it when it is first needed.
+            **options: of the constructor.
+
+        Raises:
+            InputError: the network or the detector is missing or damaged.
+        """
+        found = None if detector is None else FaceDetector.from_pretrained(detector)
+        return cls(from_pretrained(source), found, **options)
+
+    @property
+    def detector(self) -> FaceDetector:
+        """What finds the faces."""
+        if self._detector is None:
+            self._detector = FaceDetector.from_pretrained()
+        return self._detector
+
+    def __call__(
+        self,
+        pictures: Picture | Sequence[Picture],
+        boxes: Any = None,
+        min_score: float = DEFAULT_MIN_SCORE,
+        max_heads: int | None = None,
+    ) -> Any:
+        """Estimate every head's pose.
+
+        Args:
+            pictures: a path, a PIL image or an array (see `pictures.open_picture`), or a list.
+            boxes: (N, 4) face boxes x_min, y_min, x_max, y_max instead of detection; for a list of
+                pictures a list of such.
+            min_score: faces that the detector scores below this are left out.
+            max_heads: keep only as many faces of a picture, the largest.
+
+        Returns:
+            A list of `Head`, largest first (in the order of `boxes`, if given); for a list of
+            pictures a list of such lists.
+
+        Raises:
+            InputError: a picture cannot be read, or there is no face detector.
+        """
+        single = isinstance(pictures, (str, Path, Image.Image, np.ndarray))
+        several = [pictures] if single else list(pictures)  # type: ignore[list-item, arg-type]
+        images = [open_picture(picture) for picture in several]
+        if boxes is None:
+            found = self.detector(images, min_score)
+            found = [largest(faces, max_heads) for faces in found]
+        else:
+            given = [boxes] if single else list(boxes)
+            found = [_given(b) for b in given]
+            if len(found) != len(images):
+                raise InputError(f"{len(images)} pictures need as many lists of boxes")
+        heads = self.estimate(images, found)
+        return heads[0] if single else heads
+
+    def estimate(
+        self, images: Sequence[np.ndarray], faces: Sequence[Detections]
+    ) -> list[list[Head]]:
+        """The poses of known faces, those of all pictures in one batch.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each.
+            faces: those of each picture; scores of NaN mean that nobody scored them.
+        """
+        inputs: list[np.ndarray] = []
+        where: list[tuple[int, int]] = []
+        for index, (image, those) in enumerate(zip(images, faces, strict=True)):
+            for face, box in enumerate(those.boxes):
+                value = self._input(image, box)
+                if value is not None:
+                    inputs.append(value)
+                    where.append((index, face))
+        poses, confidences = self._run(inputs)
+        heads: list[list[Head]] = [[] for _ in images]
+        for (index, face), pose, confidence in zip(where, poses, confidences, strict=True):
+            box, score = faces[index].boxes[face], faces[index].scores[face]
+            heads[index].append(
+                Head(
+                    (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+                    *(float(angle) for angle in pose),
+                    confidence=None if np.isnan(confidence) else float(confidence),
+                    score=None if np.isnan(score) else float(score),
+                )
+            )
+        return heads
+
+    def _input(self, image: np.ndarray, box: np.ndarray) -> np.ndarray | None:
+        """What the network reads of one face."""
+        if self.model.config.inputs == "landmarks":
+            if self.landmarker is None:
+                raise InputError(
+                    f"{self.model.config.model_type} reads landmarks, not pictures; give "
+                    "HeadPoseEstimator a landmarker, or choose another network"
+                )
+            return self.landmarker(image, box)
+        height, width = image.shape[:2]
+        left, top, right, bottom = self.rule.apply(box)
+        # A box far outside must not make a crop of unbounded size.
+        left, right = np.clip([left, right], -width, 2 * width)
+        top, bottom = np.clip([top, bottom], -height, 2 * height)
+        # Only this part of a picture, which may be huge, is copied into a PIL image.
+        x, y = np.clip([int(left), int(top)], 0, [width - 1, height - 1])
+        part = Image.fromarray(image[y : max(y + 1, int(bottom)), x : max(x + 1, int(right))])
+        crop = np.array([left - x, top - y, right - x, bottom - y])
+        return cut(part, crop, self.model.config.preprocessing)
+
+    def _run(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs → (N, 3) poses in degrees and (N,) confidences, NaN where there are none."""
+        poses, confidences = [np.zeros((0, 3))], [np.zeros(0)]
+        for start in range(0, len(inputs), BATCH):
+            outputs = self.model(mx.array(np.stack(inputs[start : start + BATCH])))
+            pose, confidence = self.model.decode(outputs), self.model.confidence(outputs)
+            poses.append(np.array(pose, np.float64))
+            confidences.append(
+                np.full(len(pose), np.nan)
+                if confidence is None
+                else np.array(confidence, np.float64)
+            )
+        return np.concatenate(poses), np.concatenate(confidences)
+
+
+def largest(faces: Detections, count: int | None = None) -> Detections:
+    """The `count` largest faces (None: all), largest first."""
+    area = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(1)
+    order = np.argsort(-area, kind="stable")[:count]
+    return Detections(faces.boxes[order], faces.scores[order], faces.landmarks[order])
+
+
+def _given(boxes: Any) -> Detections:
+    """Boxes that a user gives, checked."""
+    values = np.asarray(boxes, np.float32)
+    values = values.reshape(0, 4) if values.size == 0 else np.atleast_2d(values)
+    if values.ndim != 2 or values.shape[1] != 4 or not np.isfinite(values).all():
+        raise InputError(f"boxes must be (N, 4) numbers, not {values.shape}")
+    if (values[:, 2:] <= values[:, :2]).any():
+        raise InputError("a box must have x_max > x_min and y_max > y_min")
+    count = len(values)
+    return Detections(values, np.full(count, np.nan), np.full((count, 5, 2), np.nan))

@@ -1,0 +1,102 @@
+"""Pictures as people have them → (H, W, 3) uint8 RGB, upright."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import InputError
+
+Picture = str | Path | Image.Image | np.ndarray
+
+SUFFIXES = {
+    suffix
+    for suffix, form in Image.registered_extensions().items()
+    if form in {"JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "AVIF", "MPO"}
+}
+
+
+def open_picture(source: Picture) -> np.ndarray:
+    """Read a picture in any of the forms that people have.
+
+    Args:
+        source: a path; a PIL image; or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of
+            uint8, uint16, bool, or floats in 0..1, in the order red, green, blue, alpha.
+
+    Returns:
+        (H, W, 3) uint8 RGB: turned upright by its EXIF orientation, what is transparent shown on
+        white, 16 bits scaled to 8, the first frame of an animation.
+
+    Raises:
+        InputError: it is missing, truncated, too large, or no picture.
+    """
+    if isinstance(source, np.ndarray):
+        return from_array(source)
+    if isinstance(source, Image.Image):
+        return from_pil(source)
+    path = Path(source)
+    try:
+        with warnings.catch_warnings():
+            # PIL warns at 89 megapixels and refuses at 179; the latter is limit enough.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                return from_pil(picture)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such picture; check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; give a picture") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: over 179 megapixels; scale it down first") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    # PIL's readers raise these on damaged files.
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, KeyError, IndexError) as error:
+        raise InputError(f"{path}: no picture that can be read ({error})") from None
+
+
+def from_pil(picture: Image.Image) -> np.ndarray:
+    """A PIL image → (H, W, 3) uint8 RGB; see `open_picture`."""
+    if min(picture.size) < 1:
+        raise InputError("the picture is empty")
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return from_array(_grey_levels(np.asarray(picture)))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return np.asarray(picture.convert("RGB"))
+
+
+def _grey_levels(values: np.ndarray) -> np.ndarray:
+    """PIL's wide grey modes, which do not say their range → uint16 or floats in 0..1."""
+    if values.dtype.kind == "f":
+        top = float(np.nanmax(values))
+        return np.nan_to_num(values) / (1.0 if top <= 1 else 255.0 if top <= 255 else 65535.0)
+    return np.clip(values, 0, 65535).astype(np.uint16)
+
+
+def from_array(values: np.ndarray) -> np.ndarray:
+    """An array → (H, W, 3) uint8 RGB; see `open_picture`."""
+    if values.ndim == 2:
+        values = values[:, :, None]
+    if values.ndim != 3 or values.shape[2] not in (1, 3, 4) or 0 in values.shape:
+        raise InputError(
+            f"an array of shape {values.shape} is no picture; give (height, width, 3) in RGB"
+        )
+    if values.dtype == np.bool_:
+        values = values.astype(np.uint8) * np.uint8(255)
+    elif values.dtype == np.uint16:
+        values = (values / 257).round().astype(np.uint8)
+    elif values.dtype.kind == "f":
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            raise InputError("an array of floats must lie in 0..1 to be a picture")
+        values = (values * 255).round().astype(np.uint8)
+    elif values.dtype != np.uint8:
+        raise InputError(f"an array of {values.dtype} is no picture; give uint8")
+    if values.shape[2] == 4:
+        return from_pil(Image.fromarray(np.ascontiguousarray(values)))
+    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
