@@ -1,4 +1,4 @@
-"""Fetch a published checkpoint: resumed where it broke off, and verified before anything reads it."""
+"""Fetch a published checkpoint: resumed where it broke off, verified before anything reads it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def find(name: str) -> Published:
     """
     if name not in PUBLISHED:
         raise InputError(
-            f"{name}: neither a file nor a published checkpoint; `convert.py --list` shows the names"
+            f"{name}: neither a file nor the name of a published checkpoint; `python convert.py"
+            " --list` shows the names"
         )
     return PUBLISHED[name]
 
@@ -149,7 +150,7 @@ def _transfer(entry: Published, part: Path) -> None:
                 done += len(chunk)
                 bar.update(len(chunk))
                 if done > MAX_BYTES:
-                    raise InputError(f"{entry.name}: over {MAX_BYTES >> 30} GB; not the file meant")
+                    raise InputError(f"{entry.name}: over {MAX_BYTES >> 30} GB, not the file meant")
         if total is not None and done < total:
             raise http.client.IncompleteRead(b"", total - done)
 

@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,16 +15,18 @@ from pathlib import Path
 
 import pytest
 
+from mlx_headpose import cli
 from mlx_headpose.convert import download
 from mlx_headpose.convert.download import fetch, find, is_published, table
 from mlx_headpose.convert.published import PUBLISHED, Published
 from mlx_headpose.errors import InputError
 
+ROOT = Path(__file__).resolve().parent.parent
 CONTENT = bytes(range(256)) * 2000  # 0.5 MB: several chunks
 
 
 class Server:
-    """Serves CONTENT; `cuts` is how many bytes each coming connection sends before it breaks off."""
+    """Serves CONTENT; `cuts` says after how many bytes each coming connection breaks off."""
 
     def __init__(self) -> None:
         self.cuts: list[int] = []
@@ -180,3 +184,40 @@ def test_table_agrees_with_the_collected_sources(shared: Path) -> None:
         assert ours.licence == source.get("licence", ours.licence)
         for key in ("mae_aflw2000", "mae_biwi"):
             assert str(source.get(key, "")) in ours.figure
+
+
+def convert(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "convert.py"), *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_the_command_lists_and_refuses(tmp_path: Path) -> None:
+    listed = convert("--list")
+    assert listed.returncode == 0
+    assert "hopelessnet-resnet18" in listed.stdout
+    for name, words in (
+        ("tokenhpe-vitb16-lyr3", "drive.google.com"),
+        ("imagenet21k-efficientnetv2-s", "--trust"),
+        ("no-such-name", "--list"),
+        ("missing.pkl", "no such checkpoint"),
+    ):
+        refused = convert("--weight", name, "--output", str(tmp_path / "out.safetensors"))
+        assert refused.returncode == 2
+        assert words in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+
+def test_by_name_to_a_converted_file(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    onnx_file = shared / "weights" / "face_detection_yunet_2023mar.onnx"
+    monkeypatch.setitem(
+        PUBLISHED,
+        "yunet-2023mar",
+        dataclasses.replace(PUBLISHED["yunet-2023mar"], url=onnx_file.resolve().as_uri()),
+    )
+    cli.main("convert", ["--weight", "yunet-2023mar"])
+    assert "licence" in capsys.readouterr().out
+    assert (tmp_path / "weights" / "yunet-2023mar.safetensors").is_file()

@@ -7,14 +7,26 @@ from pathlib import Path
 
 from .options import Parser
 
+# A name that ends like a file is a file, even one that is missing.
+SUFFIXES = {".pkl", ".pth", ".pt", ".h5", ".hdf5", ".npy", ".npz", ".onnx", ".safetensors"}
+
 
 def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     parser = Parser(program, "Turn a published checkpoint into .safetensors.")
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "--weight",
-        required=True,
-        help="the published file (PyTorch, Keras, NumPy or MLX), or the folder of its parts",
+        help="the published file (PyTorch, Keras, NumPy, ONNX or MLX), the folder of its parts, or"
+        " the name of one to download",
+    )
+    source.add_argument(
+        "--list", action="store_true", help="show the published checkpoints that have a name"
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="download also what has no published checksum, so that nothing can verify it",
     )
     parser.add_argument(
         "--output", help="file to write; by default weights/<name of the file>.safetensors"
@@ -27,10 +39,19 @@ def run(program: str, arguments: list[str]) -> None:
     )
     options = parser.parse_args(arguments)
 
-    from mlx_headpose.convert import convert_file
+    from mlx_headpose.convert import convert_file, download
 
-    output = Path(options.output or f"weights/{Path(options.weight).stem}.safetensors")
-    conversion = convert_file(options.weight, output, options.norm)
+    if options.list:
+        print(download.table())
+        return
+    path = Path(options.weight)
+    output = Path(options.output or f"weights/{path.stem}.safetensors")
+    if not path.exists() and path.parent == Path() and path.suffix not in SUFFIXES:
+        entry = download.find(options.weight)
+        output = Path(options.output or f"weights/{entry.name}.safetensors")
+        path = download.fetch(entry, options.trust)
+        print(f"licence of {entry.name}: {entry.licence}")
+    conversion = convert_file(path, output, options.norm)
     print(f"recognised: {conversion.description}")
     print(f"wrote {output} ({len(conversion.tensors)} tensors)")
     for why, count in Counter(conversion.left_out.values()).items():

@@ -110,7 +110,8 @@ def _line(
 
 
 def _label(head: Head) -> str:
-    angles = f"yaw {head.yaw:+.0f}  pitch {head.pitch:+.0f}  roll {head.roll:+.0f}"
+    yaw, pitch, roll = (round(angle) for angle in (head.yaw, head.pitch, head.roll))
+    angles = f"yaw {yaw:+d}  pitch {pitch:+d}  roll {roll:+d}"
     return angles if head.track is None else f"#{head.track}  {angles}"
 
 
@@ -124,7 +125,7 @@ def _write(
     """Text above a box, or inside where there is no room, within the picture."""
     font = ImageFont.load_default(float(np.clip(size / 9, 10, 40)))
     left, top, right, bottom = canvas.textbbox((0, 0), text, font)
-    x = max(0.0, min(corner[0], picture_size[0] - right))
+    x = max(0.0, min(corner[0], picture_size[0] - right - 2))
     y = corner[1] - bottom - 4
     y = max(0.0, y if y >= 0 else corner[1] + 2)
     canvas.rectangle((x + left - 2, y + top - 2, x + right + 2, y + bottom + 2), SHADE)

@@ -137,7 +137,7 @@ class HeadPoseEstimator:
             InputError: a picture cannot be read, or there is no face detector.
         """
         single = isinstance(pictures, (str, Path, Image.Image, np.ndarray))
-        several = [pictures] if single else list(pictures)  # type: ignore[list-item, arg-type]
+        several: list[Any] = [pictures] if single else list(pictures)
         images = [open_picture(picture) for picture in several]
         if boxes is None:
             found = self.detector(images, min_score)
@@ -170,15 +170,16 @@ class HeadPoseEstimator:
         poses, confidences = self._run(inputs)
         heads: list[list[Head]] = [[] for _ in images]
         for (index, face), pose, confidence in zip(where, poses, confidences, strict=True):
-            box, score = faces[index].boxes[face], faces[index].scores[face]
-            heads[index].append(
-                Head(
-                    (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-                    *(float(angle) for angle in pose),
-                    confidence=None if np.isnan(confidence) else float(confidence),
-                    score=None if np.isnan(score) else float(score),
-                )
+            x_min, y_min, x_max, y_max = faces[index].boxes[face].tolist()
+            yaw, pitch, roll = pose.tolist()
+            score = float(faces[index].scores[face])
+            head = Head((x_min, y_min, x_max, y_max), yaw, pitch, roll)
+            head = dataclasses.replace(
+                head,
+                confidence=None if np.isnan(confidence) else float(confidence),
+                score=None if np.isnan(score) else score,
             )
+            heads[index].append(head)
         return heads
 
     def _input(self, image: np.ndarray, box: np.ndarray) -> np.ndarray | None:
