@@ -137,7 +137,7 @@ class HeadPoseEstimator:
             InputError: a picture cannot be read, or there is no face detector.
         """
         single = isinstance(pictures, (str, Path, Image.Image, np.ndarray))
-        several: list[Any] = [pictures] if single else list(pictures)
+        several: Any = [pictures] if single else pictures
         images = [open_picture(picture) for picture in several]
         if boxes is None:
             found = self.detector(images, min_score)
