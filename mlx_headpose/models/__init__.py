@@ -14,6 +14,7 @@ METHODS = {
     "hopenet": "hopenet",
     "whenet": "whenet",
     "nlml": "nlml",
+    "pyramid": "pyramid",
 }
 
 __all__ = [

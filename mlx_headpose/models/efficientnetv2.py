@@ -1,0 +1,203 @@
+"""EfficientNetV2 S, M and L: the stages up to stride 16, as a pyramid of four feature maps.
+
+Tan and Le, "EfficientNetV2: Smaller Models and Faster Training", ICML 2021, tables 4 and 5.
+The pyramid head pose network keeps the stem and the first five stages and drops the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..nn import BatchNorm, Conv2d
+
+# PyTorch's default, with which the published head pose networks were trained, from ImageNet weights
+# that TensorFlow had trained with 1e-3.
+NORM_EPS = 1e-5
+# Chance that the last block of the uncut network is skipped; it grows linearly from the first.
+STOCHASTIC_DEPTH = 0.2
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the paper's table: `blocks` times the same block, the first with `stride`."""
+
+    block: str  # "fused" (Fused-MBConv) or "mbconv"
+    expansion: int
+    stride: int
+    channels: int
+    blocks: int
+
+
+# name → (channels of the stem, first five stages, blocks of the uncut network)
+ARCHITECTURES: dict[str, tuple[int, tuple[Stage, ...], int]] = {
+    "efficientnetv2_s": (
+        24,
+        (
+            Stage("fused", 1, 1, 24, 2),
+            Stage("fused", 4, 2, 48, 4),
+            Stage("fused", 4, 2, 64, 4),
+            Stage("mbconv", 4, 2, 128, 6),
+            Stage("mbconv", 6, 1, 160, 9),
+        ),
+        40,
+    ),
+    "efficientnetv2_m": (
+        24,
+        (
+            Stage("fused", 1, 1, 24, 3),
+            Stage("fused", 4, 2, 48, 5),
+            Stage("fused", 4, 2, 80, 5),
+            Stage("mbconv", 4, 2, 160, 7),
+            Stage("mbconv", 6, 1, 176, 14),
+        ),
+        57,
+    ),
+    "efficientnetv2_l": (
+        32,
+        (
+            Stage("fused", 1, 1, 32, 4),
+            Stage("fused", 4, 2, 64, 7),
+            Stage("fused", 4, 2, 96, 7),
+            Stage("mbconv", 4, 2, 192, 10),
+            Stage("mbconv", 6, 1, 224, 19),
+        ),
+        79,
+    ),
+}
+
+
+def level_channels(arch: str) -> tuple[int, ...]:
+    """Channels of the four feature maps, from stride 4 to the last at stride 16."""
+    return tuple(stage.channels for stage in ARCHITECTURES[arch][1][1:])
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm and, unless `activation` is False, SiLU. Keeps H×W at stride 1."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        dilation: int = 1,
+        bias: bool = False,
+        activation: bool = True,
+    ):
+        super().__init__()
+        padding = dilation * (kernel - 1) // 2
+        self.conv = Conv2d(
+            in_channels, out_channels, kernel, stride, padding, dilation, groups, bias
+        )
+        self.norm = BatchNorm(out_channels, eps=NORM_EPS)
+        self.activation = activation
+
+    def __call__(self, x: mx.array) -> mx.array:
+        x = self.norm(self.conv(x))
+        return nn.silu(x) if self.activation else x
+
+
+class SqueezeExcitation(nn.Module):
+    """Weights each channel by a small network's look at all channel means."""
+
+    def __init__(self, channels: int, squeezed: int):
+        super().__init__()
+        self.reduce = nn.Linear(channels, squeezed)
+        self.expand = nn.Linear(squeezed, channels)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        gate = x.mean(axis=(1, 2))  # (N, C)
+        gate = mx.sigmoid(self.expand(nn.silu(self.reduce(gate))))
+        return x * gate[:, None, None]
+
+
+class Block(nn.Module):
+    """Base of both blocks: a residual around `transform` where the shapes allow it.
+
+    Args:
+        skip: whether the input is added to the output.
+        drop: chance that training leaves the transform out for a sample (stochastic depth).
+    """
+
+    def __init__(self, skip: bool, drop: float):
+        super().__init__()
+        self.skip = skip
+        self.drop = drop
+
+    def transform(self, x: mx.array) -> mx.array:
+        raise NotImplementedError
+
+    def __call__(self, x: mx.array) -> mx.array:
+        y = self.transform(x)
+        if not self.skip:
+            return y
+        if self.training and self.drop > 0:
+            kept = mx.random.bernoulli(1 - self.drop, (len(y), 1, 1, 1))
+            y = y * kept / (1 - self.drop)
+        return x + y
+
+
+class FusedMBConv(Block):
+    """A 3×3 convolution that widens, then a 1×1 that narrows; without expansion only the first."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, drop: float):
+        super().__init__(skip=stride == 1 and inputs == outputs, drop=drop)
+        self.fused = ConvNorm(inputs, inputs * expansion, 3, stride)
+        if expansion > 1:
+            self.narrow = ConvNorm(inputs * expansion, outputs, 1, activation=False)
+
+    def transform(self, x: mx.array) -> mx.array:
+        x = self.fused(x)
+        return self.narrow(x) if "narrow" in self else x
+
+
+class MBConv(Block):
+    """1×1 that widens, 3×3 depthwise, squeeze-and-excitation, 1×1 that narrows."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, drop: float):
+        super().__init__(skip=stride == 1 and inputs == outputs, drop=drop)
+        wide = inputs * expansion
+        self.expand = ConvNorm(inputs, wide, 1)
+        self.depthwise = ConvNorm(wide, wide, 3, stride, groups=wide)
+        self.se = SqueezeExcitation(wide, inputs // 4)
+        self.project = ConvNorm(wide, outputs, 1, activation=False)
+
+    def transform(self, x: mx.array) -> mx.array:
+        return self.project(self.se(self.depthwise(self.expand(x))))
+
+
+class EfficientNetV2(nn.Module):
+    """Images → feature maps at strides 4, 8, 16 and 16, the ends of stages two to five."""
+
+    def __init__(self, arch: str):
+        super().__init__()
+        stem, stages, uncut_blocks = ARCHITECTURES[arch]
+        self.stem = ConvNorm(3, stem, 3, stride=2)
+        self.blocks: list[Block] = []
+        level_ends: list[int] = []  # the last block of each stage from the second on
+        channels = stem
+        for stage in stages:
+            block = FusedMBConv if stage.block == "fused" else MBConv
+            for i in range(stage.blocks):
+                drop = STOCHASTIC_DEPTH * len(self.blocks) / uncut_blocks
+                stride = stage.stride if i == 0 else 1
+                self.blocks.append(block(channels, stage.channels, stride, stage.expansion, drop))
+                channels = stage.channels
+            if stage is not stages[0]:
+                level_ends.append(len(self.blocks) - 1)
+        self.level_ends = tuple(level_ends)
+
+    def __call__(self, x: mx.array) -> tuple[mx.array, ...]:
+        """(N, H, W, 3) → (N, H/4, W/4, ·), (N, H/8, W/8, ·), (N, H/16, W/16, ·) twice."""
+        x = self.stem(x)  # (N, H/2, W/2, C)
+        levels = []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in self.level_ends:
+                levels.append(x)
+        return tuple(levels)
