@@ -14,6 +14,7 @@ from mlx.utils import tree_flatten
 from .errors import InputError
 from .files import atomic_path, write_json
 from .models import Estimator, build, config_from_dict
+from .quantization import Quantization, restructure
 
 FORMAT = "mlx-headpose"
 # A header larger than this is no checkpoint of ours; it bounds what a lying file can make us read.
@@ -120,6 +121,8 @@ def save_pretrained(model: Estimator, path: str | Path) -> None:
     """
     path = Path(path)
     config = model.config.to_dict()
+    if model.quantization is not None:
+        config["quantization"] = model.quantization.to_dict()
     tensors = tensors_of(model)
     if path.suffix == ".safetensors":
         save_tensors(path, tensors, config)
@@ -151,8 +154,11 @@ def from_pretrained(source: str | Path) -> Estimator:
         path = path / "model.safetensors"
     else:
         config = read_config(path)
+    quantization = config.pop("quantization", None) if isinstance(config, dict) else None
     try:
         model = build(config_from_dict(config))
+        if quantization is not None:
+            restructure(model, Quantization.from_dict(quantization))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     load_strictly(model, load_tensors(path), path)

@@ -132,6 +132,8 @@ class Estimator(nn.Module):
     def __init__(self, config: ModelConfig, backbone: nn.Module, head: PoseHead):
         super().__init__()
         self.config = config
+        # Set where layers were replaced by smaller ones: a `quantization.Quantization`.
+        self.quantization: Any = None
         self.backbone = backbone
         self.head = head
 

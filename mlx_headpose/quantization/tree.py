@@ -1,0 +1,48 @@
+"""Finding and replacing layers by their dotted names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from ..models import Estimator, build
+from ..nn import Conv2d
+
+CONVOLUTIONS = (Conv2d, nn.Conv2d)
+
+
+def copy_of(model: Estimator) -> Estimator:
+    """An estimator with the same tensors, in evaluation mode, whose layers can be replaced."""
+    copy = build(model.config)
+    copy.update(tree_unflatten(tree_flatten(model.parameters())))
+    copy.eval()
+    return copy
+
+
+def layers(model: nn.Module, kinds: tuple[type, ...]) -> dict[str, Any]:
+    """The modules of these types by name, in the order in which the network lists them."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+    return dict(sorted(found.items()))
+
+
+def replace(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+    """Put other modules in the places of these names."""
+    model.update_modules(tree_unflatten(list(modules.items())))
+
+
+class Watched(nn.Module):
+    """A layer that shows its input and output to someone, and otherwise behaves as before."""
+
+    def __init__(self, layer: nn.Module, watch: Callable[[mx.array, mx.array], None]):
+        super().__init__()
+        self.layer = layer
+        self._watch = watch
+
+    def __call__(self, x: mx.array) -> mx.array:
+        y = self.layer(x)
+        self._watch(x, y)
+        return y
