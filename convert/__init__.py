@@ -19,7 +19,7 @@ from .hopenet import for_group_norm
 from .readers import read_tensors
 
 # Modules of this package that define FORMATS.
-MODULES = ("hopenet", "whenet", "nlml", "yunet")
+MODULES = ("hopenet", "whenet", "nlml", "yunet", "pyramid")
 
 __all__ = ["Conversion", "Format", "convert_file", "convert_tensors", "formats"]
 

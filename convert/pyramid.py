@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 
 from mlx_headpose.errors import InputError
 from mlx_headpose.models import build
-from mlx_headpose.models.efficientnetv2 import ARCHITECTURES
+from mlx_headpose.models.efficientnetv2 import ARCHITECTURES, EfficientNetV2
 from mlx_headpose.models.pyramid import Config
 
 from .base import Conversion, Format, Tensors, conv_weight
@@ -201,6 +201,7 @@ def _backbone(
         {"model_type": "backbone", "arch": arch},
         {name.removeprefix("backbone."): value for name, value in ours.items()},
         left_out,
+        EfficientNetV2(arch),
     )
 
 

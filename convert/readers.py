@@ -15,6 +15,7 @@ from mlx_headpose.errors import InputError
 
 from .base import Tensors
 from .h5 import read_h5
+from .npy import read_npy
 from .yunet import read_initializers
 
 # No published checkpoint comes near; a header that asks for more lies.
@@ -49,13 +50,15 @@ def read_tensors(path: Path) -> Tensors:
         return read_torch(path)
     if start[:4] == b"\x89HDF":
         return read_h5(path)
+    if start[:6] == b"\x93NUMPY":
+        return read_npy(path)
     if start[:1] == b"\x08" and path.suffix == ".onnx":
         return read_initializers(path)
     if start[8:9] == b"{":
         return _read_safetensors(path)
     raise InputError(
-        f"{path}: not a checkpoint of a known kind; give a PyTorch, Keras .h5, .npz, "
-        ".onnx or .safetensors file"
+        f"{path}: not a checkpoint of a known kind; give a PyTorch, Keras .h5, .npy, "
+        ".npz, .onnx or .safetensors file"
     )
 
 

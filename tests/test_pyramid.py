@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import re
 from pathlib import Path
 from types import ModuleType
@@ -13,14 +14,17 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from mlx_headpose.cli import main
+from mlx_headpose.convert import convert_file
 from mlx_headpose.convert import pyramid as convert
 from mlx_headpose.convert.base import Conversion
+from mlx_headpose.convert.readers import read_tensors
 from mlx_headpose.errors import InputError
 from mlx_headpose.models import build, config_from_dict
 from mlx_headpose.models.base import Estimator
 from mlx_headpose.models.pyramid import Config, arch_name, labels
 from mlx_headpose.preprocessing import Preprocessing
-from mlx_headpose.weights import load_strictly
+from mlx_headpose.weights import from_pretrained, load_strictly, load_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 FORMS = {
@@ -327,3 +331,84 @@ def test_training_reaches_every_parameter():
     assert np.isfinite(loss.item())
     zero = [name for name, value in tree_flatten(gradients) if not mx.any(value != 0).item()]
     assert not zero
+
+
+def test_convert_reads_a_trained_pickle_and_the_network_predicts(seeded, tmp_path, capsys):
+    torch = pytest.importorskip("torch", reason="PyTorch's files need PyTorch")
+    state = calm(seeded.seeded_state_dict(FORMS["pyramid_pfas"]))
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
+    torch.save({"epoch": 3, "model": tensors, "optimizer": {"state": {}}}, tmp_path / "3.pkl")
+    main("convert", ["--weight", f"{tmp_path}/3.pkl", "--output", f"{tmp_path}/3.safetensors"])
+    assert "PFAS form" in capsys.readouterr().out
+    model = from_pretrained(tmp_path / "3.safetensors")
+    image = mx.array(seeded.seeded_image(64))
+    expected = network(recognise(state))(image)
+    np.testing.assert_array_equal(np.array(model(image)[0]), np.array(expected[0]))
+
+
+def test_tensorflow_file_becomes_a_backbone_to_train_from(seeded, tmp_path):
+    path = tmp_path / "efficientnetv2-s-21k.npy"
+    seeded.write_tf_npy("imagenet21k_efficientnetv2_s_npy", path)
+    conversion = convert_file(path, tmp_path / "s.safetensors")
+    assert conversion.config == {"model_type": "backbone", "arch": "efficientnetv2_s"}
+    backbone = build(Config()).backbone
+    load_strictly(backbone, load_tensors(tmp_path / "s.safetensors"), path)
+
+
+class Harmful:
+    """A pickle that runs code when it is loaded the ordinary way."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("harm was done"),))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.array({"stem": Harmful()}, dtype=object), "refused"),
+        (np.array([Harmful()], dtype=object), "without a name"),
+        (np.array({"stem": np.array(["a", None], dtype=object)}, dtype=object), "refused"),
+        (np.array({"stem": {"a": np.zeros(3)}}, dtype=object), "more than named arrays"),
+        (np.array([np.zeros(3)] * 2, dtype=object), "without a name"),
+        (np.zeros(3), "without a name"),
+        (np.array("text", dtype=object), "no dict"),
+    ],
+)
+def test_a_pickled_npy_is_never_trusted(tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(tmp_path)
+    np.save("weights.npy", content, allow_pickle=True)
+    with pytest.raises(InputError, match=message):
+        read_tensors(Path("weights.npy"))
+    assert not Path("harm was done").exists()
+
+
+def test_a_truncated_npy_is_damaged(seeded, tmp_path):
+    path = tmp_path / "weights.npy"
+    np.save(path, np.array({"a": np.arange(100.0)}, dtype=object), allow_pickle=True)
+    np.testing.assert_array_equal(read_tensors(path)["a"], np.arange(100.0))
+    content = path.read_bytes()
+    for length in range(7, len(content), 37):
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError):
+            read_tensors(path)
+
+
+def test_every_kind_of_array_survives_the_pickle(tmp_path):
+    arrays = {
+        "fortran": np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
+        "big_endian": np.arange(4, dtype=">f4"),
+        "half": np.arange(3, dtype=np.float16),
+        "scalar": np.array(7, np.int64),
+        "empty": np.zeros((0, 3)),
+    }
+    for protocol in (2, 4):
+        path = tmp_path / f"{protocol}.npy"
+        np.save(path, np.array(0))
+        header = {"descr": "|O", "fortran_order": False, "shape": ()}
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            pickle.dump(np.array(arrays, dtype=object), file, protocol=protocol)
+        read = read_tensors(path)
+        for name, value in arrays.items():
+            np.testing.assert_array_equal(read[name], value)
+            assert read[name].dtype == value.dtype.newbyteorder("=")
