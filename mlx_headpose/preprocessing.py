@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import mlx.core as mx
 
+from .errors import InputError
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+RESIZES = ("squash", "short_side")
+MAX_SIZE = 4096
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,22 @@ class Preprocessing:
     crop: str = "hopenet"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= MAX_SIZE or not self.size <= (self.resize_to or self.size) <= 8192:
+            raise InputError(
+                f"input size {self.size} with resize_to {self.resize_to} is impossible; give sizes "
+                f"of 1 to {MAX_SIZE}, the second not smaller than the first"
+            )
+        if self.resize not in RESIZES:
+            raise InputError(
+                f"unknown resize rule {self.resize!r}; choose one of: {', '.join(RESIZES)}"
+            )
+        channels = (*self.mean, *self.std)
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(map(_finite, channels)):
+            raise InputError("mean and std must be three numbers each")
+        if not all(self.std):
+            raise InputError("a channel's std must not be 0")
 
     def normalize(self, images: mx.array) -> mx.array:
         """(N, H, W, 3) uint8 → (N, H, W, 3) float32 with the network's mean and deviation.

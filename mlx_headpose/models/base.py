@@ -86,16 +86,31 @@ class ModelConfig:
         unknown = set(values) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
             raise InputError(f"config of {cls.model_type} has unknown fields: {sorted(unknown)}")
+        preprocessing = values.pop("preprocessing", {})
         try:
-            preprocessing = dict(values.get("preprocessing") or {})
-            for key in ("mean", "std"):
-                if key in preprocessing:
-                    preprocessing[key] = tuple(float(x) for x in preprocessing[key])
-            values["preprocessing"] = dataclasses.replace(cls().preprocessing, **preprocessing)
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            return cls(**values)
+            config = _replace(cls(), values)
+            return _replace(
+                config, {"preprocessing": _replace(config.preprocessing, preprocessing)}
+            )
         except (TypeError, ValueError) as error:
             raise InputError(f"config of {cls.model_type} is malformed: {error}") from error
+
+
+def _replace(instance: Any, values: Any) -> Any:
+    """`dataclasses.replace` with values from JSON, whose types must be those of the instance."""
+    if not isinstance(values, dict):
+        raise TypeError(f"{type(instance).__name__} must be an object, not {values!r}")
+    fitting = {}
+    for name, value in values.items():
+        present = getattr(instance, name, None)
+        if isinstance(present, tuple) and isinstance(value, list):
+            value = tuple(value)
+        if isinstance(present, float) and type(value) is int:
+            value = float(value)
+        if present is not None and type(value) is not type(present):
+            raise TypeError(f"{name} must be {type(present).__name__}, not {value!r}")
+        fitting[name] = value
+    return dataclasses.replace(instance, **fitting)
 
 
 class PoseHead(nn.Module):

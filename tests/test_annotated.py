@@ -1,0 +1,172 @@
+"""AFLW2000 and 300W-LP: lists, filters, boxes, cache, and broken files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from mlx_headpose.data import open_dataset
+from mlx_headpose.data.crop import HOPENET_TRAIN, cut
+from mlx_headpose.errors import InputError
+from mlx_headpose.preprocessing import Preprocessing
+
+
+@pytest.fixture
+def folder(shared, tmp_path):
+    """A few real samples in a folder of the test's own."""
+    for stem in ("image00002", "image00004", "image00006"):
+        for suffix in (".jpg", ".mat"):
+            target = tmp_path / "set" / f"{stem}{suffix}"
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(shared / "data" / "AFLW2000" / target.name, target)
+    return tmp_path / "set"
+
+
+def write_list(folder, *lines):
+    path = folder.parent / "list.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_the_filter_is_visible(shared):
+    data = shared / "data" / "AFLW2000"
+    everything = open_dataset("AFLW2000", data)
+    assert len(everything) == 1969
+    assert everything.dropped == {"an angle outside ±99°": 31}
+    listed = open_dataset("aflw2000", data, data / "aflw2000_list.txt")
+    assert list(listed.ids) == list(everything.ids)
+    assert listed.dropped == {}
+
+
+def test_poses_are_yaw_pitch_roll_in_degrees(shared):
+    from scipy.io import loadmat
+
+    data = open_dataset("AFLW2000", shared / "data" / "AFLW2000")
+    pose = loadmat(shared / "data" / "AFLW2000" / f"{data.ids[5]}.mat")["Pose_Para"][0]
+    np.testing.assert_allclose(data.poses[5], np.degrees(pose[[1, 0, 2]]), rtol=1e-5)
+
+
+def test_300w_lp_in_its_own_layout(shared):
+    root = shared / "data" / "300W_LP"
+    data = open_dataset("Pose_300W_LP", root)
+    assert list(data.ids) == (root / "300wlp_list.txt").read_text().split()
+    box = data.crop_box(0, np.random.default_rng(0))
+    assert cut(data.image(0), box, Preprocessing()).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("image00002", "image00006"),
+        ("./image00002.jpg", "", "./image00006.jpg"),
+        ("image00002.mat\r", " image00006 "),
+    ],
+)
+def test_lists_in_every_spelling(folder, lines):
+    data = open_dataset("AFLW2000", folder, write_list(folder, *lines))
+    assert list(data.ids) == ["image00002", "image00006"]
+
+
+def test_margins_see_the_sides_already_moved():
+    # k = 0.5: x_min -= 0.3 * 100; then the width is 130.
+    box = np.array([100.0, 100.0, 200.0, 200.0])
+    rule = HOPENET_TRAIN.__class__("r", "box", (0.6, 2.0, 0.6, 0.6), (0.5, 0.5))
+    np.testing.assert_allclose(rule.apply(box), [70.0, 0.0, 239.0, 260.0])
+
+
+def test_random_margins_stay_in_range_and_are_reproducible():
+    box = np.array([0.0, 0.0, 100.0, 100.0])
+    boxes = [HOPENET_TRAIN.apply(box, np.random.default_rng(i)) for i in range(50)]
+    margins = [-b[0] / 60 for b in boxes]
+    assert 0.2 <= min(margins) < max(margins) <= 0.4
+    assert (HOPENET_TRAIN.apply(box, np.random.default_rng(3)) == boxes[3]).all()
+
+
+def test_a_crop_outside_the_picture_is_black(folder):
+    data = open_dataset("AFLW2000", folder)
+    picture = data.image(0)
+    cropped = cut(picture, np.array([-1000, -1000, -10, -10]), Preprocessing(size=64))
+    assert cropped.shape == (64, 64, 3)
+    assert not cropped.any()
+
+
+def test_the_list_is_parsed_once(folder, monkeypatch):
+    first = open_dataset("AFLW2000", folder)
+    assert (folder / ".mlx_headpose").is_dir()
+    monkeypatch.setattr("mlx_headpose.data.annotated.read_annotation", None)
+    again = open_dataset("AFLW2000", folder)
+    np.testing.assert_array_equal(first.boxes, again.boxes)
+    monkeypatch.undo()
+    os.utime(folder / "image00002.mat", (1, 1))
+    monkeypatch.setattr("mlx_headpose.data.annotated.read_annotation", None)
+    with pytest.raises(TypeError):  # a changed file is parsed anew
+        open_dataset("AFLW2000", folder)
+
+
+def test_a_damaged_cache_is_made_anew(folder):
+    open_dataset("AFLW2000", folder)
+    for cache in (folder / ".mlx_headpose").iterdir():
+        cache.write_bytes(b"junk")
+    assert len(open_dataset("AFLW2000", folder)) == 3
+
+
+def test_a_read_only_folder_is_not_written_to(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("sys.platform", "linux")
+    folder.chmod(0o555)
+    open_dataset("AFLW2000", folder)
+    folder.chmod(0o755)
+    assert not (folder / ".mlx_headpose").exists()
+    assert list((tmp_path / "cache" / "mlx-headpose").rglob("*.npz"))
+
+
+def test_a_missing_file_is_named_or_counted(folder):
+    names = write_list(folder, "image00002", "image09999")
+    with pytest.raises(InputError, match=r"image09999\.mat.*--skip_bad"):
+        open_dataset("AFLW2000", folder, names)
+    data = open_dataset("AFLW2000", folder, names, skip_bad=True)
+    assert data.dropped == {"file missing": 1}
+
+
+def test_a_broken_annotation_is_named_or_counted(folder):
+    (folder / "image00004.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(500))
+    with pytest.raises(InputError, match=r"image00004\.mat: damaged"):
+        open_dataset("AFLW2000", folder)
+    data = open_dataset("AFLW2000", folder, skip_bad=True)
+    assert list(data.ids) == ["image00002", "image00006"]
+    assert data.dropped == {"annotation broken": 1}
+
+
+@pytest.mark.parametrize(
+    "content", [{"other": 1.0}, {"Pose_Para": "text"}, {"Pose_Para": [[1.0, 2.0]]}]
+)
+def test_a_foreign_annotation_is_named(folder, content):
+    savemat(folder / "image00004.mat", content)
+    with pytest.raises(InputError, match=r"image00004\.mat"):
+        open_dataset("AFLW2000", folder)
+
+
+@pytest.mark.parametrize("line", ["../../etc/passwd", "/etc/passwd", "a/../../b"])
+def test_a_list_cannot_leave_its_folder(folder, line):
+    with pytest.raises(InputError, match="outside the data folder"):
+        open_dataset("AFLW2000", folder, write_list(folder, line))
+
+
+def test_missing_and_empty_places_are_named(folder, tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        open_dataset("AFLW2000", tmp_path / "nowhere")
+    with pytest.raises(InputError, match="--data_dir"):
+        open_dataset("AFLW2000")
+    with pytest.raises(InputError, match="the list is empty"):
+        open_dataset("AFLW2000", folder, write_list(folder, ""))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"holds no \.mat files"):
+        open_dataset("AFLW2000", tmp_path / "empty")
+    with pytest.raises(InputError, match="unknown dataset"):
+        open_dataset("AFLW3000", folder)
+    with pytest.raises(InputError, match="unknown crop rule"):
+        open_dataset("AFLW2000", folder, crop="golden")

@@ -1,0 +1,50 @@
+"""The optimised BLAS is found, loaded before MLX, and can be switched off."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CODE = (
+    "from mlx_headpose import _blas; import sys; "
+    "maps = open('/proc/self/maps').read(); print('openblas' in maps)"
+)
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux's CPU build needs another BLAS"
+)
+
+
+def in_process(**environment):
+    return subprocess.run(
+        [sys.executable, "-c", CODE],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_it_is_loaded_silently():
+    pytest.importorskip("cv2", reason="no wheel here that carries an optimised BLAS")
+    done = in_process(MLX_HEADPOSE_BLAS="1")
+    assert (done.stdout.strip(), done.stderr) == ("True", "")
+
+
+def test_it_can_be_switched_off():
+    done = in_process(MLX_HEADPOSE_BLAS="0")
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
+def test_advice_where_there_is_none(monkeypatch, capsys):
+    from mlx_headpose import _blas
+
+    monkeypatch.setattr(_blas, "candidates", list)
+    monkeypatch.delitem(sys.modules, "mlx.core")
+    monkeypatch.delenv("MLX_HEADPOSE_BLAS", raising=False)
+    assert _blas.load_optimised_blas() is None
+    advice = capsys.readouterr().err
+    assert advice.count("\n") == 1
+    assert "pip install" in advice

@@ -1,0 +1,162 @@
+"""convert.py and test.py as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ANGLES = ("yaw", "pitch", "roll")
+
+
+def run(door: str, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A door of the repository, run in a folder."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / door), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        timeout=300,
+    )
+
+
+def assert_refused(done, *words):
+    """Exit code 2 and one sentence that holds the words."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.fixture(scope="module")
+def workplace(shared, tmp_path_factory):
+    """A folder where the published SqueezeNet has been converted, with a short list."""
+    folder = tmp_path_factory.mktemp("work")
+    done = run("convert.py", "--weight", shared / "weights" / "squeezenet_1_1.pkl", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "recognised: HopeLessNet squeezenet1_1" in done.stdout
+    assert (folder / "weights" / "squeezenet_1_1.safetensors").is_file()
+    names = (shared / "data" / "AFLW2000" / "aflw2000_list.txt").read_text().split()
+    # Four boxes whose sides fall on whole pixels, where rounding in float32 shows.
+    chosen = [*names[::40], "image02282", "image00925", "image02747", "image04124"]
+    (folder / "list.txt").write_text("\n".join(chosen))
+    return folder
+
+
+def evaluate(workplace, shared, *more):
+    return run(
+        "test.py",
+        *("--dataset", "AFLW2000", "--data_dir", shared / "data" / "AFLW2000"),
+        *("--filename_list", "list.txt", "--snapshot", "weights/squeezenet_1_1.safetensors"),
+        *more,
+        folder=workplace,
+    )
+
+
+def test_every_image_agrees_with_the_published_code(shared, workplace):
+    done = evaluate(workplace, shared, "--csv", "out.csv", "--json", "out.json", "--batch_size", 7)
+    assert done.returncode == 0, done.stderr
+    with (workplace / "out.csv").open() as file:
+        found = {row["name"]: row for row in csv.DictReader(file)}
+    with (shared / "golden" / "aflw2000_squeezenet_1_1.csv").open() as file:
+        golden = {row["name"]: row for row in csv.DictReader(file)}
+    assert len(found) == 54
+    errors = [
+        abs(float(row[angle]) - float(golden[name][angle]))
+        for name, row in found.items()
+        for angle in ANGLES
+    ]
+    assert max(errors) < 0.01
+    report = json.loads((workplace / "out.json").read_text())
+    assert {*ANGLES, "mae", "geodesic", "vmae", "used", "dropped"} <= set(report)
+    assert report["used"] == 54
+    for angle in ANGLES:
+        expected = np.mean(
+            [abs(float(row[angle]) - float(row[f"true_{angle}"])) for row in found.values()]
+        )
+        assert report[angle] == pytest.approx(expected, abs=1e-3)
+    assert f"54 images  Yaw {report['yaw']:.2f}" in done.stdout
+
+
+def test_a_folder_of_snapshots_names_the_best_epoch(shared, workplace):
+    snapshots = workplace / "snapshots"
+    snapshots.mkdir()
+    for epoch in (2, 10):
+        shutil.copyfile(
+            workplace / "weights" / "squeezenet_1_1.safetensors", snapshots / f"{epoch}.safetensors"
+        )
+    (workplace / "two.txt").write_text("image00002\nimage00004\n")
+    done = run(
+        "test.py",
+        *("--data_dir", shared / "data" / "AFLW2000", "--filename_list", "two.txt"),
+        *("--snapshot", "snapshots"),
+        folder=workplace,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.index("2.safetensors:") < done.stdout.index("10.safetensors:")
+    assert "best: 2.safetensors" in done.stdout
+    results = json.loads((snapshots / "results_AFLW2000.json").read_text())
+    assert results["best"] == "2.safetensors"
+    assert list(results["snapshots"]) == ["2.safetensors", "10.safetensors"]
+
+
+def test_a_broken_photo_is_named_or_counted(shared, workplace, tmp_path):
+    for name in ("image00002", "image00004"):
+        for suffix in (".jpg", ".mat"):
+            shutil.copyfile(
+                shared / "data" / "AFLW2000" / f"{name}{suffix}", tmp_path / f"{name}{suffix}"
+            )
+    photo = tmp_path / "image00004.jpg"
+    photo.chmod(0o644)
+    photo.write_bytes(photo.read_bytes()[:5000])
+    snapshot = workplace / "weights" / "squeezenet_1_1.safetensors"
+    arguments = ("--data_dir", tmp_path, "--snapshot", snapshot)
+    assert_refused(run("test.py", *arguments, folder=tmp_path), "image00004.jpg", "--skip_bad")
+    done = run("test.py", *arguments, "--skip_bad", "--json", "r.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["used"] == 1
+    assert report["dropped"] == {"picture broken": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--snapshot", "none.safetensors"], "none.safetensors"),
+        (["--snapshot", "weights/squeezenet_1_1.safetensors", "--data_dir", "nowhere"], "nowhere"),
+        (["--snapshot", "weights/squeezenet_1_1.safetensors"], "--data_dir"),
+        (["--dataset", "AFLW3000", "--snapshot", "weights/squeezenet_1_1.safetensors"], "AFLW3000"),
+        (["--snapshot", "list.txt"], "list.txt"),
+        ([], "--snapshot"),
+        (["--batch_size", "0", "--snapshot", "x"], "batch_size"),
+    ],
+)
+def test_bad_input_is_one_sentence(workplace, arguments, word):
+    assert_refused(run("test.py", *arguments, folder=workplace), word)
+
+
+def test_convert_refuses_in_one_sentence(tmp_path):
+    (tmp_path / "x.pkl").write_bytes(b"junk")
+    assert_refused(run("convert.py", "--weight", "x.pkl", folder=tmp_path), "x.pkl")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.pkl"]
+
+
+def test_the_console_command_knows_all_doors():
+    done = subprocess.run(
+        [sys.executable, "-m", "mlx_headpose", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    for command in ("train", "test", "predict", "convert", "export"):
+        assert f"\n  {command} " in done.stdout

