@@ -75,6 +75,7 @@ def _open(
         _folder(args, prefix, name),
         getattr(args, f"{prefix}filename_list", None),
         crop=config.preprocessing.crop,
+        input_size=config.preprocessing.size,
         train=train,
         seed=args.seed,
         skip_bad=args.skip_bad,

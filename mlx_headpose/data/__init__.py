@@ -13,6 +13,7 @@ from .base import Dataset
 DATASETS = {
     "AFLW2000": "aflw2000",
     "300W_LP": "w300lp",
+    "synthetic": "synthetic",
     "panoptic": "panoptic",
     "panoptic+300W_LP": "levelled",
 }
@@ -56,7 +57,8 @@ def open_dataset(
         filename_list: text file with one sample a line; None takes the whole folder.
         **options: the same for every dataset; each takes what it knows and ignores the rest:
             `crop` (name of the crop rule), `ad` (margin of the "pyramid" rule),
-            `train` (the rule's random training margins), `seed`, `skip_bad`.
+            `train` (the rule's random training margins), `seed`, `skip_bad`, and for drawn heads
+            `samples` (how many), `yaw` (the largest) and `input_size` (of the network).
 
     Raises:
         InputError: a folder, list or sample is missing or broken.

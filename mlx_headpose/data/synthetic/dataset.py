@@ -1,0 +1,171 @@
+"""Heads of our own at exactly known poses, drawn as they are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...pose import pose_to_matrix
+from ..base import Dataset
+from ..crop import AS_GIVEN, HOPENET_TRAIN, PYRAMID_TEST, choose_rule
+from .geometry import boxes_of, draw_geometry, points_68, points_468, points_head
+from .person import Person, draw_person
+from .scene import Shot, draw_shot, render
+
+_SPLITS = {"train": 0, "val": 1}
+_HAIR = 8.0  # mm around the bald head in the head's box
+
+Range = tuple[float, float]
+
+
+class SyntheticHeads(Dataset):
+    """Drawn heads: sample i is the same on every machine and whatever the set's length.
+
+    Each sample is a new person. People, poses and all else are drawn from (seed, split, i), so no
+    person of one split is in another. Light, background, shoulders, camera and the box's jitter
+    are drawn without looking at the pose.
+
+    Args:
+        count: number of samples.
+        split: "train" or "val".
+        seed: of everything.
+        size: side of the square pictures in pixels. The crop of the usual rules is about 0.8 of it.
+        yaw, pitch, roll: the lowest and highest angle in degrees, drawn uniformly between.
+        rule: how a box becomes a crop. The box is that of 300W's 68 landmarks, seen or hidden, as
+            the published sets draw it; for the rule "box" it is the whole head's.
+        jitter: standard deviation of the box's sides, relative to its size.
+    """
+
+    def __init__(
+        self,
+        count: int = 20000,
+        split: str = "train",
+        seed: int = 0,
+        size: int = 160,
+        yaw: Range = (-180, 180),
+        pitch: Range = (-40, 40),
+        roll: Range = (-40, 40),
+        rule=HOPENET_TRAIN,
+        jitter: float = 0.03,
+    ):
+        self.seed = (seed, _SPLITS[split])
+        self.size = size
+        self.geometry = draw_geometry(
+            np.random.SeedSequence(self.seed), count, np.array((yaw, pitch, roll), float)
+        )
+        turns = np.asarray(pose_to_matrix(self.geometry.poses.astype(np.float64)))
+        if rule.points == "box":
+            boxes = boxes_of(points_head(), self.geometry, turns, margin=_HAIR)
+        else:
+            boxes = boxes_of(points_68(), self.geometry, turns)
+        extent = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
+        noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*self.seed, 1))))
+        boxes += jitter * noise.standard_normal((count, 4)) * np.tile(extent, 2)
+        self.numbers = np.arange(count)
+        super().__init__(
+            name="synthetic",
+            ids=[f"{split}-{seed}-{i:06d}" for i in range(count)],
+            poses=self.geometry.poses,
+            boxes=boxes * size,
+            rule=rule,
+            protocol=f"synthetic heads ({split}, seed {seed}, {count} samples, "
+            f"yaw {yaw[0]:g}..{yaw[1]:g}°), crop rule {rule.name}",
+        )
+
+    def image(self, index: int) -> Image.Image:
+        """Sample `index`, drawn anew at each call; threads may call it at the same time."""
+        number = int(self.numbers[index])
+        rng = self._rng(number, 1)
+        return render(
+            self.identity(index), self._shot(number, rng), self.poses[index], self.size, rng
+        )
+
+    def identity(self, index: int) -> Person:
+        """The person of sample `index`."""
+        number = int(self.numbers[index])
+        return draw_person(
+            self._rng(number, 0),
+            self.geometry.shapes[number],
+            bool(self.geometry.feminine[number]),
+        )
+
+    def landmarks(self, index: int) -> np.ndarray:
+        """(468, 3) float32 mm from the head's pivot, turned, with the picture's expression.
+
+        The numbers are MediaPipe's; see `landmarks.py` for which of them are exact.
+        """
+        number = int(self.numbers[index])
+        points = points_468().of(self.geometry.shapes[number], self.geometry.expressions[number])
+        return points @ np.asarray(pose_to_matrix(self.poses[index].astype(np.float32))).T
+
+    def frontal_landmarks(self, index: int) -> np.ndarray:
+        """(468, 3) float32 mm of the person of sample `index`, looking ahead without expression."""
+        return points_468().of(self.geometry.shapes[int(self.numbers[index])])
+
+    def landmarks_of(self, index: int, pose: np.ndarray) -> np.ndarray:
+        """(..., 468, 3) float32: sample `index`'s person, without expression, in (..., 3) poses."""
+        turns = np.asarray(pose_to_matrix(np.asarray(pose, np.float32)))
+        return self.frontal_landmarks(index) @ np.swapaxes(turns, -1, -2)
+
+    def select(self, keep: np.ndarray) -> None:
+        """Keep the samples where the (N,) boolean `keep` is true."""
+        super().select(keep)
+        self.numbers = self.numbers[keep]
+
+    def _rng(self, number: int, purpose: int) -> np.random.Generator:
+        return np.random.Generator(
+            np.random.PCG64(np.random.SeedSequence((*self.seed, 2 + purpose, number)))
+        )
+
+    def _shot(self, number: int, rng: np.random.Generator) -> Shot:
+        return draw_shot(
+            rng,
+            expression=self.geometry.expressions[number],
+            distance=float(self.geometry.distances[number]),
+            scale=float(self.geometry.scales[number]),
+            shift=self.geometry.shifts[number],
+        )
+
+
+def open_dataset(
+    folder: Path | None = None,
+    filename_list: Path | None = None,
+    crop: str = "hopenet",
+    train: bool = False,
+    seed: int = 0,
+    samples: int | None = None,
+    yaw: float | None = None,
+    input_size: int = 128,
+    **_: Any,
+) -> SyntheticHeads:
+    """Synthetic heads for training or, by default, validation.
+
+    Args:
+        folder, filename_list: not used; the heads come from nowhere.
+        crop: "hopenet", "tokenhpe" or "pyramid" (box of the 68 landmarks), or "box" (whole head).
+        train: the training split, with wider poses: yaw ±95°, pitch and roll ±50°. Validation
+            poses are uniform in yaw ±75° and in pitch and roll ±40°.
+        seed: of the training split; the validation split is always the same.
+        samples: how many; None means 20000 for training, 1000 for validation.
+        yaw: largest yaw in degrees; None means as above, and the full circle for the rule "box".
+        input_size: side of the network's input; pictures are a quarter larger.
+    """
+    rule = choose_rule(
+        crop, {"hopenet": HOPENET_TRAIN, "pyramid": PYRAMID_TEST, AS_GIVEN.name: AS_GIVEN}
+    )
+    if yaw is None:
+        yaw = 180 if rule is AS_GIVEN else (95 if train else 75)
+    tilt = 50 if train else 40
+    return SyntheticHeads(
+        samples or (20000 if train else 1000),
+        "train" if train else "val",
+        seed if train else 0,
+        size=input_size * 5 // 4,
+        yaw=(-yaw, yaw),
+        pitch=(-tilt, tilt),
+        roll=(-tilt, tilt),
+        rule=rule,
+    )

@@ -1,0 +1,56 @@
+"""Surfaces as grids of vertices: every part of a synthetic head is one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def grid_triangles(rows: int, columns: int) -> np.ndarray:
+    """(3, T) vertex numbers of a (rows, columns) grid.
+
+    Rows run down and columns to the right as the viewer sees the front.
+    """
+    number = np.arange(rows * columns).reshape(rows, columns)
+    top_left, top_right = number[:-1, :-1].ravel(), number[:-1, 1:].ravel()
+    bottom_left, bottom_right = number[1:, :-1].ravel(), number[1:, 1:].ravel()
+    return np.concatenate(
+        (
+            np.stack((top_left, bottom_left, top_right)),
+            np.stack((top_right, bottom_left, bottom_right)),
+        ),
+        axis=1,
+    )
+
+
+def grid_normals(vertices: np.ndarray, closed: bool) -> np.ndarray:
+    """Unit normals (rows, columns, 3) of a grid, by differences between neighbours.
+
+    Args:
+        vertices: (rows, columns, 3).
+        closed: the last column lies on the first.
+    """
+    down = np.empty_like(vertices)
+    down[1:-1] = vertices[2:] - vertices[:-2]
+    down[0], down[-1] = vertices[1] - vertices[0], vertices[-1] - vertices[-2]
+    right = np.empty_like(vertices)
+    right[:, 1:-1] = vertices[:, 2:] - vertices[:, :-2]
+    if closed:
+        right[:, 0] = right[:, -1] = vertices[:, 1] - vertices[:, -2]
+    else:
+        right[:, 0] = vertices[:, 1] - vertices[:, 0]
+        right[:, -1] = vertices[:, -1] - vertices[:, -2]
+    x, y, z = right[..., 0], right[..., 1], right[..., 2]
+    u, v, w = down[..., 0], down[..., 1], down[..., 2]
+    normals = np.empty_like(vertices)
+    normals[..., 0] = y * w - z * v
+    normals[..., 1] = z * u - x * w
+    normals[..., 2] = x * v - y * u
+    length = np.sqrt(np.einsum("rck,rck->rc", normals, normals))
+    normals /= np.maximum(length, 1e-9)[..., None]
+    return normals
+
+
+def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
+    """0 below `low`, 1 above `high`, smooth between (`low` may be the larger one)."""
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)

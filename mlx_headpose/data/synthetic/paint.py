@@ -1,0 +1,261 @@
+"""What colour each visible point has before light falls on it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from .grid import smoothstep
+from .landmarks import EYE_HALF_WIDTH, brow_line, eye_lids
+from .parts import Material, hair_cover, hat_cover
+from .person import Person, linear
+from .shape import EXPRESSIONS, EYE_X, EYE_Y, MOUTH_HALF_WIDTH, MOUTH_Y
+
+_SCLERA = linear((226, 220, 214))
+_TEETH = linear((228, 220, 204))
+_MOUTH = linear((62, 22, 20))
+_DARK = linear((28, 20, 18))
+_OPEN, _PART, _SMILE = (EXPRESSIONS.index(n) for n in ("mouth_open", "lips_part", "smile"))
+
+
+@lru_cache(maxsize=1)
+def _noise() -> np.ndarray:
+    """(256, 256) float32 of smooth noise that tiles, mean 0 and deviation 1."""
+    rng = np.random.Generator(np.random.PCG64(7))
+    noise = np.zeros((256, 256), np.float32)
+    for size, weight in ((32, 0.6), (64, 0.6), (128, 0.5), (256, 0.4)):
+        layer = rng.standard_normal((size, size), np.float32)
+        noise += weight * np.kron(layer, np.ones((256 // size,) * 2, np.float32))
+    for axis in (0, 1):
+        noise += np.roll(noise, 1, axis)
+    return ((noise - noise.mean()) / noise.std()).astype(np.float32)
+
+
+def _noise_at(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The noise at texture places u, v (any float)."""
+    index = (u.astype(np.int32) & 255) * 256 + (v.astype(np.int32) & 255)
+    return _noise().ravel().take(index)
+
+
+def _mix(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> None:
+    """Blend `other` into `colour` in place."""
+    colour += share[:, None] * (other - colour)
+
+
+class Painter:
+    """Colours the fragments of one picture.
+
+    Args:
+        person: who.
+        expression: (E,) weights of `shape.EXPRESSIONS`.
+        gaze: (2,) shift of the irises in mm, to the image's right and down on a frontal head.
+        eyes_open: 0 closed … 1 open.
+    """
+
+    def __init__(
+        self, person: Person, expression: np.ndarray, gaze: np.ndarray, eyes_open: float
+    ) -> None:
+        self.person = person
+        self.expression = expression
+        self.gaze = gaze
+        self.eyes_open = eyes_open
+
+    def paint(
+        self, material: np.ndarray, uv: np.ndarray, rest: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Albedo (P, 3) and gloss (P,) of fragments.
+
+        Args:
+            material: (P,) `Material` numbers.
+            uv: (2, P); on the head, azimuth and elevation in degrees.
+            rest: (2, P) x and y on the template, of the head alone.
+        """
+        person = self.person
+        albedo = np.empty((len(material), 3), np.float32)
+        albedo[:] = person.skin
+        gloss = np.full(len(material), 0.06, np.float32)
+
+        def of(kind: Material) -> np.ndarray:
+            return np.flatnonzero(material == kind)
+
+        head = of(Material.HEAD)
+        albedo[head], gloss[head] = self._head(uv[:, head], rest[:, head])
+        ear = of(Material.EAR)
+        albedo[ear] *= np.array((1.02, 0.9, 0.88), np.float32)
+        neck = of(Material.NECK)
+        albedo[neck] = self._neck(uv[:, neck])
+        hair = of(Material.HAIR)
+        albedo[hair] = self._hair(uv[:, hair])
+        gloss[hair] = 0.12
+        for kind, colour, shine in (
+            (Material.FRAME, person.glasses_colour, 0.5),
+            (Material.LENS, person.glasses_colour * np.float32(0.3) + np.float32(0.004), 0.6),
+            (Material.HAT, person.hat_colour, 0.0),
+        ):
+            chosen = of(kind)
+            albedo[chosen], gloss[chosen] = colour, shine
+        return albedo, gloss
+
+    def _hair(self, uv: np.ndarray) -> np.ndarray:
+        """Strands run down, so their noise is fine around the head and slow along it."""
+        person = self.person
+        fine = _noise_at(uv[0] * 2.2, uv[1] * 0.12 + 40)
+        coarse = _noise_at(uv[0] * 0.6 + 90, uv[1] * 0.1)
+        if person.style in ("curls", "buzz"):
+            fine = _noise_at(uv[0] * 1.5, uv[1] * 1.5)
+        shade = np.exp(person.strands * (0.6 * fine + 0.5 * coarse))
+        return person.hair * shade[:, None]
+
+    def _neck(self, uv: np.ndarray) -> np.ndarray:
+        person = self.person
+        azimuth, y = uv
+        colour = np.empty((y.size, 3), np.float32)
+        colour[:] = person.skin * np.float32(0.93)
+        edge = person.collar + 14 * np.cos(np.radians(azimuth))
+        stripes = 0.12 * _noise_at(azimuth * 0.9, y * 0.5)
+        cloth = person.clothes * (1 + stripes[:, None])
+        cloth = np.where((y < edge + 12)[:, None], person.clothes2, cloth)
+        return np.where((y > edge)[:, None], cloth, colour)
+
+    def _head(self, uv: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        person = self.person
+        azimuth, elevation = uv
+        x, y = rest
+        colour = np.empty((x.size, 3), np.float32)
+        colour[:] = person.skin
+        colour *= (1 + person.freckles * _noise_at(x * 1.3 + 60, y * 1.3))[:, None]
+        gloss = np.full(x.size, 0.08, np.float32)
+        front = np.abs(azimuth) < 88
+        if person.style == "buzz" or person.style == "bald":
+            shadow = 0.25 * (self._stubble_line(azimuth) - elevation > 0)
+            _mix(colour, person.hair, shadow.astype(np.float32))
+        self._paint_skin(colour, x, y, front)
+        self._beard(colour, x, y, azimuth)
+        self._brows(colour, x, y, front)
+        self._mouth(colour, gloss, x, y, front)
+        self._eyes(colour, gloss, x, y, front)
+        if person.style != "bald":
+            inside = hair_cover(person, azimuth, elevation)
+            ragged = 2.6 * _noise_at(azimuth * 2.0, elevation * 0.3 + 17)
+            soft = 2.5 if person.style != "buzz" else 7.0
+            share = np.clip((inside + ragged) / soft, 0, 1)
+            if person.style == "buzz":
+                share *= 0.75
+            grown = np.flatnonzero(share > 0)
+            hair = self._hair(uv[:, grown])
+            colour[grown] += share[grown, None] * (hair - colour[grown])
+            gloss[grown] = 0.12
+        if person.hat:
+            covered = np.flatnonzero(hat_cover(person, azimuth, elevation) > 0)
+            knit = 0.1 * _noise_at(azimuth[covered] * 2, elevation[covered] * 0.4)
+            colour[covered] = person.hat_colour * (1 + knit[:, None])
+            gloss[covered] = 0.0
+        return colour, gloss
+
+    def _stubble_line(self, azimuth: np.ndarray) -> np.ndarray:
+        return -30 + 70 * smoothstep(90, 140, np.abs(azimuth))
+
+    def _paint_skin(self, colour, x, y, front) -> None:
+        """Red cheeks and nose, dark rings, nostrils."""
+        chosen = np.flatnonzero(front & (y > -5) & (y < 60))
+        ax, y = np.abs(x[chosen]), y[chosen]
+        red = np.exp(-(((ax - 40) / 14) ** 2 + ((y - 34) / 12) ** 2))
+        red += 0.6 * np.exp(-((ax / 9) ** 2 + ((y - 38) / 9) ** 2))
+        red *= 0.16 + 0.2 * self.person.makeup
+        part = colour[chosen]
+        part *= 1 - red[:, None] * np.array((0.1, 0.7, 0.6), np.float32)
+        part *= 1 - 0.14 * np.exp(-(((ax - 30) / 13) ** 2 + ((y - 11) / 5) ** 2))[:, None]
+        nostril = np.exp(-((((ax - 6.8) / 3.6) ** 2 + ((y - 46.8) / 1.7) ** 2) ** 2))
+        _mix(part, self.person.skin * np.float32(0.05), 0.92 * nostril)
+        colour[chosen] = part
+
+    def _beard(self, colour, x, y, azimuth) -> None:
+        moustache, chin, cheeks = self.person.beard
+        if max(self.person.beard) == 0:
+            return
+        chosen = np.flatnonzero((y > 15) & (np.abs(azimuth) < 100))
+        ax, y = np.abs(x[chosen]), y[chosen]
+        upper = moustache * np.exp(-((((ax - 10) / 17) ** 2 + ((y - 57) / 5.5) ** 2) ** 2))
+        lower = chin * smoothstep(80, 88, y) * smoothstep(34, 24, ax)
+        side = cheeks * smoothstep(0, 9, y - 74 + 0.75 * (ax - 20)) * smoothstep(18, 28, ax)
+        grain = 1 + 0.3 * _noise_at(ax * 2.5, y * 1.5)
+        share = np.clip(np.maximum(np.maximum(upper, lower), side) * grain, 0, 0.93)
+        part = colour[chosen]
+        _mix(part, self.person.brow * np.float32(0.9), share)
+        colour[chosen] = part
+
+    def _brows(self, colour, x, y, front) -> None:
+        chosen = np.flatnonzero(front & (y < -8) & (y > -32))
+        ax, y = np.abs(x[chosen]), y[chosen]
+        at = (51 - ax) / 40
+        size = self.person.brow_size * (0.55 + 0.45 * np.clip(at, 0, 1))
+        share = np.exp(-((np.abs(y - brow_line(at)) / (1.35 * size)) ** 3))
+        share *= smoothstep(-0.06, 0.12, at) * smoothstep(1.07, 0.93, at)
+        share *= self.person.brow_density * (1 + 0.25 * _noise_at(ax * 2.2, y * 1.2))
+        part = colour[chosen]
+        _mix(part, self.person.brow, np.clip(share, 0, 1))
+        colour[chosen] = part
+
+    def _mouth(self, colour, gloss, x, y, front) -> None:
+        chosen = np.flatnonzero(front & (y > 56) & (y < 86) & (np.abs(x) < MOUTH_HALF_WIDTH + 3))
+        ax, y = np.abs(x[chosen]), y[chosen]
+        at = np.clip(1 - ax / MOUTH_HALF_WIDTH, 0, 1)
+        profile = np.sin(np.pi / 2 * at) ** 0.8
+        bow = 1.4 * np.exp(-((ax / 3.0) ** 2))
+        above = (y - (MOUTH_Y - 8.3 * profile + bow)) / 0.9
+        below = (MOUTH_Y + 11.0 * profile - y) / 1.1
+        lips = np.clip(np.minimum(above, below) + 0.5, 0, 1) * smoothstep(0, 0.08, at)
+        part = colour[chosen]
+        _mix(part, self.person.lips, 0.9 * lips)
+        upper_lip = (y < MOUTH_Y) * lips
+        part *= 1 - 0.22 * upper_lip[:, None]
+        line = np.exp(-(((y - MOUTH_Y) / 0.9) ** 2)) * smoothstep(0.0, 0.12, at)
+        _mix(part, _MOUTH * np.float32(0.6), 0.7 * line)
+        gap = 18 * self.expression[_OPEN] + 5 * self.expression[_PART]
+        if gap > 1:
+            # The slit between the lips, which the expression pulls open.
+            inside = smoothstep(1.6, 1.0, np.abs(y - MOUTH_Y - 0.1)) * smoothstep(0.08, 0.2, at)
+            _mix(part, _MOUTH * np.float32(0.5), inside)
+            shown = min(1.0, 0.25 + 0.75 * self.expression[_SMILE] + 0.2 * self.expression[_PART])
+            reach = min(1.0, 7.0 / gap)
+            row = (y - (MOUTH_Y - 1.1)) / 2.2
+            teeth = shown * smoothstep(reach, reach - 0.2, row) * smoothstep(-0.1, 0.05, row)
+            _mix(part, _TEETH * np.float32(0.85), inside * teeth * smoothstep(0.1, 0.4, at))
+        colour[chosen] = part
+        gloss[chosen] += (0.12 * lips).astype(np.float32)
+
+    def _eyes(self, colour, gloss, x, y, front) -> None:
+        person = self.person
+        near = (np.abs(np.abs(x) - EYE_X) < EYE_HALF_WIDTH + 4) & (np.abs(y - EYE_Y) < 13)
+        chosen = np.flatnonzero(front & near)
+        x, y = x[chosen], y[chosen]
+        u = np.clip((EYE_X - np.abs(x)) / EYE_HALF_WIDTH, -1, 1)
+        corner = smoothstep(EYE_HALF_WIDTH + 2, EYE_HALF_WIDTH - 1, np.abs(np.abs(x) - EYE_X))
+        upper, lower = eye_lids(u)
+        crease = np.exp(-(((y - upper + 3.2) / 1.5) ** 2)) * corner
+        upper = upper + (lower - upper) * (1 - self.eyes_open)
+        part = colour[chosen]
+        if person.makeup:
+            shadow = smoothstep(-9, -2, y - upper) * (y < upper) * corner
+            part *= 1 - 0.5 * person.makeup * shadow[:, None]
+        part *= 1 - 0.3 * crease[:, None]
+        opening = np.clip(np.minimum(y - upper, lower - y) / 0.7 + 0.5, 0, 1) * corner
+        dx = x - np.sign(x) * EYE_X - self.gaze[0]
+        dy = y - EYE_Y - self.gaze[1]
+        distance = np.hypot(dx, dy)
+        ball = np.empty_like(part)
+        # Redder towards the corners, in the upper lid's shadow above.
+        ball[:] = _SCLERA
+        ball *= (1 - 0.35 * np.abs(u[:, None]) ** 3 * np.array((0.5, 1, 1))).astype(np.float32)
+        _mix(ball, person.iris, np.clip((6.1 - distance) / 0.7, 0, 1))
+        _mix(ball, person.iris * np.float32(0.35), np.exp(-(((distance - 5.7) / 0.6) ** 2)) * 0.7)
+        _mix(ball, _DARK * np.float32(0.4), np.clip((2.5 - distance) / 0.6, 0, 1))
+        ball *= (0.45 + 0.55 * smoothstep(0, 4.5, y - upper))[:, None]
+        _mix(part, ball, opening)
+        lashes = np.exp(-(((y - upper) / (0.8 + 0.5 * person.makeup)) ** 2)) * corner
+        _mix(part, _DARK, lashes * (0.75 + 0.2 * person.makeup))
+        lashes = np.exp(-(((y - lower) / 0.7) ** 2)) * corner
+        _mix(part, person.skin * np.float32(0.25), lashes * (0.35 + 0.4 * person.makeup))
+        colour[chosen] = part
+        gloss[chosen] += (0.5 * opening).astype(np.float32)

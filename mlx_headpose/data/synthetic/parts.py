@@ -1,0 +1,353 @@
+"""What surrounds the face, each part a grid: hair, ears, neck and shoulders, glasses, hats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import lru_cache
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from .grid import grid_normals, grid_triangles, smoothstep
+from .person import Person
+from .shape import CENTRE, EYE_X, HeadModel
+
+
+class Material(IntEnum):
+    """What a vertex is made of; `paint.py` gives it its colour."""
+
+    HEAD = 0  # skin, and hair where it grows
+    EAR = 1
+    NECK = 2  # skin above the collar, cloth below
+    HAIR = 3
+    FRAME = 4
+    LENS = 5
+    HAT = 6
+
+
+@dataclass
+class Part:
+    """A surface in the head's axes.
+
+    Attributes:
+        vertices: (R, C, 3) mm.
+        normals: (R, C, 3).
+        material: of the whole part.
+        uv: (R, C, 2) what `paint.py` needs to know of a place, in units that depend on material.
+        occlusion: (R, C) share of the sky that it sees.
+        double: whether its back is visible too.
+        stays: (R, C) 1 where it follows the body, 0 where it follows the head.
+    """
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    material: Material
+    uv: np.ndarray
+    occlusion: np.ndarray
+    double: bool = False
+    stays: np.ndarray | None = field(default=None)
+
+
+def _part(vertices, closed, material, uv=None, occlusion=None, double=False, stays=None) -> Part:
+    shape = vertices.shape[:2]
+    vertices = np.ascontiguousarray(vertices, np.float32)
+    return Part(
+        vertices,
+        grid_normals(vertices, closed),
+        material,
+        np.zeros((*shape, 2), np.float32) if uv is None else uv.astype(np.float32),
+        np.ones(shape, np.float32) if occlusion is None else occlusion.astype(np.float32),
+        double,
+        stays,
+    )
+
+
+# The hairline: elevation of the lowest hair by azimuth, for short hair.
+_HAIRLINE = PchipInterpolator(
+    (0, 25, 45, 56, 66, 74, 80, 88, 94, 102, 112, 120, 135, 180),
+    (-44, -45, -41, -30, -14, -4, 8, 8, -8, -12, -4, 28, 44, 46),
+)
+
+
+def hairline(person: Person, azimuth: np.ndarray) -> np.ndarray:
+    """Elevation in degrees above which (smaller values) hair grows, by azimuth in degrees."""
+    away = np.abs(azimuth)
+    line = _HAIRLINE(away)
+    front = smoothstep(66, 40, away)
+    if person.style in ("receding", "crown"):
+        line = line - 16 * smoothstep(8, 25, away) * smoothstep(62, 40, away)
+        line = line - (30 * smoothstep(70, 40, away) if person.style == "crown" else 0)
+    else:
+        line = line + person.fringe * front
+    if person.style in ("bob", "long"):
+        # Locks cover the temples and the ears.
+        covered = smoothstep(person.opening - 4, person.opening + 6, away)
+        line = line + covered * np.maximum(42 - line, 0)
+    if person.style == "bald":
+        line = np.full_like(line, -200)
+    return line
+
+
+def hair_cover(person: Person, azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
+    """How many degrees inside the hair a place lies; negative on bare skin."""
+    inside = hairline(person, azimuth) - elevation
+    if person.style == "crown":
+        top = np.hypot(elevation + 75, 0) - 32
+        inside = np.minimum(inside, top)
+    return inside
+
+
+def hat_cover(person: Person, azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
+    """How many degrees inside the hat a place lies."""
+    away = np.abs(azimuth)
+    if person.hat == "beanie":
+        edge = -28 + 30 * smoothstep(30, 150, away)
+    elif person.hat == "cap":
+        edge = -31 + 22 * smoothstep(30, 150, away)
+    else:
+        edge = -33 + 50 * smoothstep(20, 140, away)
+    return edge - elevation
+
+
+def add_hair(person: Person, model: HeadModel, surface: np.ndarray, rng: np.random.Generator):
+    """The head's surface (R, C, 3) raised by the thickness of hair and hat."""
+    azimuth, elevation = model.azimuth, model.elevation
+    inside = hair_cover(person, azimuth[:, :], elevation)
+    ramp = 14.0 if person.style != "curls" else 20.0
+    thickness = person.volume * np.sqrt(np.clip(inside / ramp, 0, 1))
+    # Fuller on top, flatter at the sides, a dent at the parting.
+    thickness *= 1 + 0.5 * smoothstep(-30, -75, elevation) - 0.25 * smoothstep(0, 40, elevation)
+    if person.style in ("short", "bob", "long"):
+        parting = np.exp(-(((azimuth - person.parting) / 9) ** 2)) * smoothstep(-30, -50, elevation)
+        thickness *= 1 - 0.5 * parting * (np.abs(azimuth) < 90)
+    waves = rng.normal(0, 1, 6)
+    lumps = sum(
+        waves[k] * np.sin(np.radians((k + 2) * azimuth + 3 * elevation + 60 * waves[k]))
+        for k in range(6)
+    )
+    thickness *= 1 + (0.12 if person.style == "curls" else 0.06) * lumps
+    if person.hat:
+        cover = hat_cover(person, azimuth, elevation)
+        rim = 5.0 if person.hat == "beanie" else 2.0
+        height = 6 + 16 * smoothstep(0, 60, cover) * (person.hat != "scarf")
+        hat = np.where(cover > 0, height + rim * (cover < 12), 0)
+        thickness = np.where(cover > 0, np.maximum(0.5 * thickness, 0) + hat, thickness)
+    outward = surface - CENTRE.astype(np.float32)
+    outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
+    return surface + (thickness[..., None] * outward).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _ear_template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Back, down and outward coordinates (rings, angles) of an ear, in mm, and its occlusion."""
+    radius = np.array([0, 0.2, 0.4, 0.55, 0.68, 0.8, 0.9, 1.0, 0.97, 0.6])[:, None]
+    angle = np.linspace(np.pi, -np.pi, 25)[None]
+    back, down = radius * np.cos(angle), radius * np.sin(angle)
+    height = 1.5 - 3.5 * np.exp(-(((back + 0.15) / 0.45) ** 2 + ((down - 0.1) / 0.35) ** 2))
+    height = height + 3.0 * np.exp(-(((radius - 0.86) / 0.1) ** 2)) * (down < 0.55)
+    height = height + 1.2 * np.exp(-(((radius - 0.55) / 0.1) ** 2)) * (back > 0)
+    height = height + 3 * np.exp(-(((back + 0.62) / 0.15) ** 2 + ((down - 0.15) / 0.2) ** 2))
+    height[-2:] = np.array([[-3.0], [-12.0]])
+    occlusion = np.clip(0.72 + 0.09 * height, 0.4, 1)
+    # Wider above than below, and leaning back.
+    width = 17.5 - 4.0 * down + 1.5 * np.abs(down)
+    x, y = back * width, down * 31.0
+    lean = np.radians(14)
+    x, y = x * np.cos(lean) - y * np.sin(lean), x * np.sin(lean) + y * np.cos(lean)
+    return np.stack((x, y, height), -1), occlusion, np.broadcast_to(down, x.shape)
+
+
+def ears(person: Person, surface: np.ndarray, anchor: tuple[int, int]) -> list[Part]:
+    """Both ears; `anchor` is the grid's row and (right side's) column in front of the ear."""
+    local, occlusion, _ = _ear_template()
+    local = local * person.ear_size
+    flare = np.radians(person.ear_flare)
+    row, column = anchor
+    root = surface[row, column] + np.array([0.0, 2.0, 2.0])
+    back = np.array([np.sin(flare), 0, -np.cos(flare)])
+    outward = np.array([np.cos(flare), 0, np.sin(flare)])
+    centre = root + 15 * person.ear_size * back - 1.0 * outward
+    points = centre + local[..., :1] * back + local[..., 2:] * outward
+    points[..., 1] += local[..., 1]
+    parts = []
+    for side in (1, -1):
+        mirrored = points * (side, 1, 1)
+        if side < 0:
+            shift = surface[row, surface.shape[1] - 1 - column, 0] + surface[row, column, 0]
+            mirrored[..., 0] += shift
+            mirrored = mirrored[:, ::-1]
+        ao = occlusion if side > 0 else occlusion[:, ::-1]
+        parts.append(_part(mirrored, True, Material.EAR, occlusion=ao))
+    return parts
+
+
+# Neck and shoulders: height, half width, front, back; the neck leans forward as it rises.
+_BODY = np.array(
+    [
+        (40, 44, 20, -62), (85, 50, 38, -66), (118, 53, 40, -68), (140, 57, 38, -72),
+        (158, 68, 40, -80), (172, 96, 46, -88), (188, 140, 56, -94), (208, 176, 70, -98),
+        (240, 200, 88, -104), (320, 212, 100, -110), (460, 205, 100, -110),
+    ]
+)  # fmt: skip
+NECK_JOINT = np.array([0.0, 120.0, -18.0])
+
+
+def body(person: Person) -> Part:
+    """Neck, shoulders and chest, as the head's axes see them when the head looks ahead."""
+    azimuth = np.radians(np.linspace(-180, 180, 41))
+    y, width, front, back = (column[:, None] for column in _BODY.T)
+    neck = smoothstep(175, 140, y)
+    width = width * (neck * person.neck + (1 - neck) * person.shoulders)
+    middle, depth = (front + back) / 2, (front - back) / 2
+    sine, cosine = np.sin(azimuth), np.cos(azimuth)
+    x = width * np.sign(sine) * np.abs(sine) ** 0.9
+    z = middle + depth * np.sign(cosine) * np.abs(cosine) ** 0.9
+    # Shoulders slope: the sides of the upper rings lie lower.
+    fall = 30 * (1 - neck) * smoothstep(320, 172, y) * np.abs(x / width) ** 1.5
+    height = (
+        y + fall + 14 * smoothstep(150, 172, y) * smoothstep(320, 172, y) * np.maximum(cosine, 0)
+    )
+    vertices = np.stack((x, height, z), -1)
+    uv = np.stack(np.broadcast_arrays(np.degrees(azimuth), y), -1)
+    occlusion = 0.45 + 0.55 * smoothstep(112, 165, y) + 0 * azimuth
+    stays = smoothstep(88, 150, y) + 0 * azimuth
+    return _part(vertices, True, Material.NECK, uv, occlusion, stays=stays.astype(np.float32))
+
+
+def long_hair(person: Person, rng: np.random.Generator) -> Part:
+    """The curtain of hair that hangs beside and behind the face."""
+    start = person.opening + 6
+    azimuth = np.linspace(start, 360 - start, 61)[None]
+    t = np.linspace(0, 1, 22)[:, None]
+    y = -50 + t * (person.length + 50)
+    volume = person.volume
+    width = 77 + 0.8 * volume + 6 * smoothstep(-20, 60, y) - 16 * smoothstep(70, 130, y)
+    width = width + 26 * smoothstep(135, 200, y)
+    back = 97 + 0.8 * volume - 28 * smoothstep(40, 120, y) + 22 * smoothstep(140, 200, y)
+    front = 88 - 12 * smoothstep(0, 100, y)
+    a = np.radians(azimuth)
+    wave = rng.normal(0, 1.6, 5)
+    ripple = sum(
+        wave[k] * np.sin((k + 3) * a + (2 + k) * 2.2 * t + 9 * wave[k]) for k in range(5)
+    ) * smoothstep(0, 0.4, t)
+    x = np.sin(a) * (width + ripple)
+    z = -6 + np.cos(a) * np.where(np.cos(a) > 0, front, back + ripple)
+    # The ends are uneven.
+    jag = 1 + 0.05 * np.sin(7 * a + 5 * wave[0]) * t
+    vertices = np.stack((x, y * jag, z), -1)
+    uv = np.stack((azimuth + 0 * t, y + 0 * azimuth), -1)
+    occlusion = 1 - 0.35 * smoothstep(40, 150, y) + 0 * azimuth
+    stays = 0.75 * smoothstep(90, 190, y) + 0 * azimuth
+    return _part(
+        vertices, False, Material.HAIR, uv, occlusion, double=True, stays=stays.astype(np.float32)
+    )
+
+
+def _ball(centre, radii, rows=12, columns=21) -> np.ndarray:
+    """(rows, columns, 3) vertices of an ellipsoid."""
+    elevation = np.radians(np.linspace(-90, 90, rows))[:, None]
+    azimuth = np.radians(np.linspace(-180, 180, columns))[None]
+    unit = np.stack(
+        np.broadcast_arrays(
+            np.sin(azimuth) * np.cos(elevation),
+            np.sin(elevation),
+            np.cos(azimuth) * np.cos(elevation),
+        ),
+        -1,
+    )
+    return np.asarray(centre) + unit * np.asarray(radii)
+
+
+def knot(person: Person, rng: np.random.Generator) -> Part:
+    """A bun or a ponytail."""
+    if person.style == "bun":
+        size = rng.uniform(22, 38)
+        place = (rng.normal(0, 5), rng.uniform(-110, -20), rng.uniform(-110, -85))
+        vertices = _ball(place, (size * 1.1, size, size * 0.9))
+    else:
+        length = rng.uniform(50, 90)
+        top = rng.uniform(-75, -10)
+        vertices = _ball((rng.normal(0, 6), top + length * 0.75, -112), (26, length, 24))
+    elevation, azimuth = np.meshgrid(
+        np.linspace(-90, 90, 12), np.linspace(-180, 180, 21), indexing="ij"
+    )
+    return _part(vertices, True, Material.HAIR, np.stack((azimuth, elevation), -1))
+
+
+def glasses(person: Person, points: np.ndarray) -> list[Part]:
+    """Rims, lenses, bridge and temples; `points` are the (468, 3) landmarks."""
+    assert person.glasses is not None
+    half_width, half_height, thickness, power = person.glasses
+    eye_x = float(np.abs(points[33, 0] - points[133, 0]) / 2 + np.abs(points[133, 0]))
+    eye_y = float(points[[33, 133], 1].mean()) + 2
+    plane = float(max(points[168, 2], points[6, 2] - 3, points[105, 2] - 4)) + 2
+    centre_x = max(eye_x, EYE_X) + 1.0
+    half_width = min(half_width, centre_x - 6)
+    angle = np.linspace(np.pi, -np.pi, 33)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    round_ = (np.abs(cosine) ** power + np.abs(sine) ** power) ** (-1 / power)
+    outline = np.stack((cosine * round_ * half_width, sine * round_ * half_height), -1)
+    parts = []
+    for side in (1, -1):
+        rings = {Material.FRAME: (1 - thickness / half_width, 1 + thickness / half_width)}
+        if person.sunglasses:
+            rings[Material.LENS] = (0.0, 1.0)
+        for material, (inner, outer) in rings.items():
+            ring = np.array([inner, outer])[:, None, None] * outline
+            x = side * centre_x + ring[..., 0]
+            # The rims follow the face round.
+            z = plane - 0.0048 * x * x + (0.0 if material == Material.LENS else 0.6)
+            vertices = np.stack((x, eye_y + ring[..., 1], z), -1)
+            parts.append(_part(vertices, True, material, double=True))
+    hinge = centre_x + half_width
+    hinge_z = plane - 0.0048 * hinge * hinge
+    bridge_x = np.linspace(-centre_x + half_width, centre_x - half_width, 5)
+    low = np.full(5, eye_y - 2)
+    bridge = np.stack(
+        [np.stack((bridge_x, low + d, np.full(5, plane + 1)), -1) for d in (-thickness, thickness)]
+    )
+    parts.append(_part(bridge, False, Material.FRAME, double=True))
+    for side in (1, -1):
+        along = np.linspace(0, 1, 6)
+        arm = np.stack(
+            [
+                np.stack(
+                    (
+                        side * (hinge + (79 - hinge) * along**0.6),
+                        eye_y - 4 + 0 * along + d * max(thickness, 1.6),
+                        hinge_z + (-8 - hinge_z) * along,
+                    ),
+                    -1,
+                )
+                for d in (-1, 1)
+            ]
+        )
+        parts.append(_part(arm, False, Material.FRAME, double=True))
+    return parts
+
+
+def brim(surface: np.ndarray, model: HeadModel, rng: np.random.Generator) -> Part:
+    """The visor of a cap; `surface` includes the cap."""
+    row = int(np.searchsorted(model.elevation[:, 0], -33))
+    front = np.flatnonzero(np.abs(model.azimuth[0]) < 62)
+    edge = surface[row, front]
+    reach = np.linspace(0, 1, 6)[:, None, None]
+    away = model.azimuth[0, front][None, :, None]
+    length = rng.uniform(50, 75) * np.cos(np.radians(away * 1.3)) ** 0.8
+    down = rng.uniform(0.1, 0.45) + 0.25 * (np.abs(away) / 62) ** 2
+    direction = np.concatenate(
+        (0.25 * np.sin(np.radians(away)), down, np.cos(np.radians(away)) * 0 + 1), -1
+    )
+    vertices = edge[None] + reach * length * direction
+    return _part(vertices, False, Material.HAT, double=True)
+
+
+def triangles_of(part: Part) -> np.ndarray:
+    """(3, T) vertex numbers within the part."""
+    return _cached_triangles(*part.vertices.shape[:2])
+
+
+@lru_cache(maxsize=32)
+def _cached_triangles(rows: int, columns: int) -> np.ndarray:
+    return grid_triangles(rows, columns)

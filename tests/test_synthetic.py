@@ -1,0 +1,184 @@
+"""Synthetic heads: repeatable, exactly posed, boxed as the published sets are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlx_headpose.data import open_dataset
+from mlx_headpose.data.crop import AS_GIVEN
+from mlx_headpose.data.rasterize import Camera, rasterize
+from mlx_headpose.data.synthetic import SyntheticHeads
+from mlx_headpose.data.synthetic.geometry import points_68, points_468
+from mlx_headpose.data.synthetic.landmarks import mirrored
+from mlx_headpose.data.synthetic.shape import EXPRESSIONS, SHAPES
+from mlx_headpose.pose import pose_to_matrix
+
+
+@pytest.fixture(scope="module")
+def heads() -> SyntheticHeads:
+    return SyntheticHeads(40, "val", size=64)
+
+
+def pixels(heads: SyntheticHeads, index: int) -> np.ndarray:
+    return np.asarray(heads.image(index))
+
+
+def test_a_sample_is_the_same_in_any_order_and_in_a_set_of_any_length(heads):
+    first = [pixels(heads, i) for i in (3, 0, 7)]
+    longer = SyntheticHeads(60, "val", size=64)
+    again = [pixels(longer, i) for i in (7, 0, 3)][::-1]
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(heads.poses, longer.poses[:40])
+    np.testing.assert_allclose(heads.boxes, longer.boxes[:40], atol=1e-3)
+
+
+def test_selected_samples_keep_what_they_show(heads):
+    chosen = SyntheticHeads(40, "val", size=64)
+    chosen.select(np.arange(40) % 7 == 3)
+    np.testing.assert_array_equal(pixels(chosen, 1), pixels(heads, 10))
+    np.testing.assert_array_equal(chosen.landmarks(1), heads.landmarks(10))
+
+
+def test_splits_and_seeds_share_no_person(heads):
+    train = SyntheticHeads(40, "train", size=64)
+    other = SyntheticHeads(40, "val", seed=1, size=64)
+    shapes = np.concatenate([set_.geometry.shapes for set_ in (heads, train, other)])
+    assert len(np.unique(shapes, axis=0)) == 120
+    assert not np.array_equal(heads.identity(0).skin, train.identity(0).skin)
+    assert not np.array_equal(heads.poses, train.poses)
+
+
+def test_landmarks_are_the_frontal_head_turned_by_its_pose(heads):
+    frontal = heads.frontal_landmarks(5)
+    pose = np.array([[0, 0, 0], [30, -20, 10], [-170, 15, -25]], np.float32)
+    turned = heads.landmarks_of(5, pose)
+    assert turned.shape == (3, 468, 3)
+    np.testing.assert_allclose(turned[0], frontal, atol=1e-4)
+    for p, points in zip(pose, turned, strict=True):
+        np.testing.assert_allclose(points, frontal @ pose_to_matrix(p).T, atol=1e-3)
+
+
+def test_signs():
+    tip = points_468().rest[1]
+    for pose, axis, sign in (((30, 0, 0), 0, -1), ((0, 30, 0), 1, -1)):
+        moved = pose_to_matrix(np.array(pose, float)) @ tip
+        assert np.sign(moved[axis] - tip[axis]) == sign, "left and up are positive yaw and pitch"
+    right_eye = points_468().rest[263]
+    rolled = pose_to_matrix(np.array((0.0, 0, 30))) @ right_eye
+    assert rolled[1] > right_eye[1], "positive roll turns the head clockwise"
+
+
+def test_landmarks_mirror_in_pairs_and_are_distinct():
+    points = points_468().rest
+    np.testing.assert_allclose(points[mirrored()] * (-1, 1, 1), points, atol=1e-3)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1) + 9 * np.eye(468)
+    assert apart.min() > 0.5
+    assert points[1, 2] > points[:, 2].max() - 1.5, "the nose tip is foremost"
+    assert points[152, 1] == points[:, 1].max()
+    assert points[33, 0] < points[133, 0] < 0 < points[362, 0] < points[263, 0]
+    assert points[10, 1] < points[9, 1] < points[1, 1] < points[13, 1] < points[17, 1]
+
+
+def test_the_picture_shows_the_head_where_its_landmarks_are():
+    """The drawn face against an empty background: its outline is the landmarks' box."""
+    heads = SyntheticHeads(12, "val", size=96, jitter=0)
+    for index in range(4):
+        box = heads.boxes[index]
+        points = heads.landmarks(index)
+        chosen = heads.geometry
+        near = chosen.distances[index] / (chosen.distances[index] - points[:, 2])
+        flat = points[:, :2] * near[:, None] * chosen.scales[index] * 96
+        flat += chosen.shifts[index] * 96
+        inside = (flat > box[:2] - 8).all(axis=1) & (flat < box[2:] + 8).all(axis=1)
+        # The forehead lies above the box of the 68 points.
+        assert inside.mean() > 0.75
+
+
+def test_boxes_are_those_of_the_68_landmarks_and_of_the_whole_head(heads):
+    exact = SyntheticHeads(40, "val", size=64, jitter=0)
+    index = 11
+    geometry = exact.geometry
+    points = points_68().of(geometry.shapes[index], geometry.expressions[index])
+    points = points @ pose_to_matrix(exact.poses[index].astype(float)).T
+    near = geometry.distances[index] / (geometry.distances[index] - points[:, 2])
+    flat = points[:, :2] * near[:, None] * geometry.scales[index] + geometry.shifts[index]
+    expected = np.concatenate((flat.min(axis=0), flat.max(axis=0))) * 64
+    np.testing.assert_allclose(exact.boxes[index], expected, atol=0.01)
+    whole = SyntheticHeads(40, "val", size=64, jitter=0, rule=AS_GIVEN)
+    assert (whole.boxes[:, :2] < exact.boxes[:, :2] + 1).all()
+    assert (whole.boxes[:, 2:] > exact.boxes[:, 2:] - 1).all()
+
+
+def test_poses_fill_the_validation_ranges_and_the_full_circle():
+    poses = open_dataset("synthetic", train=False).poses
+    assert len(poses) == 1000
+    np.testing.assert_allclose(np.abs(poses).max(axis=0), (75, 40, 40), atol=1.5)
+    np.testing.assert_allclose(poses.std(axis=0), np.array((75, 40, 40)) / 3**0.5, rtol=0.06)
+    circle = open_dataset("synthetic", train=True, crop="box", samples=2000).poses[:, 0]
+    assert np.histogram(circle, 12, (-180, 180))[0].min() > 100
+
+
+def test_looks_and_box_tell_nothing_of_the_pose():
+    heads = SyntheticHeads(4000, "val", jitter=0.05)
+    exact = SyntheticHeads(4000, "val", jitter=0)
+    jitter = heads.boxes - exact.boxes
+    around = np.concatenate((jitter, heads.geometry.shifts, heads.geometry.scales[:, None]), axis=1)
+    together = np.corrcoef(np.concatenate((heads.poses, around), axis=1).T)[:3, 3:]
+    assert np.abs(together).max() < 0.06
+
+
+def test_the_nose_is_drawn_where_the_pose_puts_it():
+    """Two pictures that differ in yaw alone: the face moves to the image's left."""
+    heads = SyntheticHeads(3, "val", size=64)
+    heads.poses = np.array([[40, 0, 0]] * 3, np.float32)
+    left = [pixels(heads, i).astype(float) for i in range(3)]
+    heads.poses = np.array([[-40, 0, 0]] * 3, np.float32)
+    right = [pixels(heads, i).astype(float) for i in range(3)]
+    for a, b in zip(left, right, strict=True):
+        assert np.abs(a - b).mean() > 4
+
+
+def test_pictures_are_varied_and_not_flat(heads):
+    pictures = np.stack([pixels(heads, i) for i in range(8)]).astype(float)
+    assert pictures.shape == (8, 64, 64, 3)
+    assert (pictures.std(axis=(1, 2)).mean(axis=-1) > 8).all()
+    assert pictures.mean(axis=(1, 2)).std() > 8
+
+
+def test_shapes_and_expressions_move_the_landmarks_they_name():
+    def moved(kind: str, names: tuple[str, ...], name: str) -> np.ndarray:
+        weights = np.zeros(len(names), np.float32)
+        weights[names.index(name)] = 1
+        points = points_468()
+        zero = np.zeros(len(SHAPES), np.float32)
+        if kind == "shape":
+            return points.of(weights) - points.rest
+        return points.of(zero, weights) - points.rest
+
+    assert moved("shape", SHAPES, "nose_projection")[1, 2] > 2
+    assert moved("shape", SHAPES, "mouth_width")[291, 0] > 1
+    opened = moved("expression", EXPRESSIONS, "mouth_open")
+    assert opened[17, 1] > 10
+    assert abs(opened[0, 1]) < 1
+
+
+def test_rasterizer_keeps_the_nearest_front_and_interpolates():
+    camera = Camera(distance=10.0, scale=4.0, centre=(8.0, 8.0))
+    square = np.array([[-1, -1, 0], [-1, 1, 0], [1, -1, 0], [1, 1, 0]], np.float32)
+    near = square * (0.5, 0.5, 1) + (0, 0, 1)
+    vertices = np.concatenate((square, near)).astype(np.float32)
+    faces = np.array([[0, 2], [1, 1], [2, 3]])
+    triangles = np.concatenate((faces, faces + 4), axis=1)
+    found = rasterize(camera.project(vertices), triangles, 16, 16)
+    assert len(found.pixel) == 64, "8 × 8 pixels, each once"
+    depth = found.interpolate(vertices)[:, 2].reshape(8, 8)
+    assert (depth[2:6, 2:6] > 0.99).all()
+    assert (depth[0] < 0.01).all()
+    column = (found.pixel % 16 + 0.5 - 8) / 4
+    at = found.interpolate(vertices)
+    seen = at[:, 0] * 10 / (10 - at[:, 2])
+    np.testing.assert_allclose(seen, column, atol=1e-4)
+    away = rasterize(camera.project(vertices), triangles[::-1], 16, 16)
+    assert len(away.pixel) == 0, "backs are not drawn"
