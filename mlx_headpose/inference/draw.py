@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..pose import axis_endpoints
 from .estimator import Head
 
-STYLES = ("axis", "cube", "none")
+STYLES = ("axis", "cube")
 # The field's colours: red to the picture's right on a frontal head, green down, blue out of the
 # face.
 AXIS_COLOURS = ((230, 50, 40), (40, 180, 60), (40, 90, 255))
@@ -28,7 +28,7 @@ def draw_heads(image: np.ndarray, heads: Sequence[Head], style: str = "axis") ->
     Args:
         image: (H, W, 3) uint8 RGB.
         heads: of the picture.
-        style: "axis", "cube", or "none" for the box and the angles alone.
+        style: "axis" or "cube".
 
     Returns:
         (H, W, 3) uint8 RGB; `image` stays as it is.
@@ -43,7 +43,7 @@ def draw_heads(image: np.ndarray, heads: Sequence[Head], style: str = "axis") ->
         centre = np.array([(x_min + x_max) / 2, (y_min + y_max) / 2])
         if style == "axis":
             draw_axes(canvas, head.pose, centre, 0.6 * size, width)
-        elif style == "cube":
+        else:
             draw_cube(canvas, head.pose, centre, 0.5 * size, width)
         _write(canvas, _label(head), (x_min, y_min), size, picture.size)
     return np.asarray(picture)

@@ -14,11 +14,14 @@ from PIL import Image
 
 from ..data.crop import CropRule, cut
 from ..errors import InputError
-from ..models import Estimator
-from ..weights import from_pretrained
+from ..models import METHODS, Estimator
+from ..weights import from_pretrained, read_config
 from .face_detector import DEFAULT_MIN_SCORE, Detections, FaceDetector
 from .pictures import Picture, open_picture
 
+WEIGHTS = Path("weights")
+# The published checkpoint to name to someone who has none.
+SUGGESTION = "hopelessnet-resnet18"
 # Crops that go through the network at once.
 BATCH = 64
 
@@ -91,12 +94,12 @@ class HeadPoseEstimator:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, detector: str | Path | None = None, **options: Any
+        cls, source: str | Path | None = None, detector: str | Path | None = None, **options: Any
     ) -> HeadPoseEstimator:
         """Load a network.
 
         Args:
-            source: a `.safetensors` file, a folder, or a hub id; see `weights.from_pretrained`.
+            source: see `find_network`.
             detector: file of the face detector; None looks for it when it is first needed.
             **options: of the constructor.
 
@@ -104,7 +107,7 @@ class HeadPoseEstimator:
             InputError: the network or the detector is missing or damaged.
         """
         found = None if detector is None else FaceDetector.from_pretrained(detector)
-        return cls(from_pretrained(source), found, **options)
+        return cls(from_pretrained(find_network(source)), found, **options)
 
     @property
     def detector(self) -> FaceDetector:
@@ -147,17 +150,20 @@ class HeadPoseEstimator:
             found = [_given(b) for b in given]
             if len(found) != len(images):
                 raise InputError(f"{len(images)} pictures need as many lists of boxes")
-        heads = self.estimate(images, found)
+        heads = [[head for head in those if head] for those in self.estimate(images, found)]
         return heads[0] if single else heads
 
     def estimate(
         self, images: Sequence[np.ndarray], faces: Sequence[Detections]
-    ) -> list[list[Head]]:
+    ) -> list[list[Head | None]]:
         """The poses of known faces, those of all pictures in one batch.
 
         Args:
             images: (H, W, 3) uint8 RGB each.
             faces: those of each picture; scores of NaN mean that nobody scored them.
+
+        Returns:
+            For each picture one `Head` per face, or None where a landmarker found no landmarks.
         """
         inputs: list[np.ndarray] = []
         where: list[tuple[int, int]] = []
@@ -168,18 +174,19 @@ class HeadPoseEstimator:
                     inputs.append(value)
                     where.append((index, face))
         poses, confidences = self._run(inputs)
-        heads: list[list[Head]] = [[] for _ in images]
+        heads: list[list[Head | None]] = [[None] * len(those) for those in faces]
         for (index, face), pose, confidence in zip(where, poses, confidences, strict=True):
             x_min, y_min, x_max, y_max = faces[index].boxes[face].tolist()
             yaw, pitch, roll = pose.tolist()
             score = float(faces[index].scores[face])
-            head = Head((x_min, y_min, x_max, y_max), yaw, pitch, roll)
-            head = dataclasses.replace(
-                head,
+            heads[index][face] = Head(
+                (x_min, y_min, x_max, y_max),
+                yaw,
+                pitch,
+                roll,
                 confidence=None if np.isnan(confidence) else float(confidence),
                 score=None if np.isnan(score) else score,
             )
-            heads[index].append(head)
         return heads
 
     def _input(self, image: np.ndarray, box: np.ndarray) -> np.ndarray | None:
@@ -215,6 +222,45 @@ class HeadPoseEstimator:
                 else np.array(confidence, np.float64)
             )
         return np.concatenate(poses), np.concatenate(confidences)
+
+
+def find_network(source: str | Path | None = None) -> str | Path:
+    """Which network a user means.
+
+    Args:
+        source: a `.safetensors` file, a folder, a hub id, or the name of a file in weights/
+            without its ending; None takes the newest network in weights/.
+
+    Raises:
+        InputError: it is not there; the message says which command makes or fetches it.
+    """
+    if source is None:
+        networks = [path for path in WEIGHTS.glob("*.safetensors") if _is_network(path)]
+        if not networks:
+            raise InputError(
+                f"no network in {WEIGHTS}/; run `python convert.py --weight {SUGGESTION}` to "
+                "download one, or convert or train your own"
+            )
+        return max(networks, key=lambda path: path.stat().st_mtime)
+    if Path(source).exists():
+        return source
+    named = WEIGHTS / f"{source}.safetensors"
+    if named.is_file():
+        return named
+    from ..convert.published import PUBLISHED
+
+    if str(source) in PUBLISHED:
+        raise InputError(
+            f"{source}: not here yet; run `python convert.py --weight {source}` to fetch it"
+        )
+    return source
+
+
+def _is_network(path: Path) -> bool:
+    try:
+        return read_config(path).get("model_type") in METHODS
+    except InputError:
+        return False
 
 
 def largest(faces: Detections, count: int | None = None) -> Detections:

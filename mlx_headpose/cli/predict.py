@@ -1,0 +1,348 @@
+"""`predict.py`: the pose of every head in pictures, videos or a webcam's stream."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..errors import InputError
+from ..files import atomic_path, write_json
+from ..inference.draw import STYLES, draw_heads
+from ..inference.estimator import Head, HeadPoseEstimator, find_network
+from ..inference.face_detector import DEFAULT_MIN_SCORE
+from ..inference.pictures import open_picture
+from ..inference.sources import Source, find_sources
+from ..inference.video import Frame, VideoEstimator, VideoReader, VideoWriter, require_opencv
+from .options import Parser, positive
+
+WINDOW = "mlx-headpose (q quits)"
+COLUMNS = ("file", "frame", "time", "track", "x", "y", "width", "height", "yaw", "pitch", "roll")
+# Picture formats that are written as they came; everything else becomes PNG.
+SAME_FORMAT = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+def make_parser(program: str) -> Parser:
+    """The command's options."""
+    parser = Parser(program, "Estimate the pose of every head in pictures, videos or a webcam.")
+    parser.add_argument(
+        "inputs", nargs="*", help="pictures, folders, patterns, videos, or the number of a camera"
+    )
+    parser.add_argument(
+        "--source", action="append", default=[], help="another way to name an input"
+    )
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--model",
+        "--snapshot",
+        "--model_path",
+        dest="snapshot",
+        help=".safetensors file, model folder, hub id, or name in weights/; by default the newest"
+        " network in weights/",
+    )
+    network.add_argument(
+        "--crop_margin",
+        type=_not_negative,
+        help="margin around a face box, as a share of it; by default the method's own",
+    )
+    faces = parser.add_argument_group("faces")
+    faces.add_argument(
+        "--detector",
+        help="file of the face detector (YuNet, converted or .onnx), or of a head detector (.onnx)",
+    )
+    faces.add_argument(
+        "--min_score",
+        type=_share,
+        default=DEFAULT_MIN_SCORE,
+        help="faces that the detector scores below this are left out",
+    )
+    faces.add_argument("--max_faces", type=positive, help="take only so many faces, the largest")
+    faces.add_argument(
+        "--bbox",
+        type=_box,
+        metavar="X,Y,W,H",
+        help="take this face box instead of looking for faces (pictures only)",
+    )
+    video = parser.add_argument_group("video")
+    video.add_argument(
+        "--detect_every",
+        type=positive,
+        default=3,
+        help="search the whole frame for faces every so many frames, and near each head between",
+    )
+    video.add_argument(
+        "--raw", action="store_true", help="do not smooth boxes and angles over time"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--save", default="output", help="folder for the drawn pictures and videos, or one file"
+    )
+    output.add_argument("--draw", choices=(*STYLES, "none"), default="axis", help="what to draw")
+    output.add_argument("--json", help="file for all results as JSON")
+    output.add_argument("--csv", help="file for all results as CSV, one head a line")
+    return parser
+
+
+def run(program: str, arguments: list[str]) -> None:
+    """Run the command."""
+    options = make_parser(program).parse_args(arguments)
+    given = [*options.inputs, *options.source]
+    if not given:
+        raise InputError(f"nothing to look at; give a picture, or see `{program} --help`")
+    sources = find_sources(given)
+    if options.bbox and any(source.kind != "picture" for source in sources):
+        raise InputError("--bbox is for pictures; in videos heads move")
+    targets = _targets(sources, options)
+    network = find_network(options.snapshot)
+    estimator = HeadPoseEstimator.from_pretrained(
+        network, options.detector, crop_margin=options.crop_margin
+    )
+    print(f"network: {network}")
+    if not options.bbox:
+        _ = estimator.detector  # fails now, not after the first picture
+    results = []
+    unread = 0
+    for source, target in zip(sources, targets, strict=True):
+        try:
+            results.append(_predict(source, target, estimator, options))
+        except InputError as error:
+            if len(sources) == 1:
+                raise
+            print(f"error: {error}")
+            unread += 1
+    if options.json:
+        write_json(options.json, {"network": str(network), "results": results})
+    if options.csv:
+        _write_csv(Path(options.csv), results)
+    if unread:
+        raise InputError(f"{unread} of {len(sources)} inputs could not be used; see above")
+
+
+def _predict(
+    source: Source, target: Path | None, estimator: HeadPoseEstimator, options: argparse.Namespace
+) -> dict[str, Any]:
+    if source.kind == "picture":
+        return _picture(source.name, target, estimator, options)
+    video = VideoEstimator(
+        estimator, options.min_score, options.max_faces, options.detect_every, not options.raw
+    )
+    if source.kind == "video":
+        return _video(source.name, target, video, options.draw)
+    return _camera(int(source.name), video, options.draw)
+
+
+def _picture(
+    name: str, target: Path | None, estimator: HeadPoseEstimator, options: argparse.Namespace
+) -> dict[str, Any]:
+    image = open_picture(name)
+    heads = estimator(image, options.bbox, options.min_score, options.max_faces)
+    print(f"{name}: {_count(len(heads))}")
+    if heads:
+        print(table(heads))
+    if target:
+        with atomic_path(target) as temporary:
+            Image.fromarray(draw_heads(image, heads, options.draw)).save(temporary, quality=95)
+        print(f"wrote {target}")
+    height, width = image.shape[:2]
+    return {
+        "file": name,
+        "width": width,
+        "height": height,
+        "heads": [head.to_dict() for head in heads],
+    }
+
+
+def _video(name: str, target: Path | None, video: VideoEstimator, style: str) -> dict[str, Any]:
+    frames: list[dict[str, Any]] = []
+    start = time.perf_counter()
+    with VideoReader(name) as reader:
+        bar = tqdm(
+            reader, Path(name).name, total=reader.announced or None, unit="frame", disable=None
+        )
+        if target:
+            with VideoWriter(target, reader.fps, lambda i, h: draw_heads(i, h, style)) as writer:
+                for frame in bar:
+                    heads = video(frame)
+                    writer.put(frame.image, heads)
+                    frames.append(_frame_result(frame, heads))
+        else:
+            frames = [_frame_result(frame, video(frame)) for frame in bar]
+    seconds = time.perf_counter() - start
+    people = video.tracker.begun
+    print(
+        f"{name}: {reader.decoded} frames, {people} {'person' if people == 1 else 'people'}, "
+        f"{reader.decoded / seconds:.1f} frames/s"
+    )
+    missing = max(reader.failed, reader.announced - reader.decoded)
+    if missing:
+        print(f"{missing} of {reader.announced} frames could not be decoded")
+    if target and reader.decoded:
+        print(f"wrote {target}")
+    if not reader.decoded:
+        raise InputError(f"{name}: not one frame could be decoded; it is damaged")
+    return {"file": name, "fps": reader.fps, "undecoded_frames": missing, "frames": frames}
+
+
+def _camera(number: int, video: VideoEstimator, style: str) -> dict[str, Any]:
+    """Show a camera's picture until q is pressed or the window is closed."""
+    cv2 = require_opencv()
+    frames = []
+    rate = 0.0
+    last = time.perf_counter()
+    try:
+        with VideoReader(number) as reader:
+            for frame in reader:
+                heads = video(frame)
+                frames.append(_frame_result(frame, heads))
+                image = frame.image if style == "none" else draw_heads(frame.image, heads, style)
+                now = time.perf_counter()
+                rate = 0.9 * rate + 0.1 / max(now - last, 1e-6) if rate else 1 / (now - last)
+                last = now
+                pixels = np.ascontiguousarray(image[:, :, ::-1])
+                cv2.putText(
+                    pixels,
+                    f"{rate:.0f} frames/s",
+                    (8, 24),
+                    cv2.FONT_HERSHEY_SIMPLEX,
+                    0.7,
+                    (255, 255, 255),
+                    2,
+                )
+                cv2.imshow(WINDOW, pixels)
+                if cv2.waitKey(1) & 0xFF == ord("q"):
+                    break
+    except cv2.error as error:
+        raise InputError(
+            "this OpenCV cannot open windows; run `pip uninstall opencv-python-headless` and "
+            f"`pip install opencv-python` ({str(error).splitlines()[0]})"
+        ) from None
+    else:
+        cv2.destroyAllWindows()
+    print(f"camera {number}: {len(frames)} frames, {rate:.1f} frames/s")
+    return {"file": f"camera {number}", "frames": frames}
+
+
+def table(heads: list[Head]) -> str:
+    """Heads as a table, for people."""
+    rows = ["      x     y     w     h     yaw   pitch    roll  confidence"]
+    for head in heads:
+        x, y, right, bottom = head.box
+        confidence = "" if head.confidence is None else f"{head.confidence:.2f}"
+        rows.append(
+            f"  {x:5.0f} {y:5.0f} {right - x:5.0f} {bottom - y:5.0f}"
+            f" {head.yaw:7.1f} {head.pitch:7.1f} {head.roll:7.1f}  {confidence:>10}"
+        )
+    return "\n".join(rows)
+
+
+def _count(number: int) -> str:
+    return "no face found" if not number else f"{number} face{'s' * (number > 1)}"
+
+
+def _frame_result(frame: Frame, heads: list[Head]) -> dict[str, Any]:
+    return {
+        "frame": frame.index,
+        "time": round(frame.time, 4),
+        "heads": [head.to_dict() for head in heads],
+    }
+
+
+def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | None]:
+    """The file that each source's drawing goes to; None where there is none.
+
+    Raises:
+        InputError: a drawing would overwrite its source, or one file is to hold several.
+    """
+    if options.draw == "none":
+        return [None] * len(sources)
+    save = Path(options.save)
+    one_file = bool(save.suffix) and not save.is_dir()
+    if one_file and len(sources) > 1:
+        raise InputError(f"--save {save}: one file for {len(sources)} inputs; give a folder")
+    targets: list[Path | None] = []
+    for source in sources:
+        if source.kind == "camera":
+            targets.append(None)
+            continue
+        path = Path(source.name)
+        if one_file:
+            target = save
+        elif source.kind == "video":
+            target = save / f"{path.stem}.mp4"
+        else:
+            target = save / (
+                path.name if path.suffix.lower() in SAME_FORMAT else f"{path.stem}.png"
+            )
+        # Two inputs of one name must not share an output.
+        number = 2
+        while target in targets:
+            target = target.with_name(f"{path.stem}-{number}{target.suffix}")
+            number += 1
+        if target.resolve() == path.resolve():
+            raise InputError(f"{target}: the drawing would overwrite its source; change --save")
+        targets.append(target)
+    return targets
+
+
+def _write_csv(path: Path, results: list[dict[str, Any]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow((*COLUMNS, "confidence", "score"))
+        for result in results:
+            for frame in result.get("frames", [result]):
+                for head in frame["heads"]:
+                    x, y, right, bottom = head["box"]
+                    writer.writerow(
+                        (
+                            result["file"],
+                            frame.get("frame", ""),
+                            frame.get("time", ""),
+                            _cell(head["track"]),
+                            *(f"{v:.2f}" for v in (x, y, right - x, bottom - y)),
+                            *(f"{head[angle]:.3f}" for angle in ("yaw", "pitch", "roll")),
+                            _cell(head["confidence"]),
+                            _cell(head["score"]),
+                        )
+                    )
+
+
+def _cell(value: float | int | None) -> str:
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _share(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < 10:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 10")
+    return value
+
+
+def _box(text: str) -> list[list[float]]:
+    values = [_number(part) for part in text.split(",")]
+    if len(values) != 4 or values[2] <= 0 or values[3] <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not x,y,width,height")
+    x, y, width, height = values
+    return [[x, y, x + width, y + height]]
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value

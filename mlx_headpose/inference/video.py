@@ -1,0 +1,291 @@
+"""Heads in video: reading, network and writing side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from .estimator import Head, HeadPoseEstimator
+from .face_detector import DEFAULT_MIN_SCORE, Detections
+from .tracking import KEEP_SCORE, Tracker, search_nearby
+
+# Frames that may wait between two threads.
+QUEUE = 8
+# Frames in a row that fail to decode before a video counts as ended.
+MAX_FAILURES = 50
+# For files and cameras that do not say their rate.
+DEFAULT_FPS = 30.0
+
+
+def require_opencv() -> Any:
+    """OpenCV, which reads, writes and shows video.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import cv2
+    except ImportError:
+        raise InputError(
+            "video needs OpenCV; run `pip install opencv-python` (photos do without)"
+        ) from None
+    return cv2
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame: its number from 0, its time in seconds, and (H, W, 3) uint8 RGB pixels."""
+
+    index: int
+    time: float
+    image: np.ndarray
+
+
+class VideoReader:
+    """Frames of a file or a camera, decoded in a thread of their own.
+
+    Use it as a context manager and iterate over it. A camera's frames are dropped while the
+    network is busy, so that what is seen is always the latest; a file's frames wait.
+
+    Attributes:
+        fps: frames per second.
+        announced: frames that the file says it has; 0 where it does not say.
+        decoded: frames read so far.
+        failed: frames that could not be decoded so far.
+
+    Raises:
+        InputError: there is no such video or camera, or it cannot be read.
+    """
+
+    def __init__(self, source: str | Path | int):
+        cv2 = require_opencv()
+        self.source = source
+        self.live = isinstance(source, int)
+        if not self.live and not Path(source).is_file():  # type: ignore[arg-type]
+            raise InputError(f"{source}: no such video; check the path")
+        self._capture = cv2.VideoCapture(source if self.live else str(source))
+        if not self._capture.isOpened():
+            raise InputError(
+                f"camera {source} cannot be opened; check its number and this program's permission"
+                if self.live
+                else f"{source}: no video that OpenCV can read"
+            )
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = float(fps) if 1 <= fps <= 1000 else DEFAULT_FPS
+        self.announced = (
+            0 if self.live else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        )
+        self.decoded = 0
+        self.failed = 0
+        self._queue: queue.Queue[Frame | None] = queue.Queue(1 if self.live else QUEUE)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> VideoReader:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5)
+        self._capture.release()
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (frame := self._queue.get()) is not None:
+            yield frame
+
+    def _read(self) -> None:
+        start = time.perf_counter()
+        in_a_row = 0
+        try:
+            while not self._stop.is_set() and in_a_row < MAX_FAILURES:
+                good, pixels = self._capture.read()
+                position = self.decoded + self.failed
+                if not good:
+                    # The end of a file looks like a broken frame: its announced length tells.
+                    if not self.live and position >= self.announced:
+                        break
+                    self.failed += 1
+                    in_a_row += 1
+                    continue
+                in_a_row = 0
+                now = time.perf_counter() - start if self.live else position / self.fps
+                self.decoded += 1
+                self._put(Frame(position, now, np.ascontiguousarray(pixels[:, :, ::-1])))
+        finally:
+            self._put(None)
+
+    def _put(self, frame: Frame | None) -> None:
+        if self.live:
+            with contextlib.suppress(queue.Empty):
+                self._queue.get_nowait()  # the network has not taken the last one: too late
+        while True:
+            try:
+                self._queue.put(frame, timeout=0.1)
+                return
+            except queue.Full:
+                if self._stop.is_set():
+                    return
+
+
+class VideoWriter:
+    """Writes frames in a thread of its own; the file appears whole, when it is closed.
+
+    Use it as a context manager.
+
+    Args:
+        path: of the video, .mp4 or whatever OpenCV can write.
+        fps: frames per second.
+        draw: (image, heads) → image, called in the thread.
+
+    Raises:
+        InputError: the video cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        fps: float,
+        draw: Callable[[np.ndarray, list[Head]], np.ndarray],
+    ):
+        self.path = path
+        self.fps = fps
+        self.draw = draw
+        self._queue: queue.Queue[tuple[np.ndarray, list[Head]] | None] = queue.Queue(QUEUE)
+        self._error: Exception | None = None
+        self._temporary = path.with_name(f".{path.stem}-part{path.suffix}")
+        self._thread = threading.Thread(target=self._write, daemon=True)
+
+    def __enter__(self) -> VideoWriter:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror})") from None
+        self._thread.start()
+        return self
+
+    def put(self, image: np.ndarray, heads: list[Head]) -> None:
+        """Write the next frame."""
+        self._raise()
+        self._queue.put((image, heads))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        # What was written until Ctrl-C or an error is a proper video: keep it.
+        if self._temporary.exists():
+            self._temporary.replace(self.path)
+        if kind is None:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise InputError(f"{self.path}: cannot be written ({self._error})")
+
+    def _write(self) -> None:
+        cv2 = require_opencv()
+        writer = None
+        while (item := self._queue.get()) is not None:
+            if self._error is not None:
+                continue  # keep taking frames, so that nobody waits for a full queue
+            try:
+                pixels = self.draw(*item)
+                if writer is None:
+                    size = (pixels.shape[1], pixels.shape[0])
+                    writer = _open_writer(cv2, self._temporary, self.fps, size)
+                writer.write(np.ascontiguousarray(pixels[:, :, ::-1]))
+            except Exception as error:  # it must reach the thread that waits for us
+                self._error = error
+        if writer is not None:
+            writer.release()
+
+
+def _open_writer(cv2: Any, path: Path, fps: float, size: tuple[int, int]) -> Any:
+    # H.264 plays everywhere, but OpenCV's Linux wheels cannot write it.
+    codec = "avc1" if sys.platform == "darwin" else "mp4v"
+    if path.suffix.lower() == ".avi":
+        codec = "MJPG"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size)
+    if not writer.isOpened():
+        raise InputError(f"OpenCV cannot write {path.suffix} video here; try .mp4 or .avi")
+    return writer
+
+
+class VideoEstimator:
+    """Follows every head through a video.
+
+    Args:
+        estimator: for one picture.
+        min_score: of a face that begins a track.
+        max_heads: most heads followed at once.
+        detect_every: the whole frame is searched for faces every so many frames; in between, only
+            the surroundings of each head.
+        smooth: whether boxes and poses go through the One-Euro filter.
+    """
+
+    def __init__(
+        self,
+        estimator: HeadPoseEstimator,
+        min_score: float = DEFAULT_MIN_SCORE,
+        max_heads: int | None = None,
+        detect_every: int = 3,
+        smooth: bool = True,
+    ):
+        self.estimator = estimator
+        self.tracker = Tracker(min_score, max_heads)
+        self.detect_every = detect_every
+        self.smooth = smooth
+        self._frames = 0
+        self._time: float | None = None
+
+    def __call__(self, frame: Frame) -> list[Head]:
+        """The heads of the next frame, with their track numbers, oldest track first.
+
+        A head whose face is not found is carried along for a second; its score is None.
+        """
+        dt = 0.0 if self._time is None else frame.time - self._time
+        self._time = frame.time
+        whole = self._frames % self.detect_every == 0
+        self._frames += 1
+        low = min(KEEP_SCORE, self.tracker.min_score)
+        detector = self.estimator.detector
+        if whole:
+            (faces,) = detector([frame.image], low)
+        else:
+            expected = [t.box + t.velocity * dt for t in self.tracker.tracks]
+            faces = search_nearby(detector, frame.image, expected, low)
+        tracks = self.tracker.update(faces, dt, begin=whole)
+        boxes = [track.smooth_box(dt) if self.smooth else track.box for track in tracks]
+        known = Detections(
+            np.array(boxes, np.float32).reshape(-1, 4),
+            np.array([track.score for track in tracks]),
+            np.zeros((len(tracks), 5, 2)),
+        )
+        heads = []
+        (estimated,) = self.estimator.estimate([frame.image], [known])
+        for head, track in zip(estimated, tracks, strict=True):
+            if head is None:
+                continue
+            pose = track.pose_filter(head.pose, dt) if self.smooth else head.pose
+            yaw, pitch, roll = pose.tolist()
+            heads.append(
+                dataclasses.replace(head, yaw=yaw, pitch=pitch, roll=roll, track=track.number)
+            )
+        return heads
