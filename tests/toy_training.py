@@ -1,26 +1,31 @@
 """A tiny network and a tiny dataset, so that tests of training take no time.
 
-As a command, it trains in a folder: `python toy_training.py FOLDER [--resume]`.
+As a command, it trains in a folder: `python toy_training.py FOLDER [--resume] [JSON]`.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
+
+# isort: split
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from PIL import Image
 
-import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
 from mlx_headpose.data import Dataset
 from mlx_headpose.data.crop import CropRule
 from mlx_headpose.models import Estimator, ModelConfig, PoseHead, Preprocessing
 from mlx_headpose.nn import BatchNorm, GroupNorm
 from mlx_headpose.training.checkpoint import Workdir, is_state
-from mlx_headpose.training.loop import Training
+from mlx_headpose.training.distributed import Processes
+from mlx_headpose.training.loop import Stopped, Training
 from mlx_headpose.training.options import TrainingOptions
 
 SIZE = 32
@@ -101,19 +106,36 @@ class ToySet(Dataset):
         return Image.fromarray((255 * spot[:, :, None] * colour).astype(np.uint8))
 
 
-def toy_training(folder: Path, **changes: object) -> Training:
-    """A training of the toy network in a folder."""
+def toy_training(
+    folder: Path, norm: str = "batch", processes: Processes | None = None, **changes: object
+) -> Training:
+    """A training of the toy network in a folder; `changes` are of `TrainingOptions`."""
     values = {"epochs": 3, "batch_size": 8, "lr": 3e-3, "save_every": 2, "workers": 2, **changes}
     return Training(
-        toy_model(), ToySet(), ToySet(16, seed=1), Workdir(folder), TrainingOptions(**values)
+        toy_model(norm),
+        ToySet(),
+        ToySet(16, seed=1),
+        Workdir(folder),
+        TrainingOptions(**values),
+        processes=processes,
     )
 
 
-if __name__ == "__main__":
-    workdir = Workdir(Path(sys.argv[1]))
-    with workdir.locked():
-        training = toy_training(workdir.folder)
-        if "--resume" in sys.argv and is_state(workdir.state):
+def main(folder: str, *flags: str) -> None:
+    """Train in a folder; flags are --resume and JSON of `toy_training`'s arguments."""
+    processes = Processes()
+    workdir = Workdir(Path(folder))
+    changes = {k: v for flag in flags if flag.startswith("{") for k, v in json.loads(flag).items()}
+    with workdir.locked() if processes.rank == 0 else nullcontext():
+        training = toy_training(workdir.folder, processes=processes, **changes)
+        if "--resume" in flags and is_state(workdir.state):
             training.restore(workdir.state)
         print("training", flush=True)
-        training.run()
+        try:
+            training.run()
+        except Stopped:
+            print("stopped", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -98,13 +98,13 @@ class Training:
             InputError: a photo is broken, the loss is not a number, or the disk is full. What was
                 saved before stays whole.
         """
-        self.processes.share_weights(self.model)
-        if self.writes:
-            self.workdir.rewind_log(self.progress)
-            if not available():
-                self.say("No curves.png: `pip install matplotlib` draws it.")
-        step = make_step(self.model, self.optimizer, self.options, self.processes)
         with self.interrupt:
+            self.processes.share_weights(self.model)
+            if self.writes:
+                self.workdir.rewind_log(self.progress)
+                if not available():
+                    self.say("No curves.png: `pip install matplotlib` draws it.")
+            step = make_step(self.model, self.optimizer, self.options, self.processes)
             while self.progress.epoch < self.options.epochs:
                 started = time.perf_counter()
                 rate = self._train_epoch(step)
@@ -177,7 +177,8 @@ class Training:
         add(self.progress.sums, values)
         self.progress.step += 1
         line.step(self.progress.sums)
-        return bool(stop.item())
+        # Several processes must stop after the same step, so they go by what all heard of it.
+        return self.interrupt.wanted if self.processes.size == 1 else bool(stop.item())
 
     def _finish_epoch(self, metrics: dict[str, float], rate: float, seconds: float) -> None:
         """Save, log and draw an epoch, and begin the next."""

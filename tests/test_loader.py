@@ -1,0 +1,287 @@
+"""The data path: what a batch holds, in which order, and what happens to broken photos."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from PIL import Image
+from toy_training import ToySet
+
+from mlx_headpose import InputError
+from mlx_headpose.data.augment import (
+    BLUR_SIGMA,
+    BRIGHTNESS_SHIFT,
+    CONTRAST_SCALE,
+    FLIP,
+    NOISE_SIGMA,
+    UNCHANGED,
+    Augmentation,
+    apply,
+    random_crop,
+    shifted,
+)
+from mlx_headpose.data.base import Dataset, open_picture, open_reduced
+from mlx_headpose.data.crop import cut
+from mlx_headpose.data.loader import Batch, Loader, read_ahead, read_crop, resample
+from mlx_headpose.preprocessing import Preprocessing
+
+SQUASH = Preprocessing(size=32, resize="squash")
+
+
+def loader(dataset: Dataset | None = None, **changes: object) -> Loader:
+    """A loader of the toy set."""
+    values = {"batch_size": 8, "augmentation": Augmentation(0.8), "seed": 3, "workers": 2}
+    return Loader(dataset or ToySet(), SQUASH, **{**values, **changes})
+
+
+def assert_equal(one: Batch, other: Batch) -> None:
+    """The same samples, to the bit."""
+    assert one.ids == other.ids
+    for name in ("inputs", "poses", "changes"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+class Uneven(ToySet):
+    """Some pictures take long, so that threads overtake each other."""
+
+    def image(self, index: int) -> Image.Image:
+        """As in the toy set, later."""
+        time.sleep(0.01 * (index % 3))
+        return super().image(index)
+
+
+def test_batches_depend_on_seed_and_epoch_alone() -> None:
+    first = list(loader(Uneven(), workers=8).batches(epoch=1))
+    again = list(loader(workers=1).batches(epoch=1))
+    assert len(first) == len(loader()) == 6
+    for one, other in zip(first, again, strict=True):
+        assert_equal(one, other)
+    other_epoch, other_seed = next(loader().batches(epoch=2)), next(loader(seed=4).batches(epoch=1))
+    assert first[0].ids != other_epoch.ids
+    assert first[0].ids != other_seed.ids
+
+
+def test_an_epoch_can_be_entered_at_any_step() -> None:
+    whole = list(loader().batches(epoch=5))
+    for one, other in zip(whole[4:], loader().batches(epoch=5, start=4), strict=True):
+        assert_equal(one, other)
+
+
+def test_poses_belong_to_their_samples() -> None:
+    dataset = ToySet()
+    for batch in loader(dataset).batches():
+        for name, pose in zip(batch.ids, batch.poses, strict=True):
+            assert np.array_equal(pose, dataset.poses[dataset.ids.index(name)])
+
+
+def test_a_set_smaller_than_a_batch_still_trains() -> None:
+    small = loader(ToySet(3), batch_size=32)
+    assert len(small) == 1
+    assert len(next(small.batches()).ids) == 3
+
+
+class Broken(ToySet):
+    """Picture 7 cannot be read."""
+
+    def image(self, index: int) -> Image.Image:
+        """As in the toy set, but for one."""
+        if index == 7:
+            raise InputError("picture7.jpg: broken picture; replace it or pass --skip_bad")
+        return super().image(index)
+
+
+def test_a_broken_photo_stops_with_its_name() -> None:
+    with pytest.raises(InputError, match=r"picture7\.jpg: broken"):
+        list(loader(Broken()).batches())
+
+
+def test_broken_photos_are_counted_and_replaced_where_asked() -> None:
+    tolerant = loader(Broken(), skip_bad=True)
+    ids = [name for batch in tolerant.batches() for name in batch.ids]
+    assert len(ids) == 48
+    assert "picture7" not in ids
+    assert ids.count("picture8") == 2
+    assert tolerant.skipped == 1
+
+
+def test_a_set_of_broken_photos_alone_is_an_error() -> None:
+    class AllBroken(ToySet):
+        def image(self, index: int) -> Image.Image:
+            raise InputError("broken")
+
+    with pytest.raises(InputError, match="no sample can be read"):
+        list(loader(AllBroken(9), skip_bad=True).batches())
+
+
+def test_what_a_worker_raises_comes_out_and_no_thread_stays() -> None:
+    class Faulty(ToySet):
+        def image(self, index: int) -> Image.Image:
+            raise ZeroDivisionError
+
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        list(loader(Faulty()).batches())
+    batches = loader().batches()
+    next(batches)
+    batches.close()  # as when training stops within an epoch
+    assert threading.active_count() == before
+
+
+def test_reading_ahead_is_bounded() -> None:
+    started = []
+    results = read_ahead(lambda i: started.append(i) or i, range(1000), workers=4, ahead=10)
+    assert [next(results) for _ in range(5)] == list(range(5))
+    time.sleep(0.1)
+    assert len(started) <= 16
+    results.close()
+
+
+def test_crops_agree_with_the_published_ones_on_whole_pixels() -> None:
+    picture = ToySet().image(0)
+    box = np.array([5.0, 7.0, 53.0, 60.0])
+    assert np.array_equal(resample(picture, box, 32), cut(picture, box, SQUASH))
+
+
+def test_crops_outside_the_picture_are_black() -> None:
+    white = Image.new("RGB", (40, 40), "white")
+    crop = resample(white, np.array([-20.0, 0.0, 20.0, 40.0]), 32)
+    assert (crop[:, :15] == 0).all()
+    assert (crop[:, 17:] == 255).all()
+
+
+def test_fractions_of_a_pixel_move_the_crop() -> None:
+    ramp = Image.fromarray(np.tile(np.arange(0, 240, 4, dtype=np.uint8)[:, None], (60, 1, 3)))
+    here = resample(ramp, np.array([10.0, 10.0, 42.0, 42.0]), 32).astype(int)
+    there = resample(ramp, np.array([10.5, 10.0, 42.5, 42.0]), 32).astype(int)
+    assert np.median(there - here) == 2  # half of a step of 4
+
+
+class Photos(Dataset):
+    """JPEG files."""
+
+    def __init__(self, paths: list[Path], box: tuple[float, ...]):
+        count = len(paths)
+        boxes = np.tile(np.array(box, np.float32), (count, 1))
+        super().__init__(
+            "photos", [p.name for p in paths], np.zeros((count, 3)), boxes, ToySet().rule
+        )
+        self.paths = paths
+
+    def path(self, index: int) -> Path:
+        """The file."""
+        return self.paths[index]
+
+    def image(self, index: int) -> Image.Image:
+        """At full size."""
+        return open_picture(self.paths[index])
+
+
+def test_reduced_decoding_gives_the_same_crop(shared: Path) -> None:
+    paths = sorted((shared / "data" / "AFLW2000").glob("*.jpg"))[:40]
+    photos = Photos(paths, (100.3, 90.7, 395.2, 401.9))
+    for index in range(len(photos)):
+        box = photos.boxes[index].astype(np.float64)
+        assert open_reduced(paths[index], 295 / 128)[1] == 0.5
+        fast = read_crop(photos, index, box, 128).astype(float)
+        exact = resample(photos.image(index), box, 128).astype(float)
+        psnr = 10 * np.log10(255**2 / np.mean((fast - exact) ** 2))
+        assert psnr > 38, paths[index]
+        # Decoding at a smaller scale must not move the picture.
+        moved = np.mean((np.roll(fast, 1, 1)[:, 2:-2] - exact[:, 2:-2]) ** 2)
+        assert np.mean((fast - exact)[:, 2:-2] ** 2) < moved
+
+
+def test_small_crops_are_decoded_at_full_size(shared: Path) -> None:
+    path = sorted((shared / "data" / "AFLW2000").glob("*.jpg"))[0]
+    photos = Photos([path], (100, 100, 300, 300))
+    exact = resample(photos.image(0), photos.boxes[0].astype(np.float64), 128)
+    assert np.array_equal(read_crop(photos, 0, photos.boxes[0].astype(np.float64), 128), exact)
+
+
+def test_shift_and_crop_stay_within_their_bounds() -> None:
+    rng = np.random.default_rng(0)
+    box = np.array([10.0, 20.0, 110.0, 220.0])
+    for _ in range(200):
+        moved = shifted(box, rng)
+        assert np.allclose(moved[2:] - moved[:2], [100, 200])
+        assert (np.abs(moved - box) <= [10, 20, 10, 20]).all()
+        inside = random_crop(box, rng)
+        width, height = inside[2:] - inside[:2]
+        assert 0.8 <= width * height / 20000 <= 1
+        assert width / height == pytest.approx(0.5)
+        assert (inside[:2] >= box[:2]).all()
+        assert (inside[2:] <= box[2:] + 1e-9).all()
+
+
+def test_the_two_steps_are_drawn_with_their_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    box = np.array([0.0, 0.0, 100.0, 100.0])
+    draws = [Augmentation(0.6).draw(box, 224, rng) for _ in range(8000)]
+    boxes, changes = np.array([d[0] for d in draws]), np.array([d[1] for d in draws])
+    sizes = boxes[:, 2] - boxes[:, 0]
+    cropped = sizes < 100 - 1e-6
+    moved = ~cropped & (boxes[:, 0] != 0)
+    for happened in (changes[:, FLIP] > 0, cropped, moved):
+        assert happened.mean() == pytest.approx(0.6 / 4, abs=0.015)
+    for column, neutral in ((BLUR_SIGMA, 0), (CONTRAST_SCALE, 1), (NOISE_SIGMA, 0)):
+        assert (changes[:, column] != neutral).mean() == pytest.approx(0.6 / 8, abs=0.012)
+    plain = Augmentation(1.0, flip=False)
+    assert not any(plain.draw(box, 224, rng)[1][FLIP] for _ in range(200))
+    never = Augmentation(0.0).draw(box, 224, rng)
+    assert np.array_equal(never[0], box)
+    assert np.array_equal(never[1], UNCHANGED)
+
+
+def changed(images: np.ndarray, **columns: float) -> tuple[np.ndarray, np.ndarray]:
+    """Images and poses after one change, by its column's name."""
+    names = {
+        "flip": FLIP,
+        "contrast": CONTRAST_SCALE,
+        "brightness": BRIGHTNESS_SHIFT,
+        "blur": BLUR_SIGMA,
+        "noise": NOISE_SIGMA,
+    }
+    changes = np.tile(UNCHANGED, (len(images), 1))
+    for name, value in columns.items():
+        changes[:, names[name]] = value
+    poses = mx.array([[10.0, 20.0, 30.0]] * len(images))
+    result = apply(mx.array(images), poses, mx.array(changes), mx.random.key(1))
+    return np.array(result[0]), np.array(result[1])
+
+
+def test_pixels_change_as_asked() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    images = np.random.default_rng(0).integers(60, 190, (2, 24, 32, 3)).astype(np.uint8)
+    same, pose = changed(images)
+    assert np.array_equal(same, images)
+    assert np.array_equal(pose[0], [10, 20, 30])
+    flipped, pose = changed(images, flip=1)
+    assert np.array_equal(flipped, images[:, :, ::-1])
+    assert np.array_equal(pose[1], [-10, 20, -30])
+    brighter, _ = changed(images, brightness=20)
+    assert np.array_equal(brighter, images + 20)
+    flatter, _ = changed(images, contrast=0.5)
+    assert np.abs(flatter - ((images - 127.5) * 0.5 + 127.5)).max() <= 0.5
+    blurred, _ = changed(images, blur=1.2)
+    expected = gaussian_filter(images.astype(float), (0, 1.2, 1.2, 0), mode="constant")
+    inner = np.s_[:, 6:-6, 6:-6]
+    assert np.abs(blurred[inner] - expected[inner]).max() <= 1.5
+    noisy, _ = changed(np.full((1, 64, 64, 3), 128, np.uint8), noise=5)
+    assert noisy.std() == pytest.approx(5, rel=0.05)
+
+
+def test_short_side_training_crops_are_squares_inside_the_box() -> None:
+    rng = np.random.default_rng(0)
+    box = np.array([10.0, 20.0, 110.0, 220.0])
+    squares = np.array([square_inside(box, 224 / 240, rng) for _ in range(200)])
+    sides = squares[:, 2:] - squares[:, :2]
+    assert np.allclose(sides, 100 * 224 / 240)
+    assert (squares[:, :2] >= box[:2]).all()
+    assert (squares[:, 2:] <= box[2:]).all()
+    assert np.ptp(squares[:, 1]) > 90  # anywhere along the longer side

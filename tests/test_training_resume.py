@@ -1,0 +1,185 @@
+"""Never losing work: kill, interrupt, full disk, and two trainings in one folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+from toy_training import toy_training
+
+from mlx_headpose import InputError
+from mlx_headpose.training.checkpoint import Workdir, find_state, read_run
+from mlx_headpose.training.loop import Stopped
+
+SCRIPT = Path(__file__).with_name("toy_training.py")
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A training in another process, at the moment when its first step begins."""
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent.parent)}
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(folder), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "training\n"
+    return process
+
+
+def state(folder: Path) -> dict[str, np.ndarray]:
+    """Everything in the state file, weights and optimizer."""
+    return {k: np.array(v) for k, v in mx.load(str(folder / "last.safetensors")).items()}
+
+
+def assert_same_training(folder: Path, other: Path) -> None:
+    """Both ended with bit-identical weights, optimizers, best snapshots and validation figures."""
+    one, two = state(folder), state(other)
+    assert one.keys() == two.keys()
+    assert [name for name in one if not np.array_equal(one[name], two[name])] == []
+    assert read_run(folder / "last.safetensors") == read_run(other / "last.safetensors")
+    best = [mx.load(str(f / "best.safetensors")) for f in (folder, other)]
+    assert all(mx.array_equal(value, best[1][name]) for name, value in best[0].items())
+    logs = [[r for r in Workdir(f).read_log() if r["kind"] == "epoch"] for f in (folder, other)]
+    figures = [[(r["epoch"], r["loss"], r["validation"]) for r in log] for log in logs]
+    assert figures[0] == figures[1]
+
+
+def test_killed_anywhere_and_resumed_ends_in_the_same_weights(tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for delay in (0.05, 0.3, 0.6):
+        process = start(killed, "--resume")
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = start(killed, "--resume")
+    process.communicate()
+    assert process.returncode == 0
+    toy_training(whole).run()
+    assert_same_training(killed, whole)
+
+
+@pytest.mark.parametrize("step", [1, 2, 5, 9])
+def test_interrupted_after_any_step_goes_on_the_same(tmp_path: Path, step: int) -> None:
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    training = toy_training(broken)
+    read = training._read
+    count = 0
+
+    def read_then_interrupt(*arguments: object) -> bool:
+        nonlocal count
+        count += 1
+        if count == step:
+            training.interrupt.wanted = True
+        return read(*arguments)
+
+    training._read = read_then_interrupt
+    with pytest.raises(Stopped):
+        training.run()
+    assert step < training.progress.epoch * 6 + training.progress.step <= step + 2
+    again = toy_training(broken)
+    again.restore(again.workdir.state)
+    again.run()
+    toy_training(whole).run()
+    assert_same_training(broken, whole)
+
+
+def test_ctrl_c_saves(tmp_path: Path) -> None:
+    process = start(tmp_path / "run", '{"epochs": 500}')
+    file = tmp_path / "run" / "last.safetensors"
+    while not file.exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert output.endswith("stopped\n")
+    assert read_run(file)[2].epoch < 500
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """Make the system refuse to write more into a file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_last_state_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    toy_training(folder, epochs=1).run()
+    before = (folder / "last.safetensors").read_bytes()
+    training = toy_training(folder)
+    training.restore(training.workdir.state)
+    with no_file_larger_than(5000), pytest.raises(InputError, match=r"safetensors: .*disk is full"):
+        training.run()
+    assert (folder / "last.safetensors").read_bytes() == before
+    assert not list(folder.rglob(".last-*"))
+
+
+def test_a_second_training_in_the_same_folder_refuses(tmp_path: Path) -> None:
+    with (
+        Workdir(tmp_path).locked(),
+        pytest.raises(InputError, match="another training is writing there"),
+        Workdir(tmp_path).locked(),
+    ):
+        pass
+    with Workdir(tmp_path).locked():
+        pass
+
+
+def test_the_log_is_rewound_to_where_training_goes_on(tmp_path: Path) -> None:
+    training = toy_training(tmp_path / "run", epochs=2)
+    training.run()
+    workdir = training.workdir
+    with workdir.log.open("a") as file:
+        file.write('{"kind": "steps", "epoch": 3, "step": 4}\n{"kind": "epoch", "epo')
+    again = toy_training(tmp_path / "run")
+    again.restore(workdir.state)
+    again.run()
+    lines = [json.loads(line) for line in workdir.log.read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_a_state_of_another_optimizer_is_refused(tmp_path: Path) -> None:
+    toy_training(tmp_path / "run", epochs=1).run()
+    other = toy_training(tmp_path / "run", optimizer="sgd")
+    with pytest.raises(InputError, match="another optimizer"):
+        other.restore(other.workdir.state)
+
+
+def test_finding_the_state_that_a_user_means(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    toy_training(folder, epochs=2).run()
+    state_file = folder / "last.safetensors"
+    for source in (folder, state_file, folder / "snapshots", folder / "snapshots/2.safetensors"):
+        assert find_state(source) == state_file
+    with pytest.raises(InputError, match=re.escape("1.safetensors: holds weights only")):
+        find_state(folder / "snapshots" / "1.safetensors")
+    with pytest.raises(InputError, match="no training to go on with"):
+        find_state(tmp_path)
+
+
+def test_weights_are_finite_in_the_state(tmp_path: Path) -> None:
+    training = toy_training(tmp_path / "run", epochs=1)
+    training.run()
+    assert all(np.isfinite(v).all() for v in state(tmp_path / "run").values())
+    weights = {f"model.{k}": v for k, v in tree_flatten(training.model.parameters())}
+    assert dataclasses.asdict(training.progress)["epoch"] == 1
+    assert all(mx.array_equal(v, mx.array(state(tmp_path / "run")[k])) for k, v in weights.items())
