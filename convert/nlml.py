@@ -8,13 +8,11 @@ that part. `Trained_data.npz` becomes the manifold, and, where the folder has
 
 from __future__ import annotations
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_unflatten
 
-from mlx_headpose.manifold import ANGLES
+from mlx_headpose.manifold import ANGLES, Manifold
 from mlx_headpose.models.nlml import AngleNetwork, Config, Encoder
+from mlx_headpose.models.nlml_manifold import config_of, tensors_of
 
 from .base import Conversion, Format, Tensors
 
@@ -90,13 +88,11 @@ def _matches_manifold(tensors: Tensors) -> bool:
 
 def _convert_manifold(tensors: Tensors) -> Conversion:
     leaves = {name.rsplit(".", 1)[-1]: value for name, value in tensors.items()}
-    ours = {"core": leaves["W"], "cosines": np.stack([leaves[f"optimized_{a}"] for a in ANGLES])}
-    if "U_id" in leaves:
-        ours["factors.identity"] = leaves["U_id"]
-    for angle, end in ROWS.items():
-        if f"U_{angle}" in leaves:
-            factor = ours[f"factors.{angle}"] = leaves[f"U_{angle}"]
-            ours[f"grid.{angle}"] = np.linspace(-end, end, len(factor))
+    factors = {"identity": leaves["U_id"]} if "U_id" in leaves else {}
+    factors |= {angle: leaves[f"U_{angle}"] for angle in ROWS if f"U_{angle}" in leaves}
+    grid = {a: np.linspace(-end, end, len(factors[a])) for a, end in ROWS.items() if a in factors}
+    cosines = np.stack([leaves[f"optimized_{angle}"] for angle in ANGLES])
+    manifold = Manifold(leaves["W"], cosines, factors, grid)
     used = {"W", "U_id", *(f"{kind}_{angle}" for kind in ("optimized", "U") for angle in ANGLES)}
     reasons = {"CoreTensor": "W before the factor of the landmarks is multiplied in"}
     left_out = {
@@ -104,22 +100,8 @@ def _convert_manifold(tensors: Tensors) -> Conversion:
         for name in tensors
         if (leaf := name.rsplit(".", 1)[-1]) not in used
     }
-    ours = {name: value.astype(np.float32) for name, value in ours.items()}
-    *ranks, features = ours["core"].shape
-    if len(ranks) != 4 or any(
-        ours.get(f"factors.{name}", np.empty((1, rank))).shape[1:] != (rank,)
-        for name, rank in zip(("identity", *ANGLES), ranks, strict=True)
-    ):
-        raise ValueError(f"W is {ours['core'].shape}, its factors have other ranks")
-    config = {"model_type": "nlml_manifold", "landmarks": features // 3, "normalization": "nose"}
-    return Conversion("NLML-HPE's manifold, NumPy", config, ours, left_out, _holder(ours))
-
-
-def _holder(tensors: Tensors) -> nn.Module:
-    """A module of exactly these tensors: a manifold is no network."""
-    module = nn.Module()
-    dict.update(module, tree_unflatten([(k, mx.array(v)) for k, v in tensors.items()]))
-    return module
+    config = config_of(manifold, "nose").to_dict()
+    return Conversion("NLML-HPE's manifold, NumPy", config, tensors_of(manifold), left_out)
 
 
 FORMATS = [

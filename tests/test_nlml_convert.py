@@ -11,7 +11,9 @@ from test_nlml import read_npz
 
 from mlx_headpose.convert import convert_file, convert_tensors
 from mlx_headpose.errors import InputError
-from mlx_headpose.manifold import load_manifold, search_batch
+from mlx_headpose.models import build
+from mlx_headpose.models.nlml import Config
+from mlx_headpose.models.nlml_manifold import manifold_of
 from mlx_headpose.weights import from_pretrained, read_config
 
 torch = pytest.importorskip("torch", reason="needs torch to read published checkpoints")
@@ -68,21 +70,21 @@ def test_the_tucker_files_become_a_manifold_that_finds_the_published_poses(
 ):
     conversion = convert_file(shared / "weights" / "nlml" / source, tmp_path / "m.safetensors")
     assert any(name.endswith("CoreTensor") for name in conversion.left_out)
-    manifold = load_manifold(tmp_path / "m.safetensors")
+    model = from_pretrained(tmp_path / "m.safetensors")
     golden = read_npz(shared / "golden" / "nlml.npz")
-    found, _ = search_batch(manifold, golden["manifold_landmarks"])
+    found = model.decode(model(mx.array(golden["manifold_landmarks"])))
     answers = golden["manifold_powell_yaw_pitch_roll_deg"]
-    np.testing.assert_allclose(found, answers, atol=0.01)
+    np.testing.assert_allclose(np.array(found), answers, atol=0.01)
     if source == ".":
+        manifold = manifold_of(model)
         assert manifold.factors["identity"].shape == (1620, 5)
         np.testing.assert_allclose(manifold.grid["roll"], np.arange(-30, 31, 10))
 
 
-def test_what_is_no_manifold_is_refused(shared, encoder, tmp_path):
-    convert_file(encoder, tmp_path / "encoder.safetensors")
+def test_what_is_no_manifold_is_refused(shared):
     with pytest.raises(InputError, match="no manifold"):
-        load_manifold(tmp_path / "encoder.safetensors")
+        manifold_of(build(Config()))
     data = read_npz(shared / "weights" / "nlml" / "Trained_data.npz")
     data["W"] = data["W"][0]
-    with pytest.raises(InputError, match="W is"):
+    with pytest.raises(InputError, match="not complete"):
         convert_tensors(data, "Trained_data.npz")

@@ -70,6 +70,8 @@ def _open(
     args: argparse.Namespace, prefix: str, name: str, config: ModelConfig, train: bool
 ) -> Dataset:
     options = {"samples": args.samples} if train and "samples" in args else {}
+    if config.inputs == "landmarks":
+        options["landmarks"] = getattr(config, "landmarks", 0)
     return open_dataset(
         name,
         _folder(args, prefix, name),

@@ -25,6 +25,8 @@ class Dataset:
         rule: how a box becomes a crop.
         protocol: one sentence that says which samples and which box and crop these are.
         dropped: reason → number of listed samples that are left out.
+        identities: (N,) number of each sample's person, of a set that shows every person at every
+            pose of a grid; None for all others.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Dataset:
     rule: CropRule
     protocol: str = ""
     dropped: dict[str, int] = field(default_factory=dict)
+    identities: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,6 +69,8 @@ class Dataset:
         self.ids = [name for name, kept in zip(self.ids, keep, strict=True) if kept]
         self.poses = self.poses[keep]
         self.boxes = self.boxes[keep]
+        if self.identities is not None:
+            self.identities = self.identities[keep]
 
 
 def open_picture(path: Path) -> Image.Image:

@@ -1,11 +1,11 @@
 """NLML-HPE's manifold: landmarks as a product of identity, yaw, pitch and roll.
 
 A room that knows no network: decomposition (`tucker`), cosine fits (`cosines`),
-the manifold that they make and its file (`model`), and pose by searching on it (`search`).
+the manifold that they make (`model`), and pose by searching on it (`search`).
 """
 
 from .cosines import evaluate_cosines, fit_cosines
-from .model import ANGLES, Manifold, fit_manifold, load_manifold
+from .model import ANGLES, Manifold, fit_manifold
 from .search import search_batch, search_powell
 from .tucker import tucker
 
@@ -15,7 +15,6 @@ __all__ = [
     "evaluate_cosines",
     "fit_cosines",
     "fit_manifold",
-    "load_manifold",
     "search_batch",
     "search_powell",
     "tucker",

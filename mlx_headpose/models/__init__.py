@@ -17,6 +17,9 @@ METHODS = {
     "pyramid": "pyramid",
 }
 
+# What files may hold besides: it is fitted, not trained, so no command offers it by name.
+FITTED = {"nlml_manifold": "nlml_manifold"}
+
 __all__ = [
     "METHODS",
     "Estimator",
@@ -32,9 +35,10 @@ __all__ = [
 
 
 def _module(method: str) -> Any:
-    if method not in METHODS:
+    modules = METHODS | FITTED
+    if method not in modules:
         raise InputError(f"unknown method {method!r}; choose one of: {', '.join(METHODS)}")
-    return importlib.import_module(f".{METHODS[method]}", __name__)
+    return importlib.import_module(f".{modules[method]}", __name__)
 
 
 def config_class(method: str) -> type[ModelConfig]:

@@ -72,6 +72,8 @@ class ModelConfig:
     recipe: ClassVar[Recipe] = Recipe()
     # What the network reads: "image" or "landmarks".
     inputs: ClassVar[str] = "image"
+    # Module of `training` whose `prepare` computes what the method needs before its first step.
+    preparation: ClassVar[str] = ""
 
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 

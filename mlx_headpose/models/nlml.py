@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from ..errors import InputError
 from .base import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
@@ -29,11 +30,13 @@ RANK = 3  # factors per angle
 class Config(ModelConfig):
     """NLML-HPE's network.
 
-    `landmarks` points are read; `normalization` says how they lose place and size.
+    `landmarks` points are read; `normalization` says how they lose place and size. The rest says
+    which poses it learns.
     """
 
     model_type: ClassVar[str] = "nlml"
     inputs: ClassVar[str] = "landmarks"
+    preparation: ClassVar[str] = "manifold_stages"
     recipe: ClassVar[Recipe] = Recipe(lr=1e-4, lr_scratch=1e-3, batch_size=256, epochs=60)
 
     landmarks: int = option(
@@ -45,11 +48,39 @@ class Config(ModelConfig):
         choices=("nose", "centroid"),
     )
 
+    max_yaw: int = option(50, "largest yaw that the network learns, in degrees")
+    max_pitch: int = option(40, "largest pitch")
+    max_roll: int = option(30, "largest roll")
+    step: int = option(10, "degrees between the poses of the manifold's tensor")
+
     def __post_init__(self) -> None:
-        if self.landmarks not in REFERENCE_POINTS:
-            raise InputError(f"nlml reads 468 or 68 landmarks, not {self.landmarks}")
-        if self.normalization not in ("nose", "centroid"):
-            raise InputError(f"unknown normalization {self.normalization!r}: nose or centroid")
+        check_landmarks(self.landmarks, self.normalization)
+        for limit in self.limits:
+            if not 0 < self.step <= limit <= 180:
+                raise InputError(
+                    f"nlml needs limits between the step ({self.step}°) and 180°, not {limit}°"
+                )
+
+    @property
+    def limits(self) -> tuple[int, int, int]:
+        """Largest absolute yaw, pitch and roll in degrees."""
+        return self.max_yaw, self.max_pitch, self.max_roll
+
+    def grid(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Yaws, pitches and rolls of the tensor in degrees, symmetric about 0."""
+        yaw, pitch, roll = (
+            np.arange(-(limit // self.step), limit // self.step + 1.0) * self.step
+            for limit in self.limits
+        )
+        return yaw, pitch, roll
+
+
+def check_landmarks(count: int, normalization: str) -> None:
+    """Refuse what `normalize_landmarks` cannot do."""
+    if count not in REFERENCE_POINTS:
+        raise InputError(f"nlml reads 468 or 68 landmarks, not {count}")
+    if normalization not in ("nose", "centroid"):
+        raise InputError(f"unknown normalization {normalization!r}: nose or centroid")
 
 
 def normalize_landmarks(points: mx.array, normalization: str) -> mx.array:

@@ -24,6 +24,7 @@ from .interrupt import Interrupt
 from .live import LiveLine, TensorBoard, add, means
 from .optimizer import Optimizer
 from .options import TrainingOptions
+from .preparation import prepare
 from .step import StepResult, freeze, make_step, training_mode
 from .validation import validate
 
@@ -39,7 +40,7 @@ class Training:
 
     Args:
         model: the network, with the weights to start from.
-        training_set: what it learns from.
+        training_set: what it learns from, before the method's own preparation.
         validation_set: what chooses the best epoch.
         workdir: where everything is written.
         options: how to train.
@@ -68,6 +69,7 @@ class Training:
         self.writes = self.processes.rank == 0
         self.record = run or {}
         self.say = say if self.writes else lambda line: None
+        training_set = prepare(model, training_set, workdir.folder, options.seed, self.say)
         freeze(model, options.freeze)
         self.optimizer = Optimizer(model, options)
         self.progress = Progress()

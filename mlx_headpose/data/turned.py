@@ -1,0 +1,62 @@
+"""Landmarks can be turned exactly: to the front by their own pose, and to any other."""
+
+from __future__ import annotations
+
+import numpy as np
+from tqdm import tqdm
+
+from ..pose import pose_to_matrix
+from .base import Dataset
+from .crop import AS_GIVEN
+
+
+def frontal_landmarks(dataset: Dataset) -> np.ndarray:
+    """(N, L, 3) float32: every sample's landmarks turned back to the front by its own pose.
+
+    They are centred and scaled to an RMS radius of 1.
+    """
+    matrices = pose_to_matrix(dataset.poses.astype(np.float64))
+    faces = tqdm(range(len(dataset)), "landmarks", unit="face", disable=None, leave=False)
+    # Points are rows, so x·D is Dᵀ, the inverse rotation, of each.
+    fronts = np.stack([dataset.landmarks(i) @ matrices[i] for i in faces])
+    fronts -= fronts.mean(axis=1, keepdims=True)
+    fronts /= np.sqrt((fronts**2).sum(axis=-1).mean(axis=-1))[:, None, None]
+    return fronts.astype(np.float32)
+
+
+class TurnedFaces(Dataset):
+    """Faces turned to random poses, evenly spread within limits.
+
+    Args:
+        name: what reports call it.
+        fronts: (I, L, 3) landmarks of faces that look straight ahead, in image axes.
+        limits: largest absolute yaw, pitch and roll in degrees.
+        count: number of samples; each shows one of the faces in one pose.
+        seed: of faces and poses.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fronts: np.ndarray,
+        limits: tuple[float, float, float],
+        count: int,
+        seed: int = 0,
+    ):
+        rng = np.random.default_rng(seed)
+        poses = rng.uniform(-np.array(limits), limits, (count, 3)).astype(np.float32)
+        super().__init__(
+            name=name,
+            ids=range(count),  # type: ignore[arg-type]
+            poses=poses,
+            boxes=np.zeros((count, 4), np.float32),
+            rule=AS_GIVEN,
+            protocol=f"{name}, {len(fronts)} faces turned to {count} poses",
+        )
+        self.fronts = fronts
+        self.faces = rng.integers(len(fronts), size=count)
+        self.matrices = pose_to_matrix(poses)
+
+    def landmarks(self, index: int) -> np.ndarray:
+        """(L, 3) float32 landmarks of sample `index`; see `Dataset.landmarks`."""
+        return self.fronts[self.faces[index]] @ self.matrices[index].T
