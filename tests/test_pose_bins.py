@@ -27,6 +27,11 @@ def scores(bins, index):
     return np.where(np.arange(bins.count) == np.asarray(index)[..., None], 0.0, -200.0)
 
 
+def test_edges_and_centres():
+    np.testing.assert_array_equal(PYRAMID.lower_edges, np.arange(-100, 100, 20))
+    np.testing.assert_array_equal(PYRAMID.centres, np.arange(-90, 110, 20))
+
+
 @pytest.mark.parametrize("bins", ALL)
 @makers
 def test_centre_of_each_bin_lies_in_it(bins, make):

@@ -15,6 +15,7 @@ from scipy.io import loadmat
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..pose import pose_para_to_pose
 from .base import Dataset, open_picture
 from .crop import CropRule
 from .listing import cached_table, read_list, require_folder, walk
@@ -131,7 +132,7 @@ class AnnotatedPictures(Dataset):
         self, ids: list[str], point_sets: tuple[str, ...], skip_bad: bool
     ) -> dict[str, np.ndarray]:
         """Poses and, for each landmark field, the box of its points; NaN marks a broken file."""
-        poses = np.full((len(ids), 3), np.nan, np.float32)
+        parameters = np.full((len(ids), 3), np.nan)
         # In float32 a side that falls on a whole pixel could be truncated to the one before it.
         boxes = {field: np.full((len(ids), 4), np.nan, np.float64) for field in point_sets}
         for row, name in enumerate(
@@ -140,18 +141,17 @@ class AnnotatedPictures(Dataset):
             path = self._annotation(name)
             try:
                 content = read_annotation(path, "Pose_Para", *point_sets)
-                parameters = content["Pose_Para"].ravel()
+                pose_para = content["Pose_Para"].ravel()
                 points = [content[field] for field in point_sets]
-                if parameters.size < 3 or any(p.ndim != 2 or len(p) < 2 for p in points):
+                if pose_para.size < 3 or any(p.ndim != 2 or len(p) < 2 for p in points):
                     raise InputError(f"{path}: its pose or landmarks have a foreign shape")
             except InputError:
                 if not skip_bad:
                     raise
                 continue
-            pitch, yaw, roll = np.degrees(parameters[:3])
-            poses[row] = yaw, pitch, roll
+            parameters[row] = pose_para[:3]
             for field, value in zip(point_sets, points, strict=True):
                 # Invisible points are -1 in `pt2d`; the published boxes include them.
                 x, y = value[0], value[1]
                 boxes[field][row] = x.min(), y.min(), x.max(), y.max()
-        return {"poses": poses, **boxes}
+        return {"poses": pose_para_to_pose(parameters).astype(np.float32), **boxes}
