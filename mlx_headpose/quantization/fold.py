@@ -29,11 +29,11 @@ def find_pairs(model: Estimator, inputs: mx.array) -> dict[str, str]:
         if id(x) in producers:
             pairs[name] = producers[id(x)][0]
 
-    found = {name: (module, convolved) for name, module in layers(model, CONVOLUTIONS).items()}
-    found |= {name: (module, normalised) for name, module in layers(model, NORMS).items()}
-    replace(model, {n: Watched(module, partial(watch, n)) for n, (module, watch) in found.items()})
+    convolutions, norms = layers(model, CONVOLUTIONS), layers(model, NORMS)
+    replace(model, {n: Watched(conv, partial(convolved, n)) for n, conv in convolutions.items()})
+    replace(model, {n: Watched(norm, partial(normalised, n)) for n, norm in norms.items()})
     model(inputs)
-    replace(model, {n: module for n, (module, _) in found.items()})
+    replace(model, convolutions | norms)
     return pairs
 
 
