@@ -11,6 +11,7 @@ from typing import Any
 from ..data import DATASETS, Dataset, open_dataset
 from ..errors import InputError
 from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.over_yaw import draw_error_curve
 from ..files import atomic_path, write_json
 from ..models import Estimator
 from ..weights import from_pretrained
@@ -44,6 +45,7 @@ def make_parser(program: str) -> Parser:
     output = parser.add_argument_group("output")
     output.add_argument("--json", help="file to write the report to")
     output.add_argument("--csv", help="file to write every sample's prediction to")
+    output.add_argument("--curve", help="picture (.png) of the error over yaw to draw")
     output.add_argument(
         "--legacy",
         action="store_true",
@@ -75,6 +77,10 @@ def run(program: str, arguments: list[str]) -> None:
         show(evaluation, options.legacy)
         if options.csv:
             write_predictions(Path(options.csv), evaluation)
+        if options.curve:
+            draw_error_curve(
+                evaluation.predictions, evaluation.poses, Path(options.curve), evaluation.dataset
+            )
     if len(reports) == 1:
         result: dict[str, Any] = next(iter(reports.values()))
     else:
@@ -141,6 +147,11 @@ def show(evaluation: Evaluation, legacy: bool = False) -> None:
         f"geodesic {m.geodesic:.2f}  VMAE {m.vmae:.2f} "
         f"(left {m.left:.2f}, down {m.down:.2f}, front {m.front:.2f})"
     )
+    for name, band in evaluation.bands().items():
+        print(
+            f"{name:5} {band['used']:5} images  Yaw {band['yaw']:.2f}  Pitch {band['pitch']:.2f}  "
+            f"Roll {band['roll']:.2f}  MAE {band['mae']:.2f}"
+        )
     if legacy:
         old = evaluation.metrics(legacy=True)
         print(

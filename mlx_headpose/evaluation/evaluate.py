@@ -18,6 +18,7 @@ from ..data.crop import cut
 from ..errors import InputError
 from ..models import Estimator
 from ..pose import PoseMetrics, pose_metrics
+from .over_yaw import beyond_profile, errors_by_band
 
 WORKERS = 4
 
@@ -48,10 +49,17 @@ class Evaluation:
         """See `pose_metrics`."""
         return pose_metrics(self.predictions, self.poses, legacy)
 
+    def bands(self) -> dict[str, dict[str, float]]:
+        """Errors seen from the front, the side and behind; empty for a set without the latter."""
+        if not beyond_profile(self.poses):
+            return {}
+        return errors_by_band(self.predictions, self.poses)
+
     def report(self) -> dict[str, Any]:
         """The JSON report: yaw, pitch, roll, mae, geodesic, vmae, used, dropped and more."""
         return {
             **self.metrics().to_dict(),
+            **({"bands": self.bands()} if self.bands() else {}),
             "used": len(self.ids),
             "dropped": self.dropped,
             "dataset": self.dataset,

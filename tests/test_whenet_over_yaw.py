@@ -1,0 +1,92 @@
+"""Errors by band of yaw and as a curve, and the test command that reports them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlx_headpose.evaluation.over_yaw import (
+    beyond_profile,
+    draw_error_curve,
+    error_curve,
+    errors_by_band,
+)
+from mlx_headpose.models import build
+from mlx_headpose.models.whenet import Config
+from mlx_headpose.preprocessing import Preprocessing
+from mlx_headpose.weights import save_pretrained
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def ring():
+    """Poses on a ring, and predictions that are wrong by 1°, 2° and 4° in the three bands."""
+    poses = np.zeros((360, 3))
+    poses[:, 0] = np.arange(-180, 180)
+    turned = np.abs(poses[:, 0])
+    predictions = poses.copy()
+    predictions[:, 0] += np.select([turned < 60, turned < 120], [1, 2], 4)
+    predictions[predictions > 180] -= 360
+    return predictions, poses
+
+
+def test_bands(ring):
+    bands = errors_by_band(*ring)
+    assert {name: band["yaw"] for name, band in bands.items()} == {"front": 1, "side": 2, "back": 4}
+    assert {name: band["used"] for name, band in bands.items()} == {
+        "front": 119,
+        "side": 120,
+        "back": 121,
+    }
+    assert bands["back"]["pitch"] == 0
+
+
+def test_bands_without_samples_are_left_out():
+    poses = np.array([[180.0, 0, 0], [-180, 0, 0]])
+    assert list(errors_by_band(poses, poses)) == ["back"]
+    assert beyond_profile(poses)
+    assert not beyond_profile(np.array([[90.0, 0, 0], [-89, 0, 0]]))
+
+
+def test_curve(ring):
+    centres, errors = error_curve(*ring)
+    assert centres[0] == -172.5
+    assert errors.shape == (24, 3)
+    assert errors[0, 0] == 4
+    assert errors[12, 0] == 1
+    _, errors = error_curve(ring[0][:5], ring[1][:5])
+    assert np.isnan(errors[1:]).all()
+
+
+def test_picture(ring, tmp_path):
+    pytest.importorskip("matplotlib")
+    draw_error_curve(*ring, tmp_path / "curve.png", "ring")
+    with Image.open(tmp_path / "curve.png") as picture:
+        assert picture.width > 400
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 5
+
+
+def test_command_reports_bands_and_draws(shared, tmp_path):
+    mx.random.seed(0)
+    preprocessing = Preprocessing(size=64, resize="squash", crop="box")
+    save_pretrained(build(Config(preprocessing=preprocessing)), tmp_path / "w.safetensors")
+    command = [sys.executable, "test.py", "--dataset", "panoptic"]
+    command += ["--data_dir", str(shared / "data" / "panoptic")]
+    command += ["--snapshot", str(tmp_path / "w.safetensors")]
+    command += ["--json", str(tmp_path / "report.json"), "--curve", str(tmp_path / "curve.png")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["used"] == 3
+    assert sum(report["dropped"].values()) == 1
+    assert {name: band["used"] for name, band in report["bands"].items()} == {"front": 1, "back": 2}
+    assert "back      2 images" in done.stdout
+    assert (tmp_path / "curve.png").stat().st_size > 1000
