@@ -27,7 +27,14 @@ from mlx_headpose.data.augment import (
 )
 from mlx_headpose.data.base import Dataset, open_picture, open_reduced
 from mlx_headpose.data.crop import cut
-from mlx_headpose.data.loader import Batch, Loader, read_ahead, read_crop, resample
+from mlx_headpose.data.loader import (
+    Batch,
+    Loader,
+    read_ahead,
+    read_crop,
+    resample,
+    square_inside,
+)
 from mlx_headpose.preprocessing import Preprocessing
 
 SQUASH = Preprocessing(size=32, resize="squash")
