@@ -78,7 +78,6 @@ def _open(
         getattr(args, f"{prefix}filename_list", None),
         crop=config.preprocessing.crop,
         input_size=config.preprocessing.size,
-        input_size=config.preprocessing.size,
         train=train,
         seed=args.seed,
         skip_bad=args.skip_bad,
