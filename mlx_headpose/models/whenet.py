@@ -34,7 +34,7 @@ class Config(ModelConfig):
     preprocessing: Preprocessing = field(
         default_factory=lambda: Preprocessing(resize="squash", crop="box")
     )
-    alpha: float = option(1.0, "weight of the regression beside the cross entropy", "--alpha")
+    alpha: float = option(1.0, "weight of the regression beside the cross entropy")
     decoding: str = option(
         "circular",
         "how the bins of yaw become an angle: their mean direction, or the published expectation, "
