@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
-from ..data.crop import CropRule, cut
+from ..data.crop import SAME_CROP, CropRule, cut
 from ..errors import InputError
 from ..models import METHODS, Estimator
 from ..weights import from_pretrained, read_config
@@ -25,11 +25,17 @@ SUGGESTION = "hopelessnet-resnet18"
 # Crops that go through the network at once.
 BATCH = 64
 
-# How a detected face's box becomes a method's crop: the published rules speak of boxes around
-# landmarks, which a user does not have. Factors and k of "hopenet" are calibrated on every second
-# image of AFLW2000 (bench/end_to_end.py); see docs/predict.md.
-FACE_RULE = CropRule("hopenet", "face", (1.0, 1.0, 1.0, 0.5), (0.2, 0.2))
-FACE_RULES = {"hopenet": FACE_RULE}
+# How a detected face's box becomes a method's crop. The published rules start from a box around
+# landmarks; a detected box has the same sides and chin, and reaches a quarter of its height
+# higher, to the hairline (medians over AFLW2000).
+FACE_RULES = {
+    # k calibrated on every second image of AFLW2000: bench/end_to_end.py.
+    "hopenet": CropRule("hopenet", "face", (1.0, 1.0, 1.0, 1.0), (0.15, 0.15)),
+    # The published rule, carried over by those medians.
+    "pyramid": CropRule("pyramid", "face", (0.6, 0.275, 0.6, 0.6), (0.2, 0.2)),
+    # "Box" methods take a box around the whole head and, in WHENet's demo, a little more.
+    "box": CropRule("box", "face", (1.0, 1.25, 1.0, 0.3), (0.4, 0.4)),
+}
 
 # (H, W, 3) uint8 RGB picture and (4,) face box → (L, 3) landmarks in image axes, or None.
 Landmarker = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
@@ -88,7 +94,8 @@ class HeadPoseEstimator:
         self.model = model
         self.landmarker = landmarker
         self._detector = detector
-        self.rule = FACE_RULES.get(model.config.preprocessing.crop, FACE_RULE)
+        crop = model.config.preprocessing.crop
+        self.rule = FACE_RULES.get(SAME_CROP.get(crop, crop), FACE_RULES["hopenet"])
         if crop_margin is not None:
             self.rule = dataclasses.replace(self.rule, k=(crop_margin, crop_margin))
 

@@ -1,0 +1,309 @@
+"""The estimator that users call: every form of picture, boxes, signs, and what can go wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from scipy.io import loadmat
+
+import mlx_headpose
+from mlx_headpose import HeadPoseEstimator
+from mlx_headpose.convert import convert_file
+from mlx_headpose.errors import InputError
+from mlx_headpose.inference import estimator as module
+from mlx_headpose.inference.draw import AXIS_COLOURS, draw_heads
+from mlx_headpose.inference.estimator import Head, find_network
+from mlx_headpose.inference.face_detector import ONNX_NAME, FaceDetector
+from mlx_headpose.inference.pictures import open_picture
+from mlx_headpose.models import build, config_class
+from mlx_headpose.weights import save_pretrained
+
+
+@pytest.fixture(scope="module")
+def weights(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
+    path = tmp_path_factory.mktemp("weights") / "squeezenet_1_1.safetensors"
+    convert_file(shared / "weights" / "squeezenet_1_1.pkl", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def estimator(shared: Path, weights: Path) -> HeadPoseEstimator:
+    pytest.importorskip("onnx")
+    return HeadPoseEstimator.from_pretrained(weights, shared / "weights" / ONNX_NAME)
+
+
+@pytest.fixture(scope="module")
+def photo(shared: Path) -> Path:
+    return shared / "data" / "AFLW2000" / "image00013.jpg"
+
+
+def assert_same(a: list[Head], b: list[Head], pixels: float = 1.0, degrees: float = 1.0) -> None:
+    assert len(a) == len(b) >= 1
+    for one, other in zip(a, b, strict=True):
+        np.testing.assert_allclose(one.box, other.box, atol=pixels)
+        np.testing.assert_allclose(one.pose, other.pose, atol=degrees)
+
+
+def test_angles_are_right_on_real_photos(shared: Path, estimator: HeadPoseEstimator) -> None:
+    folder = shared / "data" / "AFLW2000"
+    names = (folder / "aflw2000_list.txt").read_text().split()[7::160]
+    errors = []
+    for name in names:
+        annotation = loadmat(folder / f"{name}.mat")
+        pitch, yaw, roll = np.degrees(annotation["Pose_Para"][0, :3])
+        points = annotation["pt3d_68"][:2]
+        centre = (points.max(1) + points.min(1)) / 2
+        heads = estimator(folder / f"{name}.jpg")
+        if not heads:
+            continue
+        middles = np.array([np.add(h.box[:2], h.box[2:]) / 2 for h in heads])
+        head = heads[int(np.linalg.norm(middles - centre, axis=1).argmin())]
+        errors.append(np.abs(head.pose - [yaw, pitch, roll]))
+    assert len(errors) >= 12  # of 13: one face in a hundred is not found
+    assert np.mean(errors) < 8
+
+
+def test_path_pil_array_and_list_agree(photo: Path, estimator: HeadPoseEstimator) -> None:
+    heads = estimator(photo)
+    picture = Image.open(photo)
+    array = np.asarray(picture)
+    for form in (str(photo), picture, array, array.astype(np.uint16) * 257, array / 255):
+        assert_same(heads, estimator(form), 0.01, 0.01)
+    several = estimator([photo, array])
+    assert len(several) == 2
+    assert_same(heads, several[1], 0.01, 0.01)
+    assert estimator([]) == []
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_exif_orientation(
+    photo: Path, estimator: HeadPoseEstimator, tmp_path: Path, orientation: int
+) -> None:
+    upright = Image.open(photo)
+    turn = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.png"
+    upright.transpose(turn).save(path, exif=exif)
+    np.testing.assert_array_equal(open_picture(path), np.asarray(upright))
+    if orientation == 6:
+        assert_same(estimator(photo), estimator(path), 0.01, 0.01)
+
+
+def test_every_mode_shows_the_same_picture(photo: Path, tmp_path: Path) -> None:
+    rgb = Image.open(photo).convert("RGB")
+    expected = np.asarray(rgb).astype(int)
+    grey = np.asarray(rgb.convert("L")).astype(int)
+    wide = Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
+    cases = {
+        "alpha.png": (rgb.convert("RGBA"), expected),
+        "grey.png": (rgb.convert("L"), grey[:, :, None]),
+        "grey_alpha.png": (rgb.convert("LA"), grey[:, :, None]),
+        "wide.png": (wide, grey[:, :, None]),
+        "wide.tiff": (wide, grey[:, :, None]),
+        "float.tiff": (Image.fromarray((grey / 255).astype(np.float32)), grey[:, :, None]),
+        "cmyk.tiff": (rgb.convert("CMYK"), expected),
+        "cmyk.jpg": (rgb.convert("CMYK"), expected),
+        "palette.png": (rgb.quantize(256), expected),
+        "bits.png": (rgb.convert("1"), None),
+    }
+    for name, (picture, pixels) in cases.items():
+        picture.save(tmp_path / name)
+        read = open_picture(tmp_path / name)
+        assert read.shape == (450, 450, 3), name
+        assert read.dtype == np.uint8
+        if pixels is not None:
+            assert np.abs(read - pixels).mean() < 8, name
+
+
+def test_what_is_transparent_is_white() -> None:
+    picture = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    assert open_picture(picture).min() == 255
+    palette = Image.new("P", (8, 8))
+    palette.info["transparency"] = 0
+    assert open_picture(palette).min() == 255
+    assert open_picture(np.zeros((4, 4, 4), np.uint8)).min() == 255
+
+
+def test_huge_pictures(photo: Path, estimator: HeadPoseEstimator, tmp_path: Path) -> None:
+    small = Image.open(photo).convert("RGB")
+    huge = Image.new("RGB", (6000, 6000))
+    huge.paste(small.resize((3600, 3600)), (1800, 900))
+    (head,) = estimator(huge)
+    (expected,) = estimator(small)
+    np.testing.assert_allclose(
+        (np.array(head.box) - [1800, 900, 1800, 900]) / 8, expected.box, atol=15
+    )
+    np.testing.assert_allclose(head.pose, expected.pose, atol=4)
+    too_large = tmp_path / "large.png"
+    Image.new("1", (14000, 14000)).save(too_large)
+    with pytest.raises(InputError, match="179 megapixels"):
+        open_picture(too_large)
+
+
+def test_given_boxes(photo: Path, estimator: HeadPoseEstimator) -> None:
+    (found,) = estimator(photo)
+    heads = estimator(photo, boxes=[found.box, (0, 0, 50, 50)])
+    np.testing.assert_allclose(heads[0].pose, found.pose, atol=0.01)
+    assert heads[0].score is None
+    assert len(heads) == 2
+    assert estimator(photo, boxes=[]) == []
+    # Boxes that reach far beyond the picture, or miss it.
+    outside = [(-1e6, -1e6, 1e6, 1e6), (5000, 5000, 5010, 5010), (-50, -50, -40, -40)]
+    assert len(estimator(photo, boxes=outside)) == 3
+    for wrong in ([(5, 5, 5, 9)], [(0, 0, 1)], [(0, 0, np.nan, 4)]):
+        with pytest.raises(InputError, match="box"):
+            estimator(photo, boxes=wrong)
+    with pytest.raises(InputError, match="as many lists"):
+        estimator([photo, photo], boxes=[[found.box]])
+
+
+def test_largest_faces_first_and_how_many(shared: Path, estimator: HeadPoseEstimator) -> None:
+    photo = shared / "data" / "AFLW2000" / "image00006.jpg"
+    two = estimator(photo)
+    assert len(two) == 2
+    areas = [(h.box[2] - h.box[0]) * (h.box[3] - h.box[1]) for h in two]
+    assert areas[0] > areas[1]
+    assert_same(estimator(photo, max_heads=1), two[:1], 0.01, 0.01)
+    assert estimator(photo, min_score=0.99) == []
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros(4, np.uint8),
+        np.zeros((4, 4, 3), np.int64),
+        np.full((4, 4, 3), 2.0),
+        np.full((4, 4, 3), np.nan),
+    ],
+)
+def test_arrays_that_are_no_pictures(array: np.ndarray) -> None:
+    with pytest.raises(InputError):
+        open_picture(array)
+
+
+def test_broken_files(tmp_path: Path, photo: Path) -> None:
+    good = photo.read_bytes()
+    for name, content in (
+        ("empty.jpg", b""),
+        ("text.jpg", b"hello"),
+        ("cut.jpg", good[: len(good) // 2]),
+        ("cut.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=name.replace(".", r"\.")):
+            open_picture(tmp_path / name)
+    with pytest.raises(InputError, match="no such picture"):
+        open_picture(tmp_path / "missing.jpg")
+    with pytest.raises(InputError, match="folder"):
+        open_picture(tmp_path)
+
+
+@pytest.mark.parametrize("method", ["whenet", "pyramid"])
+def test_other_methods_need_nothing_new(method: str, shared: Path, photo: Path) -> None:
+    mx.random.seed(0)
+    detector = FaceDetector.from_pretrained(shared / "weights" / ONNX_NAME)
+    model = build(config_class(method)())
+    model.eval()
+    (head,) = HeadPoseEstimator(model, detector)(photo)
+    assert np.isfinite(head.pose).all()
+    assert head.confidence is None or 0 <= head.confidence <= 1
+
+
+def test_networks_that_read_landmarks(photo: Path, shared: Path) -> None:
+    mx.random.seed(0)
+    detector = FaceDetector.from_pretrained(shared / "weights" / ONNX_NAME)
+    model = build(config_class("nlml")())
+    with pytest.raises(InputError, match="landmarker"):
+        HeadPoseEstimator(model, detector)(photo)
+    rng = np.random.default_rng(0)
+
+    def landmarker(image: np.ndarray, box: np.ndarray) -> np.ndarray | None:
+        assert image.shape == (450, 450, 3)
+        return rng.normal(size=(468, 3)).astype(np.float32) if box[0] > 0 else None
+
+    estimator = HeadPoseEstimator(model, detector, landmarker=landmarker)
+    assert len(estimator(photo)) == 1
+    # A face without landmarks is left out, not made up.
+    assert len(estimator(photo, boxes=[(0, 0, 9, 9), (1, 1, 9, 9)])) == 1
+
+
+def test_margin(photo: Path, weights: Path, estimator: HeadPoseEstimator) -> None:
+    wide = HeadPoseEstimator.from_pretrained(weights, crop_margin=1.0)
+    box = estimator(photo)[0].box
+    assert np.abs(wide(photo, [box])[0].pose - estimator(photo, [box])[0].pose).max() > 1
+    bare = HeadPoseEstimator.from_pretrained(weights, crop_margin=0.0)
+    np.testing.assert_array_equal(bare.rule.apply(np.array([1, 2, 3, 4])), [1, 2, 3, 4])
+
+
+def test_which_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"convert\.py --weight hopelessnet-resnet18"):
+        find_network()
+    with pytest.raises(InputError, match=r"python convert\.py --weight whenet"):
+        find_network("whenet")
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "damaged.safetensors").write_bytes(b"nothing")
+    (folder / "mine.safetensors").write_bytes(weights.read_bytes())
+    assert find_network() == module.WEIGHTS / "mine.safetensors"
+    assert find_network("mine") == module.WEIGHTS / "mine.safetensors"
+    assert find_network(weights) == weights
+    with pytest.raises(InputError, match=r"nowhere\.safetensors"):
+        HeadPoseEstimator.from_pretrained("nowhere.safetensors")
+
+
+def test_hub_folder(tmp_path: Path, weights: Path, photo: Path) -> None:
+    original = HeadPoseEstimator.from_pretrained(weights)
+    save_pretrained(original.model, tmp_path / "folder")
+    again = HeadPoseEstimator.from_pretrained(tmp_path / "folder")
+    box = [(120, 126, 318, 382)]
+    np.testing.assert_array_equal(again(photo, box)[0].pose, original(photo, box)[0].pose)
+
+
+@pytest.mark.parametrize("style", ["axis", "cube"])
+def test_drawing(style: str) -> None:
+    image = np.full((400, 400, 3), 90, np.uint8)
+    head = Head((100, 100, 300, 300), yaw=30, pitch=20, roll=0)
+    drawn = draw_heads(image, [head], style)
+    assert drawn.shape == image.shape
+    assert image.min() == image.max() == 90
+    blue = np.argwhere((drawn == AXIS_COLOURS[2]).all(-1))
+    assert len(blue) > 20
+    if style == "axis":
+        # Positive yaw: the nose to the picture's left. Positive pitch: up.
+        yaw, pitch = np.radians(30), np.radians(20)
+        end = 200 - 120 * np.array([np.sin(yaw), np.sin(pitch) * np.cos(yaw)])
+        assert np.linalg.norm(blue[:, ::-1] - end, axis=1).min() < 4
+    # A face partly outside is no reason to fail.
+    draw_heads(
+        image, [Head((-500, -500, -20, -20), 1, 2, 3), Head((390, 390, 900, 900), 170, 0, 0)]
+    )
+
+
+def test_lazy_names() -> None:
+    assert mlx_headpose.HeadPoseEstimator is HeadPoseEstimator
+    assert mlx_headpose.Head is Head
+    with pytest.raises(AttributeError, match="no attribute"):
+        _ = mlx_headpose.nothing
+
+
+def test_a_picture_with_a_drawn_circle_has_no_head(estimator: HeadPoseEstimator) -> None:
+    picture = Image.new("RGB", (300, 200), "white")
+    ImageDraw.Draw(picture).ellipse((100, 50, 200, 150), outline="black")
+    assert estimator(picture) == []

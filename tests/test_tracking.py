@@ -1,0 +1,311 @@
+"""Smoothing on rotations, joining faces over time, and whole videos."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlx_headpose.errors import InputError
+from mlx_headpose.inference.estimator import Head
+from mlx_headpose.inference.face_detector import Detections
+from mlx_headpose.inference.smoothing import OneEuro, PoseFilter, blend
+from mlx_headpose.inference.tracking import CARRY_S, Tracker, overlap, search_nearby
+from mlx_headpose.inference.video import Frame, VideoEstimator, VideoReader, VideoWriter
+from mlx_headpose.pose import geodesic_errors
+
+cv2 = pytest.importorskip("cv2")
+DT = 1 / 30
+
+
+def faces(*boxes: tuple[float, ...], score: float = 0.9) -> Detections:
+    count = len(boxes)
+    values = np.array(boxes, np.float32).reshape(-1, 4)
+    return Detections(values, np.full(count, score), np.zeros((count, 5, 2)))
+
+
+def square(x: float, y: float = 100, side: float = 80) -> tuple[float, ...]:
+    return (x, y, x + side, y + side)
+
+
+def test_blend_is_the_papers_alpha() -> None:
+    cutoff, dt = 2.0, 0.02
+    tau = 1 / (2 * np.pi * cutoff)
+    assert blend(cutoff, dt) == pytest.approx(1 / (1 + tau / dt))
+
+
+def test_one_euro_without_beta_is_a_low_pass_filter() -> None:
+    low_pass = OneEuro(min_cutoff=1.5, beta=0)
+    value = low_pass(np.array([0.0]), DT)
+    for _ in range(10):
+        value = low_pass(np.array([1.0]), DT)
+    assert value[0] == pytest.approx(1 - (1 - blend(1.5, DT)) ** 10)
+
+
+def test_a_constant_pose_stays() -> None:
+    smooth = PoseFilter()
+    for _ in range(5):
+        np.testing.assert_allclose(smooth(np.array([40.0, -10, 5]), DT), [40, -10, 5], atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [(175.0, 0, 0), (85.0, 20, 10), (0.0, 80, 0)])
+def test_turning_through_the_seam_has_no_jump(start: tuple[float, ...]) -> None:
+    smooth = PoseFilter()
+    before = None
+    for step in range(40):
+        yaw = (start[0] + step + 180) % 360 - 180
+        true = np.array([yaw, start[1], start[2]])
+        filtered = smooth(true, DT)
+        assert geodesic_errors(filtered, true) < 6
+        # The triple is the one near the measured angles, not its mirror image behind.
+        assert np.abs((filtered - true + 180) % 360 - 180).max() < 15
+        if before is not None:
+            assert geodesic_errors(filtered, before) < 2
+        before = filtered
+
+
+def test_less_jitter_at_rest_and_little_lag_in_motion() -> None:
+    rng = np.random.default_rng(0)
+    time = np.arange(0, 6, DT)
+    yaw = np.where(time < 3, 0, np.minimum((time - 3) * 90, 90))
+    true = np.stack([yaw, 0 * yaw, 0 * yaw], 1)
+    noisy = true + rng.normal(0, 2, true.shape)
+    smooth = PoseFilter()
+    filtered = np.array([smooth(pose, DT) for pose in noisy])
+    resting = slice(30, 90)
+
+    def jitter(poses: np.ndarray) -> float:
+        return float(geodesic_errors(poses[resting][1:], poses[resting][:-1]).mean())
+
+    assert jitter(filtered) < jitter(noisy) / 3
+    assert geodesic_errors(filtered, true).mean() < geodesic_errors(noisy, true).mean()
+
+
+def test_numbers_stay_with_people_who_cross_and_leave() -> None:
+    tracker = Tracker(min_score=0.5)
+    numbers = {}
+    for step in range(40):
+        left, right = square(50 + 10 * step, y=100), square(450 - 10 * step, y=150)
+        boxes = [right, left] if step % 2 else [left, right]  # the detector's order means nothing
+        tracks = tracker.update(faces(*boxes), DT)
+        for name, box in (("left", left), ("right", right)):
+            best = max(tracks, key=lambda t: overlap(t.box[None], np.array([box]))[0, 0])
+            numbers.setdefault(name, set()).add(best.number)
+    assert numbers == {"left": {1}, "right": {2}}
+    for _ in range(int(CARRY_S / DT) + 2):
+        tracks = tracker.update(faces(square(440, y=100)), DT)
+    assert [t.number for t in tracks] == [1]
+
+
+def test_a_lost_face_is_carried_and_taken_up_again() -> None:
+    tracker = Tracker(min_score=0.5)
+    for step in range(10):
+        tracker.update(faces(square(100 + 3 * step)), DT)
+    for _ in range(10):
+        (track,) = tracker.update(faces(), DT)
+    assert np.isnan(track.score)
+    assert 130 < track.box[0] < 160  # it went on in its direction
+    (track,) = tracker.update(faces(square(155), score=0.25), DT)  # a weak face is enough now
+    assert (track.number, track.score) == (1, 0.25)
+    for _ in range(int(CARRY_S / DT) + 2):
+        tracks = tracker.update(faces(), DT)
+    assert tracks == []
+
+
+def test_weak_faces_begin_no_track_and_only_so_many_do() -> None:
+    tracker = Tracker(min_score=0.5, max_tracks=1)
+    assert tracker.update(faces(square(0), score=0.4), DT) == []
+    assert len(tracker.update(faces(square(0), square(300)), DT)) == 1
+    assert Tracker(0.5).update(faces(square(0)), DT, begin=False) == []
+
+
+def test_searching_nearby_finds_what_the_whole_picture_shows(shared: Path) -> None:
+    pytest.importorskip("onnx")
+    from mlx_headpose.inference.face_detector import ONNX_NAME, FaceDetector
+    from mlx_headpose.inference.pictures import open_picture
+
+    detector = FaceDetector.from_pretrained(shared / "weights" / ONNX_NAME)
+    image = open_picture(shared / "data" / "AFLW2000" / "image00006.jpg")
+    (whole,) = detector([image])
+    shifted = [box + [12, -9, 12, -9] for box in whole.boxes]
+    near = search_nearby(detector, image, shifted, 0.3)
+    best = overlap(whole.boxes, near.boxes).max(1)
+    assert (best > 0.75).all()
+    assert len(search_nearby(detector, image, [], 0.3)) == 0
+    # A window beside the picture holds nothing, and fails nothing.
+    assert len(search_nearby(detector, image, [np.array([-900.0, 0, -800, 100])], 0.3)) == 0
+
+
+class FakeEstimator:
+    """Takes a white square for a face, and its left edge for the yaw."""
+
+    def detector(self, images: list[np.ndarray], min_score: float) -> list[Detections]:
+        found = []
+        for image in images:
+            rows, columns = np.nonzero(image[:, :, 0] > 128)
+            box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            found.append(faces(box) if len(rows) else faces())
+        return found
+
+    def estimate(self, images: list[np.ndarray], known: list[Detections]) -> list[list[Head]]:
+        return [
+            [
+                Head(tuple(box), float(box[0]), 0.0, 0.0, score=float(score))
+                for box, score in zip(those.boxes, those.scores, strict=True)
+            ]
+            for those in known
+        ]
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Callable[..., Path]:
+    def make(frames: int = 40, name: str = "clip.avi", codec: str = "MJPG") -> Path:
+        path = tmp_path / name
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 20, (160, 120))
+        assert writer.isOpened()
+        for index in range(frames):
+            frame = np.zeros((120, 160, 3), np.uint8)
+            frame[40:80, 20 + index : 60 + index] = 255
+            writer.write(frame)
+        writer.release()
+        return path
+
+    return make
+
+
+def process(path: Path, output: Path, **options: object) -> tuple[VideoReader, list[list[Head]]]:
+    video = VideoEstimator(FakeEstimator(), **options)  # type: ignore[arg-type]
+    results = []
+    with (
+        VideoReader(path) as reader,
+        VideoWriter(output, reader.fps, lambda image, heads: image) as writer,
+    ):
+        for frame in reader:
+            results.append(video(frame))
+            writer.put(frame.image, results[-1])
+    return reader, results
+
+
+@pytest.mark.parametrize("detect_every", [1, 3])
+def test_a_whole_video(clip: Callable[..., Path], tmp_path: Path, detect_every: int) -> None:
+    output = tmp_path / "out" / "drawn.mp4"
+    reader, results = process(clip(), output, detect_every=detect_every)
+    assert (reader.decoded, reader.failed, reader.announced, reader.fps) == (40, 0, 40, 20)
+    assert all([head.track for head in heads] == [1] for heads in results)
+    edges = np.array([heads[0].box[0] for heads in results])
+    assert np.abs(edges - np.arange(20, 60)).max() < 6
+    played = cv2.VideoCapture(str(output))
+    assert played.get(cv2.CAP_PROP_FPS) == 20
+    count = 0
+    while played.read()[0]:
+        count += 1
+    assert count == 40
+    assert [p.name for p in output.parent.iterdir()] == ["drawn.mp4"]
+
+
+def test_a_video_that_ends_early_is_counted_and_finished(
+    clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = clip()
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * 0.6)])
+    output = tmp_path / "drawn.mp4"
+    reader, results = process(path, output)
+    assert 10 < len(results) == reader.decoded < 40
+    assert cv2.VideoCapture(str(output)).get(cv2.CAP_PROP_FRAME_COUNT) == len(results)
+
+
+def test_broken_frames_in_the_middle_do_not_end_it(
+    clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = cv2.VideoCapture
+
+    class Flaky:
+        def __init__(self, source: str):
+            self.capture, self.count = real(source), 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.capture, name)
+
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            self.count += 1
+            good, pixels = self.capture.read()
+            return (False, None) if self.count in (5, 6, 20) else (good, pixels)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Flaky)
+    reader, results = process(clip(), tmp_path / "drawn.mp4")
+    assert (reader.decoded, reader.failed, len(results)) == (37, 3, 37)
+
+
+def test_an_interrupted_video_still_plays(clip: Callable[..., Path], tmp_path: Path) -> None:
+    output = tmp_path / "drawn.mp4"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        VideoReader(clip()) as reader,
+        VideoWriter(output, reader.fps, lambda image, heads: image) as writer,
+    ):
+        for frame in reader:
+            writer.put(frame.image, [])
+            if frame.index == 9:
+                raise KeyboardInterrupt
+    assert cv2.VideoCapture(str(output)).get(cv2.CAP_PROP_FRAME_COUNT) == 10
+    assert not any(t.name.startswith("video") and t.is_alive() for t in threading.enumerate())
+
+
+def test_a_failing_writer_stops_the_video(clip: Callable[..., Path], tmp_path: Path) -> None:
+    def fail(image: np.ndarray, heads: list[Head]) -> np.ndarray:
+        raise RuntimeError("no paint left")
+
+    with (
+        pytest.raises(InputError, match="no paint left"),
+        VideoReader(clip()) as reader,
+        VideoWriter(tmp_path / "drawn.mp4", reader.fps, fail) as writer,
+    ):
+        for frame in reader:
+            writer.put(frame.image, [])
+
+
+def test_what_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such video"):
+        VideoReader(tmp_path / "missing.mp4")
+    (tmp_path / "text.mp4").write_text("hello")
+    with pytest.raises(InputError, match="no video"):
+        VideoReader(tmp_path / "text.mp4")
+
+
+def test_a_camera_gives_the_latest_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Camera:
+        def __init__(self, number: int):
+            self.count = 0
+            self.ready = threading.Event()
+
+        def isOpened(self) -> bool:
+            return True
+
+        def get(self, _: int) -> float:
+            return 0.0
+
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            self.count += 1
+            if self.count > 30:
+                self.ready.wait(0.05)
+            return self.count <= 2000, np.full((4, 4, 3), min(self.count, 255), np.uint8)
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    with VideoReader(0) as reader:
+        seen = []
+        for frame in reader:
+            seen.append(frame.index)
+            if len(seen) == 1:
+                threading.Event().wait(0.3)  # a slow network
+            if len(seen) == 3:
+                break
+    assert reader.fps == 30
+    assert seen[1] >= 25
+    assert isinstance(frame, Frame)
