@@ -16,6 +16,8 @@ DATASETS = {
     "synthetic": "synthetic",
     "panoptic": "panoptic",
     "panoptic+300W_LP": "levelled",
+    "BIWI": "biwi",
+    "DAD-3DHeads": "dad3dheads",
 }
 
 # Other spellings that published command lines use.
@@ -26,6 +28,8 @@ ALIASES = {
     "pose_300w_lp": "300W_LP",
     "300wlp": "300W_LP",
     "300w-lp": "300W_LP",
+    "dad": "DAD-3DHeads",
+    "dad3dheads": "DAD-3DHeads",
 }
 
 __all__ = ["DATASETS", "Dataset", "dataset_name", "open_dataset"]
@@ -57,8 +61,10 @@ def open_dataset(
         filename_list: text file with one sample a line; None takes the whole folder.
         **options: the same for every dataset; each takes what it knows and ignores the rest:
             `crop` (name of the crop rule), `ad` (margin of the "pyramid" rule),
-            `train` (the rule's random training margins), `seed`, `skip_bad`, and for drawn heads
-            `samples` (how many), `yaw` (the largest) and `input_size` (of the network).
+            `train` (the rule's random training margins, and a split's training part), `split`
+            (name of a division into training and test), `boxes` (where face boxes come from),
+            `seed`, `skip_bad`, and for drawn heads `samples` (how many), `yaw` (the largest) and
+            `input_size` (of the network).
 
     Raises:
         InputError: a folder, list or sample is missing or broken.

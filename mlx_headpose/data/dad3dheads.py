@@ -1,0 +1,121 @@
+"""DAD-3DHeads: 44,898 heads in the wild with fitted 3D heads (Martyniuk et al., CVPR 2022)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+from ..pose import dad_matrix_to_pose
+from .annotated import LIMIT
+from .base import Dataset, open_picture
+from .crop import HOPENET_TRAIN, PYRAMID_TEST
+from .listing import require_folder
+
+
+class DAD3DHeads(Dataset):
+    """Samples of a `train.json`: a list of objects with `img_path`, `bbox` and `R`."""
+
+    def __init__(self, folder: Path, annotations: Path, train: bool, skip_bad: bool):
+        self.folder = folder
+        ids, poses, boxes, broken = [], [], [], 0
+        for number, entry in enumerate(read_entries(annotations)):
+            try:
+                name, pose, box = parse_entry(entry)
+            except (KeyError, TypeError, ValueError) as error:
+                if not skip_bad:
+                    raise InputError(
+                        f"{annotations}: entry {number} is broken ({error}); mend it or pass "
+                        "--skip_bad"
+                    ) from None
+                broken += 1
+                continue
+            ids.append(name)
+            poses.append(pose)
+            boxes.append(box)
+        # The crop of 300W-LP's training, around the set's own box.
+        rule = HOPENET_TRAIN if train else PYRAMID_TEST
+        super().__init__(
+            name="DAD-3DHeads",
+            ids=ids,
+            poses=np.array(poses, np.float32).reshape(-1, 3),
+            boxes=np.array(boxes, np.float64).reshape(-1, 4),
+            rule=rule,
+            protocol=f"DAD-3DHeads, {annotations.name}, bbox, k = {rule.k[0]:g} to {rule.k[1]:g}",
+        )
+        if broken:
+            self.dropped["a broken annotation"] = broken
+        outside = (np.abs(self.poses) > LIMIT).any(axis=1)
+        if outside.any():
+            self.dropped[f"an angle outside ±{LIMIT:.0f}°"] = int(outside.sum())
+            self.select(~outside)
+        if not self.ids:
+            raise InputError(f"{annotations}: no usable sample is left")
+
+    def image(self, index: int) -> Image.Image:
+        """Sample `index` as an RGB picture."""
+        return open_picture(self.path(index))
+
+    def path(self, index: int) -> Path:
+        """The picture file of sample `index`."""
+        return self.folder / self.ids[index]
+
+
+def read_entries(path: Path) -> list[Any]:
+    """The list in an annotation file.
+
+    Raises:
+        InputError: the file is missing, or holds no JSON list.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such annotations; give train.json as --filename_list"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable JSON ({error})") from None
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: holds no list; give DAD-3DHeads' train.json")
+    return entries
+
+
+def parse_entry(entry: Any) -> tuple[str, np.ndarray, list[float]]:
+    """Picture, (3,) pose in degrees, and box x_min, y_min, x_max, y_max of an annotation.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is malformed.
+    """
+    name = PurePosixPath(entry["img_path"])
+    if name.is_absolute() or ".." in name.parts or "\0" in str(name):
+        raise ValueError(f"img_path {str(name)!r} lies outside the data folder")
+    rotation = np.array(entry["R"], np.float64)
+    if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=0.01):
+        raise ValueError("R is no rotation")
+    x, y, width, height = (float(value) for value in entry["bbox"])
+    if not np.isfinite([x, y, width, height]).all():
+        raise ValueError("bbox is not made of numbers")
+    return str(name), dad_matrix_to_pose(rotation), [x, y, x + width, y + height]
+
+
+def open_dataset(
+    folder: Path | None,
+    filename_list: Path | None,
+    train: bool = False,
+    skip_bad: bool = False,
+    **_: Any,
+) -> DAD3DHeads:
+    """List DAD-3DHeads' samples.
+
+    Args:
+        folder: the folder that `img_path` is relative to.
+        filename_list: the annotations; None means `train.json` in the folder.
+        train: draw the margin k from 0.2 to 0.4 instead of 0.2.
+        skip_bad: count broken annotations instead of stopping.
+    """
+    folder = require_folder(folder, "DAD-3DHeads")
+    return DAD3DHeads(folder, filename_list or folder / "train.json", train, skip_bad)

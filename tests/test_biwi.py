@@ -1,0 +1,253 @@
+"""BIWI in its three forms: as released, FSA-Net's pack, and the pyramid network's crops."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlx_headpose.data import open_dataset
+from mlx_headpose.data.biwi import PYRAMID_TRAINING, TEST_SEQUENCES, read_pose
+from mlx_headpose.errors import InputError
+from mlx_headpose.pose import biwi_matrix_to_pose
+
+# The sequences in which the same person appears twice.
+SAME_PERSON = [("03", "15"), ("05", "18"), ("02", "21"), ("07", "22")]
+
+
+def rotation(rng: np.random.Generator) -> np.ndarray:
+    q, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    return q * np.sign(np.linalg.det(q))
+
+
+def release(folder: Path, frames: dict[str, np.ndarray]) -> None:
+    """Frames as released: name → rotation."""
+    for number, (name, matrix) in enumerate(frames.items()):
+        picture = folder / f"{name}_rgb.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 48), (number, 100, 200)).save(picture)
+        rows = [" ".join(f"{value:.6g}" for value in row) + " " for row in matrix]
+        text = "\n".join([*rows, "", "62.1 34.5 901.2 ", ""])
+        (folder / f"{name}_pose.txt").write_text(text)
+
+
+def box_file(path: Path, names: list[str]) -> Path:
+    lines = ["frame,x,y,width,height", *(f"{name},10,8,20,20" for name in names)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def prepare(folder: Path, numbers: list[int]) -> np.ndarray:
+    """Crops as the pyramid network's authors prepare them; their poses in order of number."""
+    rng = np.random.default_rng(0)
+    poses = rng.uniform(-60, 60, (len(numbers), 3))
+    for number, pose in zip(sorted(numbers), poses, strict=True):
+        image = np.zeros((12, 10, 3), np.uint8)
+        image[..., 0] = 250  # blue, for the form is BGR
+        np.savez(folder / f"{number}.npz", image=image, pose=pose)
+    return poses
+
+
+def test_released_frames_get_hopenets_angles(tmp_path):
+    rng = np.random.default_rng(1)
+    frames = {f"{n:02d}/frame_{i:05d}": rotation(rng) for n in (1, 2) for i in (3, 4)}
+    release(tmp_path / "hpdb", frames)
+    boxes = box_file(tmp_path / "boxes.csv", list(frames))
+    dataset = open_dataset("biwi", tmp_path, crop="pyramid", boxes=boxes)
+    assert list(dataset.ids) == list(frames)
+    expected = np.stack([biwi_matrix_to_pose(matrix) for matrix in frames.values()])
+    np.testing.assert_allclose(dataset.poses, expected, atol=1e-3)
+    assert dataset.image(3).getpixel((0, 0)) == (3, 100, 200)
+    # FSA-Net's margin: 0.4 of the face box on every side.
+    np.testing.assert_allclose(dataset.crop_box(0), [2, 0, 38, 36], atol=1e-6)
+    assert "as released" in dataset.protocol
+    assert "boxes.csv" in dataset.protocol
+    # HopeNet's, line by line.
+    hopenet = open_dataset("BIWI", tmp_path, crop="hopenet")
+    left, top = 10 - 0.6 * 0.35 * 20, 8 - 0.35 * 20
+    right, bottom = 30 + 0.21 * (30 - left), 28 + 0.21 * (28 - top)
+    np.testing.assert_allclose(hopenet.crop_box(0), [left, top, right, bottom], atol=1e-6)
+
+
+def test_the_golden_matrices_through_a_file(shared, tmp_path):
+    with np.load(shared / "golden" / "geometry.npz") as golden:
+        for matrix, angles in zip(
+            golden["biwi_file_matrix"][:8], golden["biwi_pitch_yaw_roll_deg"], strict=False
+        ):
+            release(tmp_path, {"01/frame_00003": matrix})
+            pitch, yaw, roll = angles
+            found = read_pose(tmp_path / "01/frame_00003_pose.txt")
+            np.testing.assert_allclose(found, [yaw, pitch, roll], atol=1e-3)
+
+
+def test_real_frames(shared):
+    folder = shared / "data" / "BIWI"
+    dataset = open_dataset("BIWI", folder, boxes=folder / "frames.csv")
+    assert len(dataset) == 10
+    assert dataset.ids[0] == "01/frame_00166"
+    # frames.csv: −9.6010, −1.4367, −1.3168 are pitch with the opposite sign, yaw and roll.
+    np.testing.assert_allclose(dataset.poses[0], [-1.4367, 9.6010, -1.3168], atol=1e-3)
+    assert dataset.image(0).size == (640, 480)
+    np.testing.assert_array_equal(dataset.boxes[0], [272, 201, 272 + 157, 201 + 157])
+
+
+def test_boxes_can_be_found_by_a_function_and_are_kept(tmp_path):
+    rng = np.random.default_rng(2)
+    release(tmp_path, {f"05/frame_{i:05d}": rotation(rng) for i in range(3)})
+    calls = []
+
+    def find(picture: Image.Image) -> np.ndarray | None:
+        red = picture.getpixel((0, 0))[0]
+        calls.append(red)
+        return None if red == 1 else np.array([red, 2, 30, 40])
+
+    for _ in range(2):
+        dataset = open_dataset("BIWI", tmp_path, boxes=find)
+        assert list(dataset.ids) == ["05/frame_00000", "05/frame_00002"]
+        assert dataset.dropped == {"no face box": 1}
+        np.testing.assert_array_equal(dataset.boxes, [[0, 2, 30, 40], [2, 2, 30, 40]])
+        assert "detected boxes" in dataset.protocol
+    assert len(calls) == 3
+
+
+def test_our_split_divides_sequences_and_never_a_person(tmp_path):
+    rng = np.random.default_rng(3)
+    names = [f"{n:02d}/frame_00003" for n in range(1, 25)]
+    release(tmp_path, {name: rotation(rng) for name in names})
+    box_file(tmp_path / "boxes.csv", names)
+    parts = [open_dataset("BIWI", tmp_path, split="sequence", train=t) for t in (True, False)]
+    training, test = ({name[:2] for name in part.ids} for part in parts)
+    assert (len(training), len(test)) == (16, 8)
+    assert test == set(TEST_SEQUENCES)
+    assert training | test == {name[:2] for name in names}
+    assert all((one in test) == (other in test) for one, other in SAME_PERSON)
+    assert "test sequences" in parts[1].protocol
+    with pytest.raises(InputError, match="--split sequence"):
+        open_dataset("BIWI", tmp_path, split="pyramid")
+
+
+def test_lists_name_frames_with_or_without_ending(tmp_path):
+    rng = np.random.default_rng(4)
+    release(tmp_path, {f"09/frame_{i:05d}": rotation(rng) for i in range(3)})
+    box_file(tmp_path / "boxes.csv", ["09/frame_00001_rgb", "09/frame_00002"])
+    (tmp_path / "list.txt").write_text("09/frame_00001\n09/frame_00002_rgb.png\n")
+    dataset = open_dataset("BIWI", tmp_path, tmp_path / "list.txt")
+    assert list(dataset.ids) == ["09/frame_00001", "09/frame_00002"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"1 0 0\n0 1 0\n", b"1 0 0 0 1 0 0 0 2\n0 0 900", b"\xff\xfe", b"nan " * 12]
+)
+def test_broken_poses_are_named_or_counted(tmp_path, content):
+    release(tmp_path, {f"01/frame_{i:05d}": np.eye(3) for i in range(2)})
+    box_file(tmp_path / "boxes.csv", ["01/frame_00000", "01/frame_00001"])
+    (tmp_path / "01/frame_00001_pose.txt").write_bytes(content)
+    with pytest.raises(InputError, match=r"frame_00001_pose\.txt: not a pose"):
+        open_dataset("BIWI", tmp_path)
+    dataset = open_dataset("BIWI", tmp_path, skip_bad=True)
+    assert len(dataset) == 1
+    assert dataset.dropped == {"a broken pose": 1}
+
+
+def test_frames_need_boxes(tmp_path):
+    release(tmp_path, {"01/frame_00000": np.eye(3)})
+    with pytest.raises(InputError, match="--boxes detect"):
+        open_dataset("BIWI", tmp_path)
+    (tmp_path / "boxes.csv").write_text("picture,x\n1,2\n")
+    with pytest.raises(InputError, match="not a CSV file"):
+        open_dataset("BIWI", tmp_path)
+
+
+def test_prepared_crops(tmp_path):
+    poses = prepare(tmp_path, [10, 2, 0, 1])
+    dataset = open_dataset("BIWI", tmp_path, crop="pyramid")
+    assert list(dataset.ids) == ["0", "1", "2", "10"]
+    np.testing.assert_allclose(dataset.poses, poses, atol=1e-5)
+    np.testing.assert_array_equal(dataset.crop_box(0), [0, 0, 10, 12])
+    assert dataset.image(0).getpixel((0, 0)) == (0, 0, 250)
+    assert "whole" in dataset.protocol
+    (tmp_path / "list.txt").write_text("2\n10\n")
+    listed = open_dataset("BIWI", tmp_path, tmp_path / "list.txt")
+    np.testing.assert_allclose(listed.poses, poses[2:], atol=1e-5)
+    assert "list.txt" in listed.protocol
+
+
+def test_the_published_split_goes_by_position(tmp_path):
+    numbers = [0, PYRAMID_TRAINING - 1, PYRAMID_TRAINING, 13218]
+    poses = prepare(tmp_path, numbers)
+    training = open_dataset("BIWI", tmp_path, split="pyramid", train=True)
+    test = open_dataset("BIWI", tmp_path, split="pyramid")
+    assert list(training.ids) == ["0", "9887"]
+    assert list(test.ids) == ["9888", "13218"]
+    np.testing.assert_allclose(test.poses, poses[2:], atol=1e-5)
+    assert "by position" in test.protocol
+    with pytest.raises(InputError, match="released frames"):
+        open_dataset("BIWI", tmp_path, split="sequence")
+    with pytest.raises(InputError, match="no split"):
+        open_dataset("BIWI", tmp_path, split="random")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float64])
+@pytest.mark.parametrize("as_file", [True, False])
+def test_fsa_nets_pack(tmp_path, kind, as_file):
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (5, 8, 8, 3)).astype(kind)
+    poses = rng.uniform(-70, 70, (5, 3))
+    path = tmp_path / "BIWI_noTrack.npz"
+    np.savez(path, image=images, pose=poses, img_size=8)
+    dataset = open_dataset("BIWI", path if as_file else tmp_path)
+    np.testing.assert_allclose(dataset.poses, poses, atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(dataset.image(2)), images[2][..., ::-1])
+    dataset.select(np.array([False, False, True, False, True]))
+    np.testing.assert_array_equal(np.asarray(dataset.image(1)), images[4][..., ::-1])
+    with pytest.raises(InputError, match="separate files"):
+        open_dataset("BIWI", path, split="pyramid")
+
+
+def test_several_packs_must_be_told_apart(tmp_path):
+    for name in ("BIWI_train", "BIWI_test"):
+        np.savez(tmp_path / f"{name}.npz", image=np.zeros((2, 8, 8, 3)), pose=np.zeros((2, 3)))
+    with pytest.raises(InputError, match="several packed sets"):
+        open_dataset("BIWI", tmp_path)
+
+
+def damaged(path: Path, kind: str) -> None:
+    image, pose = np.zeros((4, 4, 3), np.uint8), np.zeros(3)
+    if kind == "objects":
+        np.savez(path, image=image, pose=np.array([{}, {}, {}]))
+    elif kind == "no pose":
+        np.savez(path, image=image)
+    elif kind == "shape":
+        np.savez(path, image=image, pose=np.zeros(4))
+    elif kind == "truncated":
+        np.savez(path, image=image, pose=pose)
+        path.write_bytes(path.read_bytes()[:-40])
+    else:  # a header that claims more than the file holds
+        np.savez(path, image=image, pose=pose)
+        with zipfile.ZipFile(path) as archive:
+            contents = {name: archive.read(name) for name in archive.namelist()}
+        contents["pose.npy"] = contents["pose.npy"].replace(b"(3,)", b"(3000000000,)")
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in contents.items():
+                archive.writestr(name, content)
+
+
+@pytest.mark.parametrize("kind", ["objects", "no pose", "shape", "truncated", "claims"])
+def test_damaged_crops_are_named_or_counted(tmp_path, kind):
+    prepare(tmp_path, [0, 1])
+    damaged(tmp_path / "7.npz", kind)
+    with pytest.raises(InputError, match=r"7\.npz"):
+        open_dataset("BIWI", tmp_path)
+    dataset = open_dataset("BIWI", tmp_path, skip_bad=True)
+    assert list(dataset.ids) == ["0", "1"]
+    assert dataset.dropped == {"file broken": 1}
+
+
+def test_an_empty_folder_is_told(tmp_path):
+    with pytest.raises(InputError):
+        open_dataset("BIWI", tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        open_dataset("BIWI", tmp_path / "nowhere")
