@@ -129,6 +129,13 @@ def test_looks_and_box_tell_nothing_of_the_pose():
     assert np.abs(together).max() < 0.06
 
 
+def test_a_kept_picture_is_the_drawn_one():
+    heads = SyntheticHeads(2, "val", size=32)
+    first, kept = heads.image(1), heads.image(1)
+    assert np.array_equal(first, kept)
+    assert np.array_equal(kept, SyntheticHeads(2, "val", size=32).image(1))
+
+
 def test_the_nose_is_drawn_where_the_pose_puts_it():
     """Two pictures that differ in yaw alone: the face moves to the image's left."""
     heads = SyntheticHeads(3, "val", size=64)

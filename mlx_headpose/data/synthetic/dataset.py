@@ -16,6 +16,8 @@ from .person import Person, draw_person
 from .scene import Shot, draw_shot, render
 
 _SPLITS = {"train": 0, "val": 1}
+# Drawing takes about as long as training on a small picture, and every epoch asks for all of them.
+KEPT_BYTES = 512 << 20
 _HAIR = 8.0  # mm around the bald head in the head's box
 
 Range = tuple[float, float]
@@ -65,6 +67,7 @@ class SyntheticHeads(Dataset):
         noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*self.seed, 1))))
         boxes += jitter * noise.standard_normal((count, 4)) * np.tile(extent, 2)
         self.numbers = np.arange(count)
+        self._drawn: dict[tuple[int, bytes], np.ndarray] = {}
         super().__init__(
             name="synthetic",
             ids=[f"{split}-{seed}-{i:06d}" for i in range(count)],
@@ -76,12 +79,21 @@ class SyntheticHeads(Dataset):
         )
 
     def image(self, index: int) -> Image.Image:
-        """Sample `index`, drawn anew at each call; threads may call it at the same time."""
+        """Sample `index`; threads may call it at the same time.
+
+        The first samples, up to `KEPT_BYTES`, are drawn once and kept, the others at each call.
+        """
         number = int(self.numbers[index])
+        key = (number, self.poses[index].tobytes())
+        if key in self._drawn:
+            return Image.fromarray(self._drawn[key])
         rng = self._rng(number, 1)
-        return render(
+        picture = render(
             self.identity(index), self._shot(number, rng), self.poses[index], self.size, rng
         )
+        if (number + 1) * self.size**2 * 3 <= KEPT_BYTES:
+            self._drawn[key] = np.array(picture)
+        return picture
 
     def identity(self, index: int) -> Person:
         """The person of sample `index`."""
