@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..data import DATASETS, Dataset, open_dataset
+from ..data.landmarks import with_landmarks
 from ..errors import InputError
 from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.intervals import draw_intervals
 from ..evaluation.over_yaw import draw_error_curve
 from ..files import atomic_path, write_json
-from ..models import Estimator
+from ..models import Estimator, ModelConfig
 from ..weights import from_pretrained
 from .options import Parser, boolean, positive
 
@@ -47,12 +49,15 @@ def make_parser(program: str) -> Parser:
     output.add_argument("--csv", help="file to write every sample's prediction to")
     output.add_argument("--curve", help="picture (.png) of the error over yaw to draw")
     output.add_argument(
+        "--intervals", help="picture (.png) of the error by interval of yaw, pitch and roll to draw"
+    )
+    output.add_argument(
         "--legacy",
         action="store_true",
         help="also the minimum over shifts of 180° and 360° with which 6DRepNet and TokenHPE "
         "counted; it flatters",
     )
-    parser.add_argument("--val_dataset", dest="dataset", help=argparse.SUPPRESS)
+    parser.add_argument("--val_dataset", "--val_set", dest="dataset", help=argparse.SUPPRESS)
     parser.add_argument("--gpu", default=None, help=argparse.SUPPRESS)
     parser.add_argument("--show_viz", type=boolean, default=None, help=argparse.SUPPRESS)
     return parser
@@ -63,16 +68,17 @@ def run(program: str, arguments: list[str]) -> None:
     options = make_parser(program).parse_args(arguments)
     snapshots = find_snapshots(Path(options.snapshot))
     reports: dict[str, dict[str, Any]] = {}
-    sets: dict[str, Dataset] = {}
+    sets: dict[tuple[str, int], Dataset] = {}
     for path in snapshots:
         model = from_pretrained(path)
         rule = options.crop_rule or model.config.preprocessing.crop
-        if rule not in sets:
-            sets[rule] = open_set(options, rule)
-            describe(sets[rule])
+        key = (rule, getattr(model.config, "landmarks", 0))
+        if key not in sets:
+            sets[key] = open_set(options, rule, model.config)
+            describe(sets[key])
         if len(snapshots) > 1:
             print(f"{path.name}:")
-        evaluation = run_one(model, sets[rule], options)
+        evaluation = run_one(model, sets[key], options)
         reports[path.name] = {"snapshot": str(path), **evaluation.report()}
         show(evaluation, options.legacy)
         if options.csv:
@@ -81,6 +87,8 @@ def run(program: str, arguments: list[str]) -> None:
             draw_error_curve(
                 evaluation.predictions, evaluation.poses, Path(options.curve), evaluation.dataset
             )
+        if options.intervals:
+            draw_intervals({path.stem: evaluation}, Path(options.intervals))
     if len(reports) == 1:
         result: dict[str, Any] = next(iter(reports.values()))
     else:
@@ -92,9 +100,9 @@ def run(program: str, arguments: list[str]) -> None:
         write_json(options.json, result)
 
 
-def open_set(options: argparse.Namespace, rule: str) -> Dataset:
-    """The dataset that the options name."""
-    return open_dataset(
+def open_set(options: argparse.Namespace, rule: str, config: ModelConfig) -> Dataset:
+    """The dataset that the options name, with the landmarks that the network reads, if any."""
+    dataset = open_dataset(
         options.dataset,
         options.data_dir,
         options.filename_list,
@@ -102,6 +110,9 @@ def open_set(options: argparse.Namespace, rule: str) -> Dataset:
         ad=options.ad,
         skip_bad=options.skip_bad,
     )
+    if config.inputs == "landmarks":
+        return with_landmarks(dataset, getattr(config, "landmarks", 0))
+    return dataset
 
 
 def run_one(model: Estimator, dataset: Dataset, options: argparse.Namespace) -> Evaluation:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data import Dataset, dataset_name, open_dataset
+from ..data.landmarks import keep_within, with_landmarks
 from ..errors import InputError
 from ..models import Estimator, ModelConfig, build, config_from_dict
 from ..training.checkpoint import read_run
@@ -70,9 +71,7 @@ def _open(
     args: argparse.Namespace, prefix: str, name: str, config: ModelConfig, train: bool
 ) -> Dataset:
     options = {"samples": args.samples} if train and "samples" in args else {}
-    if config.inputs == "landmarks":
-        options["landmarks"] = getattr(config, "landmarks", 0)
-    return open_dataset(
+    dataset = open_dataset(
         name,
         _folder(args, prefix, name),
         getattr(args, f"{prefix}filename_list", None),
@@ -83,6 +82,11 @@ def _open(
         skip_bad=args.skip_bad,
         **options,
     )
+    if config.inputs == "landmarks":
+        dataset = with_landmarks(dataset, getattr(config, "landmarks", 0))
+    if config.limits is not None and not train:
+        keep_within(dataset, config.limits)
+    return dataset
 
 
 def _test_options(args: argparse.Namespace, prefix: str, name: str) -> str:

@@ -14,6 +14,7 @@ DATASETS = {
     "AFLW2000": "aflw2000",
     "300W_LP": "w300lp",
     "synthetic": "synthetic",
+    "facescape": "facescape",
     "panoptic": "panoptic",
     "panoptic+300W_LP": "levelled",
     "BIWI": "biwi",

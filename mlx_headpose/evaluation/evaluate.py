@@ -35,6 +35,7 @@ class Evaluation:
         predictions: (N, 3) predicted ones.
         dropped: reason → number of samples left out.
         seconds: wall time.
+        limits: yaw, pitch and roll in degrees within which the method is made to work, if it says.
     """
 
     dataset: str
@@ -44,16 +45,28 @@ class Evaluation:
     predictions: np.ndarray
     dropped: dict[str, int]
     seconds: float
+    limits: tuple[float, ...] | None = None
 
     def metrics(self, legacy: bool = False) -> PoseMetrics:
         """See `pose_metrics`."""
         return pose_metrics(self.predictions, self.poses, legacy)
 
     def bands(self) -> dict[str, dict[str, float]]:
-        """Errors seen from the front, the side and behind; empty for a set without the latter."""
-        if not beyond_profile(self.poses):
-            return {}
-        return errors_by_band(self.predictions, self.poses)
+        """Errors of some of the poses.
+
+        Those within the method's limits, if it has any; and those seen from the front, the side
+        and behind, of a set that has the latter.
+        """
+        bands = {}
+        if self.limits is not None:
+            inside = (np.abs(self.poses) <= self.limits).all(axis=1)
+            if inside.any():
+                metrics = pose_metrics(self.predictions[inside], self.poses[inside]).to_dict()
+                name = "within " + " ".join(f"±{limit:g}°" for limit in self.limits)
+                bands[name] = {**metrics, "used": int(inside.sum())}
+        if beyond_profile(self.poses):
+            bands |= errors_by_band(self.predictions, self.poses)
+        return bands
 
     def report(self) -> dict[str, Any]:
         """The JSON report: yaw, pitch, roll, mae, geodesic, vmae, used, dropped and more."""
@@ -162,4 +175,5 @@ def evaluate(
         predictions=np.concatenate(predictions).astype(np.float64),
         dropped=dropped,
         seconds=time.perf_counter() - start,
+        limits=model.config.limits,
     )

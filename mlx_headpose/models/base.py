@@ -77,6 +77,11 @@ class ModelConfig:
 
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
+    @property
+    def limits(self) -> tuple[float, float, float] | None:
+        """Largest absolute yaw, pitch and roll in degrees that the method is for, if it says."""
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON can hold it; `config_from_dict` reads it back."""
         return {"model_type": self.model_type, **dataclasses.asdict(self)}

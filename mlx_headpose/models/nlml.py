@@ -37,7 +37,7 @@ class Config(ModelConfig):
     model_type: ClassVar[str] = "nlml"
     inputs: ClassVar[str] = "landmarks"
     preparation: ClassVar[str] = "manifold_stages"
-    recipe: ClassVar[Recipe] = Recipe(lr=1e-4, lr_scratch=1e-3, batch_size=256, epochs=60)
+    recipe: ClassVar[Recipe] = Recipe(lr=1e-4, lr_scratch=1e-3, batch_size=256, epochs=20)
 
     landmarks: int = option(
         468, "points per face: 468 (MediaPipe) or 68 (pt3d_68)", choices=tuple(REFERENCE_POINTS)
@@ -62,14 +62,14 @@ class Config(ModelConfig):
                 )
 
     @property
-    def limits(self) -> tuple[int, int, int]:
+    def limits(self) -> tuple[float, float, float]:
         """Largest absolute yaw, pitch and roll in degrees."""
         return self.max_yaw, self.max_pitch, self.max_roll
 
     def grid(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Yaws, pitches and rolls of the tensor in degrees, symmetric about 0."""
         yaw, pitch, roll = (
-            np.arange(-(limit // self.step), limit // self.step + 1.0) * self.step
+            np.arange(-(limit // self.step), limit // self.step + 1) * float(self.step)
             for limit in self.limits
         )
         return yaw, pitch, roll
