@@ -17,9 +17,11 @@ from ..files import atomic_path, write_json
 from ..inference.draw import STYLES, draw_heads
 from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.face_detector import DEFAULT_MIN_SCORE
+from ..inference.landmark_files import pose_of_landmarks, read_landmarks
 from ..inference.pictures import open_picture
 from ..inference.sources import Source, find_sources
 from ..inference.video import Frame, VideoEstimator, VideoReader, VideoWriter, require_opencv
+from ..weights import from_pretrained
 from .options import Parser, positive
 
 WINDOW = "mlx-headpose (q quits)"
@@ -36,6 +38,13 @@ def make_parser(program: str) -> Parser:
     )
     parser.add_argument(
         "--source", action="append", default=[], help="another way to name an input"
+    )
+    parser.add_argument(
+        "--landmarks",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files of one face's landmarks (.npy, .csv or .mat) instead of pictures",
     )
     network = parser.add_argument_group("network")
     network.add_argument(
@@ -93,6 +102,9 @@ def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     options = make_parser(program).parse_args(arguments)
     given = [*options.inputs, *options.source]
+    if options.landmarks:
+        _predict_landmarks(options)
+        return
     if not given:
         raise InputError(f"nothing to look at; give a picture, or see `{program} --help`")
     sources = find_sources(given)
@@ -122,6 +134,20 @@ def run(program: str, arguments: list[str]) -> None:
         _write_csv(Path(options.csv), results)
     if unread:
         raise InputError(f"{unread} of {len(sources)} inputs could not be used; see above")
+
+
+def _predict_landmarks(options: argparse.Namespace) -> None:
+    network = find_network(options.snapshot)
+    model = from_pretrained(network)
+    print(f"network: {network}")
+    results = []
+    for name in options.landmarks:
+        pose = pose_of_landmarks(model, read_landmarks(name), name)
+        yaw, pitch, roll = pose.tolist()
+        print(f"{name}: yaw {yaw:.1f}  pitch {pitch:.1f}  roll {roll:.1f}")
+        results.append({"file": name, "yaw": yaw, "pitch": pitch, "roll": roll})
+    if options.json:
+        write_json(options.json, {"network": str(network), "results": results})
 
 
 def _predict(

@@ -73,6 +73,20 @@ class FaceMesh:
         return points * scale + corner
 
 
+def face_mesh(count: int) -> FaceMesh:
+    """What finds `count` landmarks in a photo.
+
+    Raises:
+        InputError: nothing does, or MediaPipe is not installed.
+    """
+    if count != POINTS:
+        raise InputError(
+            f"the network reads {count} landmarks, which nothing here finds in photos; give them "
+            f"as a file (--landmarks), or train a network with --landmarks {POINTS}"
+        )
+    return FaceMesh()
+
+
 class PhotoLandmarks(Dataset):
     """A dataset of photos as landmarks: found once, kept in a cache, and photos without a face left
     out, counted and named.

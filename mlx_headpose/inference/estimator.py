@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.crop import SAME_CROP, CropRule, cut
+from ..data.landmarks import face_mesh
 from ..errors import InputError
 from ..models import METHODS, Estimator
 from ..weights import from_pretrained, read_config
@@ -81,7 +82,8 @@ class HeadPoseEstimator:
         model: a network.
         detector: what finds the faces; None loads YuNet when it is first needed.
         crop_margin: margin k of the crop rule; None means the method's own.
-        landmarker: finds the landmarks of a face, for networks that read landmarks.
+        landmarker: finds the landmarks of a face, for networks that read landmarks; None takes
+            MediaPipe's face mesh when it is first needed.
     """
 
     def __init__(
@@ -200,10 +202,7 @@ class HeadPoseEstimator:
         """What the network reads of one face."""
         if self.model.config.inputs == "landmarks":
             if self.landmarker is None:
-                raise InputError(
-                    f"{self.model.config.model_type} reads landmarks, not pictures; give "
-                    "HeadPoseEstimator a landmarker, or choose another network"
-                )
+                self.landmarker = face_mesh(getattr(self.model.config, "landmarks", 0))
             return self.landmarker(image, box)
         height, width = image.shape[:2]
         left, top, right, bottom = self.rule.apply(box)

@@ -6,6 +6,7 @@ published Tucker files, so `test.py` and `predict.py` read it like any snapshot.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,6 +31,7 @@ class Config(ModelConfig):
     normalization: str = "nose"
     ranks: tuple[int, ...] = (5, 3, 3, 3)  # identity, yaw, pitch, roll
     rows: tuple[int, ...] = (0, 0, 0, 0)  # of the factor matrices; 0 where they are not kept
+    reach: tuple[float, ...] = (50.0, 40.0, 30.0)  # largest yaw, pitch, roll of the tensor
     search: str = option(
         "batch",
         "batch: all faces at once by exact derivatives; powell: one by one, as published",
@@ -43,6 +45,14 @@ class Config(ModelConfig):
             raise InputError(f"a manifold cannot have ranks {self.ranks} and rows {self.rows}")
         if self.search not in ("batch", "powell"):
             raise InputError(f"unknown search {self.search!r}: batch or powell")
+        if len(self.reach) != 3:
+            raise InputError(f"a manifold reaches three angles, not {self.reach}")
+
+    @property
+    def limits(self) -> tuple[float, float, float]:
+        """Largest absolute yaw, pitch and roll in degrees of the tensor."""
+        yaw, pitch, roll = self.reach
+        return yaw, pitch, roll
 
 
 class Tucker(nn.Module):
@@ -114,9 +124,13 @@ def config_of(manifold: Manifold, normalization: str) -> Config:
     """The config of a manifold."""
     rows = [len(manifold.factors.get(name, ())) for name in ("identity", *ANGLES)]
     *ranks, features = manifold.core.shape
-    return Config(
+    config = Config(
         landmarks=features // 3, normalization=normalization, ranks=tuple(ranks), rows=tuple(rows)
     )
+    if not manifold.grid:
+        return config
+    reach = tuple(float(np.abs(manifold.grid[name]).max()) for name in ANGLES)
+    return dataclasses.replace(config, reach=reach)
 
 
 def tensors_of(manifold: Manifold) -> dict[str, np.ndarray]:
