@@ -26,7 +26,7 @@ POINTS = 468
 ROOM = CropRule("landmarks", "box", (1.0, 1.0, 1.0, 1.0), (0.5, 0.5))
 INSTALL = (
     "landmarks of photos need MediaPipe with its face mesh: run "
-    '`pip install "mediapipe>=0.10.9,<0.10.22"`'
+    '`pip install "mediapipe>=0.10.9,<0.10.30"`'
 )
 NAMED = 20  # photos without a face that are named on the screen
 
