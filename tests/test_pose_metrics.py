@@ -103,6 +103,8 @@ def test_legacy_flatters_and_says_so():
     with pytest.warns(UserWarning, match="flatters"):
         legacy = pose.pose_metrics(predicted, true, legacy=True)
     honest = pose.pose_metrics(predicted, true)
+    with pytest.warns(UserWarning, match="flatters"):
+        assert pose.pose_metrics(true, predicted, legacy=True) == legacy
     assert np.isclose(legacy.yaw, (0 + 15) / 2)
     assert np.isclose(legacy.pitch, 80 / 2)
     assert np.isclose(legacy.roll, 2.5)
@@ -117,6 +119,8 @@ def test_legacy_flatters_and_says_so():
 def test_legacy_is_never_above_the_honest_error(a, b):
     with pytest.warns(UserWarning, match="180"):
         legacy = pose.legacy_angle_errors(a, b)
+    shifted = [np.abs(a - b + shift) for shift in (0, 180, -180, 360, -360)]
+    np.testing.assert_array_equal(legacy, np.min(shifted, axis=0))
     assert np.all(legacy <= pose.angle_errors(a, b) + 1e-9)
     assert np.all(legacy <= 90 + 1e-9)
 

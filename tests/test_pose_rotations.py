@@ -276,6 +276,12 @@ def test_geodesic_gradient_through_6d_at_exactly_0_and_180(other):
             assert np.all(np.isfinite(np.array(gradient.astype(mx.float32))))
 
 
+@pytest.mark.parametrize("six", [[1.0, 0, 0, 1, 0, 0], [0.0] * 6])
+def test_a_singular_matrix_is_far_from_everything(six):
+    singular = pose.rotation_6d_to_matrix(np.array(six))
+    assert np.isclose(pose.geodesic_degrees(singular, np.eye(3)), 180)
+
+
 FUNCTIONS = {
     "pose_to_matrix": (pose.pose_to_matrix, (3,), 40),
     "pose_to_r": (pose.pose_to_r, (3,), 40),
