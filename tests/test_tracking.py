@@ -130,7 +130,7 @@ def test_searching_nearby_finds_what_the_whole_picture_shows(shared: Path) -> No
     detector = FaceDetector.from_pretrained(shared / "weights" / ONNX_NAME)
     image = open_picture(shared / "data" / "AFLW2000" / "image00006.jpg")
     (whole,) = detector([image])
-    shifted = [box + [12, -9, 12, -9] for box in whole.boxes]
+    shifted = list(whole.boxes + np.array([12, -9, 12, -9]))
     near = search_nearby(detector, image, shifted, 0.3)
     best = overlap(whole.boxes, near.boxes).max(1)
     assert (best > 0.75).all()
@@ -240,32 +240,28 @@ def test_broken_frames_in_the_middle_do_not_end_it(
     assert (reader.decoded, reader.failed, len(results)) == (37, 3, 37)
 
 
-def test_an_interrupted_video_still_plays(clip: Callable[..., Path], tmp_path: Path) -> None:
-    output = tmp_path / "drawn.mp4"
-    with (
-        pytest.raises(KeyboardInterrupt),
-        VideoReader(clip()) as reader,
-        VideoWriter(output, reader.fps, lambda image, heads: image) as writer,
-    ):
+def copy(path: Path, output: Path, draw: Callable, stop_after: int | None = None) -> None:
+    with VideoReader(path) as reader, VideoWriter(output, reader.fps, draw) as writer:
         for frame in reader:
             writer.put(frame.image, [])
-            if frame.index == 9:
+            if frame.index == stop_after:
                 raise KeyboardInterrupt
+
+
+def test_an_interrupted_video_still_plays(clip: Callable[..., Path], tmp_path: Path) -> None:
+    output = tmp_path / "drawn.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        copy(clip(), output, lambda image, heads: image, stop_after=9)
     assert cv2.VideoCapture(str(output)).get(cv2.CAP_PROP_FRAME_COUNT) == 10
-    assert not any(t.name.startswith("video") and t.is_alive() for t in threading.enumerate())
+    assert threading.active_count() == 1
 
 
 def test_a_failing_writer_stops_the_video(clip: Callable[..., Path], tmp_path: Path) -> None:
     def fail(image: np.ndarray, heads: list[Head]) -> np.ndarray:
         raise RuntimeError("no paint left")
 
-    with (
-        pytest.raises(InputError, match="no paint left"),
-        VideoReader(clip()) as reader,
-        VideoWriter(tmp_path / "drawn.mp4", reader.fps, fail) as writer,
-    ):
-        for frame in reader:
-            writer.put(frame.image, [])
+    with pytest.raises(InputError, match="no paint left"):
+        copy(clip(), tmp_path / "drawn.mp4", fail)
 
 
 def test_what_is_no_video(tmp_path: Path) -> None:

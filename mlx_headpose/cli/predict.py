@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from ..inference.draw import STYLES, draw_heads
 from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.face_detector import DEFAULT_MIN_SCORE
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
-from ..inference.pictures import open_picture
-from ..inference.sources import Source, find_sources
+from ..inference.pictures import SUFFIXES, open_picture
+from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources
 from ..inference.video import Frame, VideoEstimator, VideoReader, VideoWriter, require_opencv
 from ..weights import from_pretrained
 from .options import Parser, positive
@@ -126,7 +127,7 @@ def run(program: str, arguments: list[str]) -> None:
         except InputError as error:
             if len(sources) == 1:
                 raise
-            print(f"error: {error}")
+            print(f"error: {error}", file=sys.stderr)
             unread += 1
     if options.json:
         write_json(options.json, {"network": str(network), "results": results})
@@ -291,6 +292,10 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
     one_file = bool(save.suffix) and not save.is_dir()
     if one_file and len(sources) > 1:
         raise InputError(f"--save {save}: one file for {len(sources)} inputs; give a folder")
+    if one_file:
+        known = VIDEO_SUFFIXES if sources[0].kind == "video" else SUFFIXES
+        if save.suffix.lower() not in known:
+            raise InputError(f"--save {save}: no {sources[0].kind} format; end it in .png or .mp4")
     targets: list[Path | None] = []
     for source in sources:
         if source.kind == "camera":

@@ -93,6 +93,17 @@ class Bins:
         cosine = xp.sum(probabilities * xp.array(np.cos(edges), logits.dtype), -1)
         return xp.degrees(xp.arctan2(sine, cosine))
 
+    def spread(self, logits: Array) -> Array:
+        """Scores (..., count) → degrees (...): the standard deviation of the softmax over the bins.
+
+        Of bins that stand in a row; on a circle the two sides of the seam would count as far apart.
+        """
+        xp, logits = as_floats(logits)
+        probabilities = _softmax(xp, logits)
+        edges = xp.array(self.lower_edges, logits.dtype)
+        mean = xp.sum(probabilities * edges, -1, keepdims=True)
+        return xp.sqrt(xp.sum(probabilities * (edges - mean) ** 2, -1))
+
 
 def _softmax(xp: Any, logits: Any) -> Any:
     scores = xp.exp(logits - xp.max(logits, -1, keepdims=True))

@@ -1,0 +1,255 @@
+"""predict.py as a user types it: outputs, odd inputs, and the sentence when something is wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlx_headpose import cli
+from mlx_headpose.inference.face_detector import ONNX_NAME
+from mlx_headpose.models import build, config_class
+from mlx_headpose.weights import save_pretrained
+
+pytest.importorskip("onnx")
+cv2 = pytest.importorskip("cv2")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with random weights: these tests are about everything around it."""
+    mx.random.seed(0)
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    model = build(config_class("hopenet")(arch="squeezenet1_1"))
+    model.head.yaw.weight = model.head.yaw.weight * 1e6  # so that the picture matters
+    save_pretrained(model, path)
+    return path
+
+
+@pytest.fixture
+def predict(shared: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run the command in an empty folder, with the network and the detector given."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> None:
+        given = [str(argument) for argument in arguments]
+        detector = str(shared / "weights" / ONNX_NAME)
+        cli.main("predict", ["--snapshot", str(weights), "--detector", detector, *given])
+
+    return run
+
+
+@pytest.fixture
+def photos(shared: Path) -> list[Path]:
+    return [shared / "data" / "AFLW2000" / f"image000{n}.jpg" for n in ("02", "06", "13")]
+
+
+def read_picture(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def read_results(path: Path) -> list[dict]:
+    return json.loads(path.read_text())["results"]
+
+
+def fails(predict, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one sentence with which the command refuses."""
+    with pytest.raises(SystemExit) as stopped:
+        predict(*arguments)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert "\n" not in error
+    return error
+
+
+def test_a_photo(predict, photos, capsys, tmp_path: Path) -> None:
+    predict(photos[1], "--json", "o.json", "--csv", "o.csv")
+    printed = capsys.readouterr().out
+    assert "2 faces" in printed
+    assert "yaw   pitch    roll" in printed
+    drawn = read_picture(tmp_path / "output" / "image00006.jpg")
+    assert drawn.shape == (450, 450, 3)
+    assert np.abs(drawn.astype(int) - read_picture(photos[1])).max() > 100
+    (result,) = read_results(tmp_path / "o.json")
+    assert (result["width"], result["height"], len(result["heads"])) == (450, 450, 2)
+    rows = list(csv.DictReader((tmp_path / "o.csv").read_text().splitlines()))
+    assert len(rows) == 2
+    for row, head in zip(rows, result["heads"], strict=True):
+        assert float(row["yaw"]) == pytest.approx(head["yaw"], abs=1e-3)
+        assert float(row["x"]) == pytest.approx(head["box"][0], abs=1e-2)
+        assert float(row["x"]) + float(row["width"]) == pytest.approx(head["box"][2], abs=2e-2)
+        assert 0.5 <= float(row["score"]) <= 1
+        assert row["track"] == ""
+
+
+def test_folder_pattern_and_broken_files(predict, photos, capsys, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for photo in photos[:2]:
+        (folder / photo.name).write_bytes(photo.read_bytes())
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.jpg").write_text("no picture")
+    predict(folder, folder / "*2.jpg", "--save", "a", "--draw", "cube")
+    names = ["image00002-2.jpg", "image00002.jpg", "image00006.jpg"]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == names
+    capsys.readouterr()
+
+    (folder / "broken.jpg").write_bytes(b"broken")
+    with pytest.raises(SystemExit) as stopped:
+        predict(folder, "--save", "b", "--json", "b.json")
+    assert stopped.value.code == 2
+    printed = capsys.readouterr()
+    assert "broken.jpg" in printed.err
+    assert "1 of 3 inputs" in printed.err
+    assert len(read_results(tmp_path / "b.json")) == 2
+
+
+def test_options(predict, photos, capsys, tmp_path: Path) -> None:
+    predict(photos[1], "--max_faces", 1, "--draw", "none", "--csv", "one.csv")
+    assert "1 face\n" in capsys.readouterr().out
+    assert not (tmp_path / "output").exists()
+    predict(photos[1], "--min_score", 0.99, "--save", "x.png")
+    assert "no face found" in capsys.readouterr().out
+    assert read_picture(tmp_path / "x.png").shape == (450, 450, 3)
+    yaws = []
+    for name, margin in (("a.json", ()), ("b.json", ("--crop_margin", 0))):
+        predict("--source", photos[1], "--bbox=185,137,138,233", "--json", name, *margin)
+        yaws.append(read_results(tmp_path / name)[0]["heads"][0]["yaw"])
+    assert yaws[0] != yaws[1]
+
+
+def test_grey_and_turned_pictures_are_drawn_upright(predict, photos, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(photos[0]).crop((0, 0, 450, 400)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.open(photos[0]).convert("L").save(tmp_path / "grey.tiff")
+    predict(tmp_path / "turned.jpg", tmp_path / "grey.tiff")
+    assert read_picture(tmp_path / "output" / "turned.jpg").shape == (450, 400, 3)
+    assert read_picture(tmp_path / "output" / "grey.png").shape == (450, 450, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "--help"),
+        (("missing.jpg",), "no such picture"),
+        (("empty",), "holds no pictures"),
+        (("*.tiff",), "matches no pictures"),
+        (("broken.jpg",), "no picture that can be read"),
+        (("broken.mp4",), "no video"),
+        (("97",), "camera 97 cannot be opened"),
+        (("PHOTO", "--bbox", "1,2,3"), "x,y,width,height"),
+        (("PHOTO", "--bbox", "1,2,0,9"), "x,y,width,height"),
+        (("PHOTO", "--min_score", "2"), "between 0 and 1"),
+        (("PHOTO", "--crop_margin", "-1"), "between 0 and 10"),
+        (("PHOTO", "--max_faces", "0"), "at least 1"),
+        (("PHOTO", "--draw", "stars"), "invalid choice"),
+        (("PHOTO", "PHOTO", "--save", "one.png"), "give a folder"),
+        (("broken.mp4", "--bbox", "1,2,3,4"), "for pictures"),
+        (("PHOTO", "--save", "one.xyz"), "no picture format"),
+        (("PHOTO", "--save", "broken.jpg/sub"), "cannot be written"),
+        (("PHOTO", "--detector", "broken.onnx"), "broken.onnx"),
+        (("PHOTO", "--snapshot", "broken.safetensors"), "broken.safetensors"),
+        (("PHOTO", "--snapshot", "whenet"), "python convert.py --weight whenet"),
+    ],
+)
+def test_refusals(predict, photos, capfd, tmp_path: Path, arguments, words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("broken.jpg", "broken.mp4", "broken.onnx", "broken.safetensors"):
+        (tmp_path / name).write_bytes(b"broken")
+    given = [photos[0] if argument == "PHOTO" else argument for argument in arguments]
+    with pytest.raises(SystemExit) as stopped:
+        predict(*given)
+    assert stopped.value.code == 2
+    # OpenCV writes lines of its own about broken videos.
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert words in errors[0]
+
+
+def test_the_source_is_never_overwritten(predict, photos, capsys, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(photos[0].read_bytes())
+    assert "overwrite" in fails(predict, capsys, "a.jpg", "--save", ".")
+    assert (tmp_path / "a.jpg").read_bytes() == photos[0].read_bytes()
+
+
+def test_a_video(predict, photos, capsys, tmp_path: Path) -> None:
+    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (320, 240))
+    face = cv2.resize(cv2.imread(str(photos[2])), (240, 240))
+    for step in range(12):
+        frame = np.full((240, 320, 3), 60, np.uint8)
+        frame[:, 2 * step : 2 * step + 240] = face
+        writer.write(frame)
+    writer.release()
+    predict("clip.avi", "--json", "o.json", "--csv", "o.csv")
+    printed = capsys.readouterr().out
+    assert "12 frames, 1 person" in printed
+    (result,) = read_results(tmp_path / "o.json")
+    assert result["undecoded_frames"] == 0
+    assert [frame["frame"] for frame in result["frames"]] == list(range(12))
+    assert all([head["track"] for head in frame["heads"]] == [1] for frame in result["frames"])
+    assert len((tmp_path / "o.csv").read_text().splitlines()) == 13
+    played = cv2.VideoCapture(str(tmp_path / "output" / "clip.mp4"))
+    assert played.get(cv2.CAP_PROP_FRAME_COUNT) == 12
+
+
+def test_the_webcam_window(predict, photos, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    frame = cv2.imread(str(photos[2]))
+
+    class Camera:
+        def __init__(self, number: int):
+            assert number == 0
+
+        def isOpened(self) -> bool:
+            return True
+
+        def get(self, _: int) -> float:
+            return 30.0
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            return True, frame
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(cv2, "imshow", lambda name, pixels: shown.append(pixels))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 4 else -1)
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+    predict("--source", 0)
+    assert len(shown) == 4
+    assert "4 frames" in capsys.readouterr().out
+
+    def no_window(name: str, pixels: np.ndarray) -> None:
+        raise cv2.error("The function is not implemented")
+
+    monkeypatch.setattr(cv2, "imshow", no_window)
+    assert "pip install opencv-python" in fails(predict, capsys, "0")
+
+
+def test_the_door_and_what_a_new_user_sees(tmp_path: Path, shared: Path) -> None:
+    photo = shared / "data" / "AFLW2000" / "image00002.jpg"
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "predict.py"), str(photo)],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert "python convert.py --weight hopelessnet-resnet18" in ran.stderr
+    assert ran.stderr.count("\n") == 1
