@@ -8,10 +8,11 @@ from .fold import fold_batch_norms
 from .int8 import quantize_int8
 from .layers import Int8Conv2d, Int8Linear
 from .restore import restructure
-from .spec import Quantization
+from .spec import SCHEMES, Quantization
 from .weight_only import quantize_weights
 
 __all__ = [
+    "SCHEMES",
     "Int8Conv2d",
     "Int8Linear",
     "Quantization",

@@ -1,0 +1,111 @@
+"""`export.py --quantize`: a smaller network, and what it costs."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ..data import Dataset, open_dataset
+from ..errors import InputError
+from ..evaluation.evaluate import Evaluation, evaluate, sample_inputs
+from ..models import Estimator
+from ..pose import angle_errors
+from ..quantization import SCHEMES, quantize_int8, quantize_weights
+from ..weights import save_pretrained
+from .options import positive
+
+BATCH = 20
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of quantisation."""
+    group = parser.add_argument_group("quantisation")
+    group.add_argument(
+        "--quantize",
+        choices=SCHEMES,
+        help="int8: weights and activations of 8 bits; mlx8, mlx4: MLX's own quantised weights",
+    )
+    group.add_argument(
+        "--calibration_dataset",
+        default="synthetic",
+        help="pictures that show the network's usual input; their labels only enter the report",
+    )
+    group.add_argument("--calibration_dir", type=Path, help="folder of its files")
+    group.add_argument("--calibration_list", type=Path, help="text file with one sample a line")
+    group.add_argument(
+        "--calibration_images", type=positive, default=100, help="how many of them are looked at"
+    )
+
+
+def quantize(model: Estimator, options: argparse.Namespace) -> Estimator:
+    """The quantised copy that the options ask for."""
+    calibration, _ = open_images(model, options)
+    inputs = first_inputs(model, calibration, options.calibration_images)
+    if options.quantize == "int8":
+        return quantize_int8(model, inputs)
+    return quantize_weights(model, int(options.quantize[-1]), inputs)
+
+
+def write_quantized(model: Estimator, options: argparse.Namespace, output: Path) -> Estimator:
+    """Quantise, write, and print size and change of angle on images that calibration did not see.
+
+    Args:
+        model: float32.
+        options: of `add_options`.
+        output: the `.safetensors` file to write.
+    """
+    if model.quantization is not None:
+        raise InputError("the network is quantised already; give the float32 one")
+    quantized = quantize(model, options)
+    save_pretrained(quantized, output)
+    print(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")
+    _, unseen = open_images(model, options)
+    print(f"on {len(unseen)} images of {unseen.name} that calibration did not see:")
+    before, after = (evaluate(network, unseen, BATCH) for network in (model, quantized))
+    print(describe_change(before, after))
+    return quantized
+
+
+def open_images(model: Estimator, options: argparse.Namespace) -> tuple[Dataset, Dataset]:
+    """Images to calibrate with, and others to compare on.
+
+    Raises:
+        InputError: there are fewer than two.
+    """
+    calibration, unseen = (
+        open_dataset(
+            options.calibration_dataset,
+            options.calibration_dir,
+            options.calibration_list,
+            crop=model.config.preprocessing.crop,
+            input_size=model.config.preprocessing.size,
+        )
+        for _ in range(2)
+    )
+    if len(calibration) < 2:
+        raise InputError(f"{calibration.name}: has too few images to calibrate with")
+    # Small sets are shared half and half.
+    count = min(options.calibration_images, len(calibration) // 2)
+    number = np.arange(len(calibration))
+    calibration.select(number < count)
+    unseen.select(number >= count)
+    return calibration, unseen
+
+
+def first_inputs(model: Estimator, dataset: Dataset, count: int) -> np.ndarray:
+    """(count, ...) what the network reads of a dataset's first samples."""
+    batches = islice(sample_inputs(model, dataset, BATCH, []), -(-count // BATCH))
+    return np.concatenate([inputs for _, inputs in batches])[:count]
+
+
+def describe_change(before: Evaluation, after: Evaluation) -> str:
+    """One line: how far the angles moved, and the error before and after."""
+    yaw, pitch, roll = angle_errors(after.predictions, before.predictions).mean(axis=0)
+    return (
+        f"mean change yaw {yaw:.3f}°, pitch {pitch:.3f}°, roll {roll:.3f}°, "
+        f"all {(yaw + pitch + roll) / 3:.3f}°; MAE {before.metrics().mae:.3f}° before, "
+        f"{after.metrics().mae:.3f}° after"
+    )
