@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten
 
 from convert.h5 import read_h5
 from convert.whenet import FORMATS
+from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
 from mlx_headpose.models import build, config_from_dict
 from mlx_headpose.models.whenet import Config, wrapped_square
@@ -269,3 +270,8 @@ def test_convert_command(seeded, shared, tmp_path):
     golden = np.load(shared / "golden" / "whenet_keras_224.npz")["output1"]
     output1 = from_pretrained(output)(mx.array(seeded.seeded_image(224)))[1]
     assert np.abs(np.array(output1) - golden).max() < 4e-4 * np.abs(golden).max()
+
+
+def test_reads_sets_without_head_boxes(shared):
+    dataset = open_dataset("AFLW2000", shared / "data" / "AFLW2000", crop="box")
+    assert dataset.rule.name == "hopenet"
