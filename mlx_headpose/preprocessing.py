@@ -25,9 +25,8 @@ class Preprocessing:
 
     Attributes:
         size: side of the square input in pixels.
-        resize: "squash" scales the crop to a square; "short_side" scales its shorter side to
-            `resize_to` and keeps the central square.
-        resize_to: length of the shorter side before the central crop, for "short_side";
+        resize: "squash" scales the crop to a square; "short_side" scales its shorter side.
+        resize_to: length that `resize` scales to, of which the central square of `size` is kept;
             None means `size`.
         crop: name of the published rule that makes a crop of a face box (`data/crop.py`).
         mean, std: per channel (red, green, blue), of values scaled to 0..1.

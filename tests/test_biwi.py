@@ -5,14 +5,21 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from PIL import Image
 
+from mlx_headpose.cli import main
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.biwi import PYRAMID_TRAINING, TEST_SEQUENCES, read_pose
+from mlx_headpose.data.crop import cut
 from mlx_headpose.errors import InputError
+from mlx_headpose.models import build
+from mlx_headpose.models.pyramid import Config as PyramidConfig
 from mlx_headpose.pose import biwi_matrix_to_pose
+from mlx_headpose.preprocessing import Preprocessing
+from mlx_headpose.weights import save_pretrained
 
 # The sequences in which the same person appears twice.
 SAME_PERSON = [("03", "15"), ("05", "18"), ("02", "21"), ("07", "22")]
@@ -251,3 +258,86 @@ def test_an_empty_folder_is_told(tmp_path):
         open_dataset("BIWI", tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         open_dataset("BIWI", tmp_path / "nowhere")
+
+
+@pytest.fixture
+def snapshot(tmp_path) -> Path:
+    """A folder with two epochs of an untrained pyramid network for 64 pixels."""
+    folder = tmp_path / "X"
+    for epoch in (1, 2):
+        mx.random.seed(epoch)
+        config = PyramidConfig(preprocessing=Preprocessing(64, "squash", crop="pyramid"))
+        save_pretrained(build(config), folder / f"{epoch}.safetensors")
+    return folder
+
+
+def test_the_published_test_command_word_for_word(tmp_path, monkeypatch, snapshot, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "datasets/BIWI"
+    folder.mkdir(parents=True)
+    prepare(folder, [0, 1, 2])
+    (folder / "biwi_list.txt").write_text("0\n1\n2\n")
+    command = (
+        "--dataset BIWI --val_dataset BIWI --val_data_dir datasets/BIWI --val_filename_list "
+        "datasets/BIWI/biwi_list.txt --snapshot X --num_epoch 100 --input_size 72 --crop_size 64 "
+        "--crop 1"
+    )
+    main("test", command.split())
+    shown = capsys.readouterr().out
+    assert (
+        "protocol: BIWI as the pyramid network's authors prepare it, those that biwi_list" in shown
+    )
+    assert "1.safetensors:" in shown
+    assert "best: " in shown
+    main("test", [*command.split(), "--model", "pyramid", "--start", "2", "--efficient", "4"])
+    assert "1.safetensors" not in capsys.readouterr().out
+    with pytest.raises(SystemExit) as done:
+        main("test", [*command.split(), "--model", "hopenet"])
+    assert done.value.code == 2
+    assert "is a pyramid network" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main("test", [*command.split(), "--start", "3"])
+    assert "no .safetensors snapshots of these epochs" in capsys.readouterr().err
+
+
+def test_one_snapshot_of_the_split_as_the_readme_of_the_method_says(tmp_path, snapshot, capsys):
+    prepare(tmp_path, [0, PYRAMID_TRAINING])
+    arguments = ["--dataset", "BIWI", "--data_dir", str(tmp_path), "--split", "pyramid"]
+    main("test", [*arguments, "--snapshot", str(snapshot / "2.safetensors"), "--input_size", "96"])
+    shown = capsys.readouterr().out
+    assert "1 of 1 images" in shown
+    assert "split pyramid by position (test part" in shown
+
+
+def test_crop_keeps_the_centre_of_the_scaled_crop():
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (100, 80, 3), np.uint8))
+    whole = cut(picture, np.array([0, 0, 80, 100]), Preprocessing(240, "squash"))
+    central = cut(picture, np.array([0, 0, 80, 100]), Preprocessing(224, "squash", 240))
+    np.testing.assert_array_equal(central, whole[8:-8, 8:-8])
+
+
+def test_training_on_a_split_validates_on_its_other_part(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    prepare(folder, [0, 1, 2, 3, PYRAMID_TRAINING, PYRAMID_TRAINING + 1])
+    command = (
+        "--model pyramid --dataset BIWI --data_dir data --split pyramid --num_epoch 1 --batch_size "
+        "2 --input_size 32 --augment 0.5 --flip 1 --output_string BIWI --seed 1"
+    )
+    main("train", command.split())
+    shown = capsys.readouterr().out
+    assert "4 training and 2 validation samples" in shown
+    assert "--dataset BIWI --data_dir data --split pyramid --snapshot" in shown
+    assert "both train and validate" not in shown
+    assert (tmp_path / "workdirs_BIWI/snapshots/1.safetensors").exists()
+    # Going on from that snapshot needs no --model: the snapshot says it.
+    command = (
+        "--dataset BIWI --data_dir data --num_epoch 1 --batch_size 2 --val_dataset BIWI --transfer "
+        "1 --snapshot workdirs_BIWI/snapshots/1.safetensors --output_string again"
+    )
+    main("train", command.split())
+    shown = capsys.readouterr().out
+    assert "pyramid, 8.1 M parameters, pretrained" in shown
+    assert "Warning: 6 samples of BIWI both train and validate" in shown

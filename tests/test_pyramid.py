@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import re
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -24,7 +25,7 @@ from mlx_headpose.models import build, config_from_dict
 from mlx_headpose.models.base import Estimator
 from mlx_headpose.models.pyramid import Config, arch_name, labels
 from mlx_headpose.preprocessing import Preprocessing
-from mlx_headpose.weights import from_pretrained, load_strictly, load_tensors
+from mlx_headpose.weights import from_pretrained, load_strictly, load_tensors, save_pretrained
 
 ROOT = Path(__file__).resolve().parent.parent
 FORMS = {
@@ -412,3 +413,59 @@ def test_every_kind_of_array_survives_the_pickle(tmp_path):
         for name, value in arrays.items():
             np.testing.assert_array_equal(read[name], value)
             assert read[name].dtype == value.dtype.newbyteorder("=")
+
+
+def test_the_published_training_command_word_for_word(shared, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    datasets = tmp_path / "datasets"
+    shutil.copytree(shared / "data/300W_LP", datasets / "300W_LP")
+    (datasets / "AFLW2000").mkdir()
+    for name in ("image00002.jpg", "image00002.mat", "image00004.jpg", "image00004.mat"):
+        shutil.copy(shared / "data/AFLW2000" / name, datasets / "AFLW2000")
+    (datasets / "AFLW2000/aflw2000_list.txt").write_text("image00002\nimage00004\n")
+    config = Config(preprocessing=Preprocessing(32, "squash", crop="pyramid"))
+    save_pretrained(build(config), tmp_path / "X.safetensors")
+    command = (
+        "--dataset 300W_LP --data_dir datasets/300W_LP/ --filename_list "
+        "datasets/300W_LP/300wlp_list.txt --num_epoch 2 --batch_size 32 --lr 0.00001 --augment 0.5 "
+        "--flip 0 --output_string 300W_LP --val_dataset AFLW2000 --val_data_dir datasets/AFLW2000 "
+        "--val_filename_list datasets/AFLW2000/aflw2000_list.txt --transfer 1 --snapshot "
+        "X.safetensors"
+    )
+    main("train", command.split())
+    shown = capsys.readouterr().out
+    assert "3 training and 2 validation samples, 2 epochs" in shown
+    assert "lr 1e-05" in shown
+    snapshots = sorted(path.name for path in (tmp_path / "workdirs_300W_LP/snapshots").iterdir())
+    assert snapshots == ["1.safetensors", "2.safetensors"]
+    main(
+        "test",
+        [
+            "--dataset",
+            "AFLW2000",
+            "--val_data_dir",
+            "datasets/AFLW2000",
+            "--ad",
+            "0.3",
+            "--val_filename_list",
+            "datasets/AFLW2000/aflw2000_list.txt",
+            "--snapshot",
+            "workdirs_300W_LP",
+            "--start",
+            "2",
+            "--num_epoch",
+            "2",
+        ],
+    )
+    assert "k = 0.3" in capsys.readouterr().out
+
+
+def test_the_outputs_train_five_times_as_fast():
+    recipe = Config.recipe
+    names = [name for name, _ in tree_flatten(build(Config()).trainable_parameters())]
+    fast = [name for name in names if name.startswith(recipe.head_parameters)]
+    assert (recipe.optimizer, recipe.head_lr_scale) == ("adamw", 5)
+    assert len(fast) == 12
+    assert {name.split(".")[1] for name in fast} == {
+        f"{angle}_{part}" for angle in ("yaw", "pitch", "roll") for part in ("coarse", "shift")
+    }

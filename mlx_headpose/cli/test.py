@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.intervals import draw_intervals
 from ..evaluation.over_yaw import draw_error_curve
 from ..files import atomic_path, write_json
-from ..models import Estimator, ModelConfig
+from ..models import METHODS, Estimator, ModelConfig
 from ..weights import from_pretrained
+from . import face_boxes
 from .options import Parser, boolean, positive
 
 
@@ -35,6 +37,10 @@ def make_parser(program: str) -> Parser:
         "--crop_rule", help="published rule that makes a crop of a face box; by default the model's"
     )
     data.add_argument("--ad", type=float, help="margin of the crop rule; by default the published")
+    data.add_argument(
+        "--split", help="test part of a division that the dataset has, such as sequence for BIWI"
+    )
+    data.add_argument("--boxes", help=face_boxes.HELP)
     data.add_argument("--skip_bad", action="store_true", help="count broken samples and go on")
     network = parser.add_argument_group("network")
     network.add_argument(
@@ -42,6 +48,26 @@ def make_parser(program: str) -> Parser:
         "--model_path",
         required=True,
         help=".safetensors file, model folder, or a folder of snapshots",
+    )
+    network.add_argument(
+        "--start", type=positive, help="first epoch of a folder's snapshots; by default all"
+    )
+    network.add_argument(
+        "--num_epochs", "--num_epoch", type=positive, help="last epoch of a folder's snapshots"
+    )
+    network.add_argument(
+        "--input_size",
+        type=positive,
+        help="pixels that the crop is scaled to; by default the model's",
+    )
+    network.add_argument(
+        "--crop",
+        type=boolean,
+        default=False,
+        help="whether the network reads only the central --crop_size of that",
+    )
+    network.add_argument(
+        "--crop_size", type=positive, help="pixels that --crop keeps; by default the model's size"
     )
     network.add_argument("--batch_size", type=positive, default=32, help="images in one pass")
     output = parser.add_argument_group("output")
@@ -58,6 +84,8 @@ def make_parser(program: str) -> Parser:
         "counted; it flatters",
     )
     parser.add_argument("--val_dataset", "--val_set", dest="dataset", help=argparse.SUPPRESS)
+    parser.add_argument("--model", choices=METHODS, help=argparse.SUPPRESS)
+    parser.add_argument("--efficient", help=argparse.SUPPRESS)
     parser.add_argument("--gpu", default=None, help=argparse.SUPPRESS)
     parser.add_argument("--show_viz", type=boolean, default=None, help=argparse.SUPPRESS)
     return parser
@@ -66,11 +94,12 @@ def make_parser(program: str) -> Parser:
 def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     options = make_parser(program).parse_args(arguments)
-    snapshots = find_snapshots(Path(options.snapshot))
+    snapshots = find_snapshots(Path(options.snapshot), options.start, options.num_epochs)
     reports: dict[str, dict[str, Any]] = {}
     sets: dict[tuple[str, int], Dataset] = {}
     for path in snapshots:
         model = from_pretrained(path)
+        adapt(model, options, path)
         rule = options.crop_rule or model.config.preprocessing.crop
         key = (rule, getattr(model.config, "landmarks", 0))
         if key not in sets:
@@ -108,6 +137,8 @@ def open_set(options: argparse.Namespace, rule: str, config: ModelConfig) -> Dat
         options.filename_list,
         crop=rule,
         ad=options.ad,
+        split=options.split,
+        boxes=face_boxes.box_source(options.boxes),
         skip_bad=options.skip_bad,
     )
     if config.inputs == "landmarks":
@@ -120,8 +151,27 @@ def run_one(model: Estimator, dataset: Dataset, options: argparse.Namespace) -> 
     return evaluate(model, dataset, options.batch_size, options.skip_bad, progress=dataset.name)
 
 
-def find_snapshots(path: Path) -> list[Path]:
+def adapt(model: Estimator, options: argparse.Namespace, path: Path) -> None:
+    """Set the input size that the options ask for; refuse a network of another method."""
+    method = model.config.model_type
+    if options.model not in (None, method):
+        raise InputError(f"{path}: is a {method} network, not {options.model}")
+    if options.input_size is None and not options.crop:
+        return
+    preprocessing = model.config.preprocessing
+    scaled = options.input_size or preprocessing.resize_to or preprocessing.size
+    size = (options.crop_size or preprocessing.size) if options.crop else scaled
+    preprocessing = dataclasses.replace(preprocessing, size=size, resize_to=scaled)
+    model.config = dataclasses.replace(model.config, preprocessing=preprocessing)
+
+
+def find_snapshots(path: Path, first: int | None = None, last: int | None = None) -> list[Path]:
     """The networks at a path, in the order of their epochs.
+
+    Args:
+        path: a snapshot, or a folder of them or of a training.
+        first, last: epochs, both included; None sets no limit. With a limit only snapshots that an
+            epoch numbers are taken.
 
     Raises:
         InputError: there is none.
@@ -129,8 +179,15 @@ def find_snapshots(path: Path) -> list[Path]:
     if not path.is_dir() or (path / "config.json").exists():
         return [path]
     found = sorted(path.glob("*.safetensors"), key=_epoch)
+    if first is not None or last is not None:
+        numbered = [p for p in found if p.stem.isdecimal()]
+        if not numbered:  # the folder of a training keeps its epochs one folder below
+            numbered = sorted((path / "snapshots").glob("[0-9]*.safetensors"), key=_epoch)
+        bounds = first or 0, float("inf") if last is None else last
+        found = [p for p in numbered if bounds[0] <= _epoch(p)[0] <= bounds[1]]
     if not found:
-        raise InputError(f"{path}: holds no .safetensors snapshots; check --snapshot")
+        epochs = "" if first is None and last is None else " of these epochs"
+        raise InputError(f"{path}: holds no .safetensors snapshots{epochs}; check --snapshot")
     return found
 
 

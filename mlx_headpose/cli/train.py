@@ -19,7 +19,7 @@ from ..training.distributed import Processes
 from ..training.loop import Stopped, Training
 from ..training.options import TrainingOptions
 from .train_options import make_parser
-from .train_start import chosen_dataset, make_model, open_sets
+from .train_start import chosen_dataset, make_model, method_of, open_sets
 
 
 def run(program: str, arguments: list[str]) -> None:
@@ -71,9 +71,10 @@ def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path 
     A resumed training keeps the options it was started with, except those given anew.
     """
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    peek.add_argument("--model", default="hopenet")
-    method = peek.parse_known_args(arguments)[0].model
-    args = make_parser(program, method).parse_args(arguments)
+    peek.add_argument("--model")
+    peek.add_argument("--snapshot", "--weights")
+    known = peek.parse_known_args(arguments)[0]
+    args = make_parser(program, known.model or method_of(known.snapshot)).parse_args(arguments)
     args.explicit_dataset = "dataset" in args
     args.dataset = chosen_dataset(args)
     state = None

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..models import config_class
 from ..training.options import OPTIMIZERS, SCHEDULES
+from . import face_boxes
 from .options import Parser, add_method_option, add_model_options, boolean, positive
 
 
@@ -57,6 +58,13 @@ def _data(parser: Parser) -> None:
     )
     _add(group, "--val_data_dir", help="its folder (default: datasets/<val_dataset>)")
     _add(group, "--val_filename_list", help="text file of its samples (default: the whole folder)")
+    _add(
+        group,
+        "--split",
+        help="division that the dataset has, such as sequence for BIWI: its training part trains, "
+        "its test part validates (default: none)",
+    )
+    _add(group, "--boxes", help=face_boxes.HELP)
     _add(
         group,
         "--input_size",

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import numpy as np
 from ..data import Dataset, dataset_name, open_dataset
 from ..data.landmarks import keep_within, with_landmarks
 from ..errors import InputError
-from ..models import Estimator, ModelConfig, build, config_from_dict
+from ..models import METHODS, Estimator, ModelConfig, build, config_from_dict
 from ..training.checkpoint import read_run
 from ..weights import load_strictly, load_tensors, read_config
+from . import face_boxes
 from .options import make_config, model_options
 
 HELD_OUT = 20  # one in so many samples validates where no validation set is given
@@ -43,8 +45,8 @@ def open_sets(
     training_set = _open(args, "", args.dataset, config, train=True)
     if "val_dataset" in args:
         name = dataset_name(args.val_dataset)
-    elif args.dataset == "synthetic":
-        name = "synthetic"
+    elif args.dataset == "synthetic" or "split" in args:
+        name = args.dataset
     elif "val_data_dir" in args or (FOLDERS / "AFLW2000").is_dir():
         name = "AFLW2000"
     else:
@@ -57,11 +59,17 @@ def open_sets(
         held_out.select(number >= first)
         return training_set, held_out, _test_options(args, "", args.dataset)
     validation_set = _open(args, "val_", name, config, train=False)
+    if name == args.dataset != "synthetic":
+        both = len(set(training_set.ids) & set(validation_set.ids))
+        if both:
+            say(f"Warning: {both} samples of {name} both train and validate; their errors flatter.")
     return training_set, validation_set, _test_options(args, "val_", name)
 
 
 def _folder(args: argparse.Namespace, prefix: str, name: str) -> Path | None:
     given = getattr(args, f"{prefix}data_dir", None)
+    if given is None and name == args.dataset:
+        given = getattr(args, "data_dir", None)
     if given is not None:
         return Path(given)
     return None if name == "synthetic" else FOLDERS / name
@@ -78,6 +86,8 @@ def _open(
         crop=config.preprocessing.crop,
         input_size=config.preprocessing.size,
         train=train,
+        split=getattr(args, "split", None),
+        boxes=face_boxes.box_source(getattr(args, "boxes", None)),
         seed=args.seed,
         skip_bad=args.skip_bad,
         **options,
@@ -96,6 +106,9 @@ def _test_options(args: argparse.Namespace, prefix: str, name: str) -> str:
         words += ["--data_dir", str(folder)]
     if f"{prefix}filename_list" in args:
         words += ["--filename_list", getattr(args, f"{prefix}filename_list")]
+    for option in ("split", "boxes"):
+        if option in args:
+            words += [f"--{option}", getattr(args, option)]
     return shlex.join(words)
 
 
@@ -132,6 +145,16 @@ def _like_backbone(args: argparse.Namespace, stored: dict, size: int | None) -> 
     fields = {field.name for field in dataclasses.fields(config)}
     same = {k: v for k, v in stored.items() if k in fields and k != "preprocessing"}
     return dataclasses.replace(config, **{**same, **model_options(args, args.model)})
+
+
+def method_of(snapshot: str | None) -> str:
+    """The method of a snapshot, where it says one; hopenet, the default, where none does."""
+    if snapshot is not None:
+        with suppress(InputError):
+            method = read_config(newest_weights(Path(snapshot))).get("model_type")
+            if method in METHODS:
+                return method
+    return "hopenet"
 
 
 def newest_weights(path: Path) -> Path:

@@ -84,12 +84,12 @@ def cut(picture: Image.Image, box: np.ndarray, preprocessing: Preprocessing) -> 
     right, bottom = max(right, left + 1), max(bottom, top + 1)
     crop = picture.crop((left, top, right, bottom))
     size = preprocessing.size
-    if preprocessing.resize == "squash":
-        return np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR))
     short = preprocessing.resize_to or size
     width, height = crop.size
     # As torchvision does: the longer side is truncated, the centre rounded.
-    if width <= height:
+    if preprocessing.resize == "squash":
+        scaled = (short, short)
+    elif width <= height:
         scaled = (short, int(short * height / width))
     else:
         scaled = (int(short * width / height), short)

@@ -1,0 +1,31 @@
+"""`--boxes`: where the face boxes of photos come from that have none of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+HELP = "face boxes of frames that have none: a CSV file, or detect (default: <folder>/boxes.csv)"
+
+
+def box_source(given: str | None) -> Path | Callable[[Image.Image], np.ndarray | None] | None:
+    """What a dataset's `boxes` takes: a file, or a function that finds the largest face.
+
+    Raises:
+        InputError: a detector is asked for and its weights are nowhere.
+    """
+    if given != "detect":
+        return None if given is None else Path(given)
+    from ..inference.face_detector import FaceDetector
+
+    detector = FaceDetector.from_pretrained()
+
+    def find(picture: Image.Image) -> np.ndarray | None:
+        boxes = detector([np.asarray(picture)])[0].boxes
+        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+        return boxes[int(np.argmax(areas))] if len(boxes) else None
+
+    return find
