@@ -76,6 +76,6 @@ def draw_intervals(evaluations: dict[str, Evaluation], path: Path) -> None:
         histogram.set(xlabel=f"true {angle} (degrees)")
     grid[0, 0].set(ylabel="mean absolute error (degrees)")
     grid[1, 0].set(ylabel="samples")
-    grid[0, 0].legend()
+    grid[0, 0].legend(loc="upper right")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)

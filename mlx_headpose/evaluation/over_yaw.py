@@ -81,6 +81,6 @@ def draw_error_curve(predictions: np.ndarray, poses: np.ndarray, path: Path, tit
         xticks=range(-180, 181, 60),
     )
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper right")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -44,14 +44,14 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     # A loss may start hundreds of times higher than it ends; parts of some methods are negative.
     if all(value > 0 for line in loss.lines for value in line.get_ydata()):
         loss.set_yscale("log")
-    loss.legend()
+    loss.legend(loc="upper right")
 
     for angle, colour in ANGLES.items():
         values = [record["validation"][angle] for record in epochs]
         label = f"{angle.upper() if angle == 'mae' else angle} {values[-1]:.2f}"
         error.plot(numbers, values, ".-", color=colour, label=label)
     error.set(title="validation error (degrees)", xlabel="epoch", ylim=(0, None))
-    error.legend()
+    error.legend(loc="upper right")
     for axes in (loss, error):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
