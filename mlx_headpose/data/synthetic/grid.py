@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 
@@ -54,3 +56,22 @@ def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
     """0 below `low`, 1 above `high`, smooth between (`low` may be the larger one)."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
+
+
+@lru_cache(maxsize=1)
+def _noise() -> np.ndarray:
+    """(256, 256) float32 of smooth noise that tiles, mean 0 and deviation 1."""
+    rng = np.random.Generator(np.random.PCG64(7))
+    noise = np.zeros((256, 256), np.float32)
+    for size, weight in ((32, 0.6), (64, 0.6), (128, 0.5), (256, 0.4)):
+        layer = rng.standard_normal((size, size), np.float32)
+        noise += weight * np.kron(layer, np.ones((256 // size,) * 2, np.float32))
+    for axis in (0, 1):
+        noise += np.roll(noise, 1, axis)
+    return ((noise - noise.mean()) / noise.std()).astype(np.float32)
+
+
+def smooth_noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The noise at texture places u, v (any float)."""
+    index = (u.astype(np.int32) & 255) * 256 + (v.astype(np.int32) & 255)
+    return _noise().ravel().take(index)

@@ -31,7 +31,7 @@ NOSE_TIP, OUTER_EYES, MOUTH_CORNERS, CHIN, FOREHEAD = 1, (33, 263), (61, 291), 1
 
 # Eye openings on the template: half width, heights of the lids, and how much the outer corner
 # lies above the inner one.
-EYE_HALF_WIDTH, UPPER_LID, LOWER_LID, EYE_TILT = 14.5, 5.6, 4.2, 1.6
+EYE_HALF_WIDTH, UPPER_LID, LOWER_LID, EYE_TILT = 15.0, 6.2, 4.6, 1.6
 
 # Heights on the midline.
 _MIDLINE = {

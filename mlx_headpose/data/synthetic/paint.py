@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
-from .grid import smoothstep
+from .grid import smooth_noise, smoothstep
 from .landmarks import EYE_HALF_WIDTH, brow_line, eye_lids
 from .parts import Material, hair_cover, hat_cover
 from .person import Person, linear
@@ -17,25 +15,6 @@ _TEETH = linear((228, 220, 204))
 _MOUTH = linear((62, 22, 20))
 _DARK = linear((28, 20, 18))
 _OPEN, _PART, _SMILE = (EXPRESSIONS.index(n) for n in ("mouth_open", "lips_part", "smile"))
-
-
-@lru_cache(maxsize=1)
-def _noise() -> np.ndarray:
-    """(256, 256) float32 of smooth noise that tiles, mean 0 and deviation 1."""
-    rng = np.random.Generator(np.random.PCG64(7))
-    noise = np.zeros((256, 256), np.float32)
-    for size, weight in ((32, 0.6), (64, 0.6), (128, 0.5), (256, 0.4)):
-        layer = rng.standard_normal((size, size), np.float32)
-        noise += weight * np.kron(layer, np.ones((256 // size,) * 2, np.float32))
-    for axis in (0, 1):
-        noise += np.roll(noise, 1, axis)
-    return ((noise - noise.mean()) / noise.std()).astype(np.float32)
-
-
-def _noise_at(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The noise at texture places u, v (any float)."""
-    index = (u.astype(np.int32) & 255) * 256 + (v.astype(np.int32) & 255)
-    return _noise().ravel().take(index)
 
 
 def _mix(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> None:
@@ -100,10 +79,10 @@ class Painter:
     def _hair(self, uv: np.ndarray) -> np.ndarray:
         """Strands run down, so their noise is fine around the head and slow along it."""
         person = self.person
-        fine = _noise_at(uv[0] * 2.2, uv[1] * 0.12 + 40)
-        coarse = _noise_at(uv[0] * 0.6 + 90, uv[1] * 0.1)
+        fine = smooth_noise(uv[0] * 2.2, uv[1] * 0.12 + 40)
+        coarse = smooth_noise(uv[0] * 0.6 + 90, uv[1] * 0.1)
         if person.style in ("curls", "buzz"):
-            fine = _noise_at(uv[0] * 1.5, uv[1] * 1.5)
+            fine = smooth_noise(uv[0] * 1.5, uv[1] * 1.5)
         shade = np.exp(person.strands * (0.6 * fine + 0.5 * coarse))
         return person.hair * shade[:, None]
 
@@ -113,7 +92,7 @@ class Painter:
         colour = np.empty((y.size, 3), np.float32)
         colour[:] = person.skin * np.float32(0.93)
         edge = person.collar + 14 * np.cos(np.radians(azimuth))
-        stripes = 0.12 * _noise_at(azimuth * 0.9, y * 0.5)
+        stripes = 0.12 * smooth_noise(azimuth * 0.9, y * 0.5)
         cloth = person.clothes * (1 + stripes[:, None])
         cloth = np.where((y < edge + 12)[:, None], person.clothes2, cloth)
         return np.where((y > edge)[:, None], cloth, colour)
@@ -124,21 +103,22 @@ class Painter:
         x, y = rest
         colour = np.empty((x.size, 3), np.float32)
         colour[:] = person.skin
-        colour *= (1 + person.freckles * _noise_at(x * 1.3 + 60, y * 1.3))[:, None]
+        colour *= (1 + person.freckles * smooth_noise(azimuth * 2.1, elevation * 2.1))[:, None]
         gloss = np.full(x.size, 0.08, np.float32)
         front = np.abs(azimuth) < 88
         if person.style == "buzz" or person.style == "bald":
             shadow = 0.25 * (self._stubble_line(azimuth) - elevation > 0)
             _mix(colour, person.hair, shadow.astype(np.float32))
         self._paint_skin(colour, x, y, front)
-        self._beard(colour, x, y, azimuth)
+        self._beard(colour, x, y, azimuth, elevation)
         self._brows(colour, x, y, front)
         self._mouth(colour, gloss, x, y, front)
         self._eyes(colour, gloss, x, y, front)
         if person.style != "bald":
             inside = hair_cover(person, azimuth, elevation)
-            ragged = 2.6 * _noise_at(azimuth * 2.0, elevation * 0.3 + 17)
-            soft = 2.5 if person.style != "buzz" else 7.0
+            ragged = 1.1 * smooth_noise(azimuth * 1.7, elevation * 0.5 + 17)
+            ragged += 0.8 * smooth_noise(azimuth * 0.4, elevation * 0.4)
+            soft = 3.5 if person.style != "buzz" else 8.0
             share = np.clip((inside + ragged) / soft, 0, 1)
             if person.style == "buzz":
                 share *= 0.75
@@ -148,7 +128,7 @@ class Painter:
             gloss[grown] = 0.12
         if person.hat:
             covered = np.flatnonzero(hat_cover(person, azimuth, elevation) > 0)
-            knit = 0.1 * _noise_at(azimuth[covered] * 2, elevation[covered] * 0.4)
+            knit = 0.1 * smooth_noise(azimuth[covered] * 2, elevation[covered] * 0.4)
             colour[covered] = person.hat_colour * (1 + knit[:, None])
             gloss[covered] = 0.0
         return colour, gloss
@@ -170,7 +150,7 @@ class Painter:
         _mix(part, self.person.skin * np.float32(0.05), 0.92 * nostril)
         colour[chosen] = part
 
-    def _beard(self, colour, x, y, azimuth) -> None:
+    def _beard(self, colour, x, y, azimuth, elevation) -> None:
         moustache, chin, cheeks = self.person.beard
         if max(self.person.beard) == 0:
             return
@@ -179,7 +159,7 @@ class Painter:
         upper = moustache * np.exp(-((((ax - 10) / 17) ** 2 + ((y - 57) / 5.5) ** 2) ** 2))
         lower = chin * smoothstep(80, 88, y) * smoothstep(34, 24, ax)
         side = cheeks * smoothstep(0, 9, y - 74 + 0.75 * (ax - 20)) * smoothstep(18, 28, ax)
-        grain = 1 + 0.3 * _noise_at(ax * 2.5, y * 1.5)
+        grain = 1 + 0.25 * smooth_noise(azimuth[chosen] * 4, elevation[chosen] * 2.5)
         share = np.clip(np.maximum(np.maximum(upper, lower), side) * grain, 0, 0.93)
         part = colour[chosen]
         _mix(part, self.person.brow * np.float32(0.9), share)
@@ -192,7 +172,7 @@ class Painter:
         size = self.person.brow_size * (0.55 + 0.45 * np.clip(at, 0, 1))
         share = np.exp(-((np.abs(y - brow_line(at)) / (1.35 * size)) ** 3))
         share *= smoothstep(-0.06, 0.12, at) * smoothstep(1.07, 0.93, at)
-        share *= self.person.brow_density * (1 + 0.25 * _noise_at(ax * 2.2, y * 1.2))
+        share *= self.person.brow_density * (1 + 0.25 * smooth_noise(ax * 2.2, y * 1.2))
         part = colour[chosen]
         _mix(part, self.person.brow, np.clip(share, 0, 1))
         colour[chosen] = part
@@ -248,12 +228,12 @@ class Painter:
         # Redder towards the corners, in the upper lid's shadow above.
         ball[:] = _SCLERA
         ball *= (1 - 0.35 * np.abs(u[:, None]) ** 3 * np.array((0.5, 1, 1))).astype(np.float32)
-        _mix(ball, person.iris, np.clip((6.1 - distance) / 0.7, 0, 1))
-        _mix(ball, person.iris * np.float32(0.35), np.exp(-(((distance - 5.7) / 0.6) ** 2)) * 0.7)
+        _mix(ball, person.iris, np.clip((6.4 - distance) / 0.7, 0, 1))
+        _mix(ball, person.iris * np.float32(0.35), np.exp(-(((distance - 6.0) / 0.6) ** 2)) * 0.7)
         _mix(ball, _DARK * np.float32(0.4), np.clip((2.5 - distance) / 0.6, 0, 1))
         ball *= (0.45 + 0.55 * smoothstep(0, 4.5, y - upper))[:, None]
         _mix(part, ball, opening)
-        lashes = np.exp(-(((y - upper) / (0.8 + 0.5 * person.makeup)) ** 2)) * corner
+        lashes = np.exp(-(((y - upper) / (1.0 + 0.5 * person.makeup)) ** 2)) * corner
         _mix(part, _DARK, lashes * (0.75 + 0.2 * person.makeup))
         lashes = np.exp(-(((y - lower) / 0.7) ** 2)) * corner
         _mix(part, person.skin * np.float32(0.25), lashes * (0.35 + 0.4 * person.makeup))

@@ -9,9 +9,9 @@ from functools import lru_cache
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from .grid import grid_normals, grid_triangles, smoothstep
+from .grid import grid_normals, grid_triangles, smooth_noise, smoothstep
 from .person import Person
-from .shape import CENTRE, EYE_X, HeadModel
+from .shape import CENTRE, EYE_X, HeadModel, head_model
 
 
 class Material(IntEnum):
@@ -79,7 +79,7 @@ def hairline(person: Person, azimuth: np.ndarray) -> np.ndarray:
         line = line - 16 * smoothstep(8, 25, away) * smoothstep(62, 40, away)
         line = line - (30 * smoothstep(70, 40, away) if person.style == "crown" else 0)
     else:
-        line = line + person.fringe * front
+        line = line + person.fringe * front * (1 + person.sweep * azimuth / 45)
     if person.style in ("bob", "long"):
         # Locks cover the temples and the ears.
         covered = smoothstep(person.opening - 4, person.opening + 6, away)
@@ -110,10 +110,19 @@ def hat_cover(person: Person, azimuth: np.ndarray, elevation: np.ndarray) -> np.
     return edge - elevation
 
 
+@lru_cache(maxsize=1)
+def _waves() -> np.ndarray:
+    """(12, R, C) slow waves around the head, to draw lumpy hair from."""
+    model = head_model()
+    phases = [(k + 2) * model.azimuth + 3 * (-1) ** k * model.elevation for k in range(6)]
+    angle = np.radians(np.stack(phases))
+    return np.concatenate((np.sin(angle), np.cos(angle))).astype(np.float32) * np.float32(0.7)
+
+
 def add_hair(person: Person, model: HeadModel, surface: np.ndarray, rng: np.random.Generator):
     """The head's surface (R, C, 3) raised by the thickness of hair and hat."""
     azimuth, elevation = model.azimuth, model.elevation
-    inside = hair_cover(person, azimuth[:, :], elevation)
+    inside = hair_cover(person, azimuth, elevation)
     ramp = 14.0 if person.style != "curls" else 20.0
     thickness = person.volume * np.sqrt(np.clip(inside / ramp, 0, 1))
     # Fuller on top, flatter at the sides, a dent at the parting.
@@ -121,12 +130,11 @@ def add_hair(person: Person, model: HeadModel, surface: np.ndarray, rng: np.rand
     if person.style in ("short", "bob", "long"):
         parting = np.exp(-(((azimuth - person.parting) / 9) ** 2)) * smoothstep(-30, -50, elevation)
         thickness *= 1 - 0.5 * parting * (np.abs(azimuth) < 90)
-    waves = rng.normal(0, 1, 6)
-    lumps = sum(
-        waves[k] * np.sin(np.radians((k + 2) * azimuth + 3 * elevation + 60 * waves[k]))
-        for k in range(6)
-    )
+    lumps = np.tensordot(rng.normal(0, 1, 12).astype(np.float32), _waves(), 1)
     thickness *= 1 + (0.12 if person.style == "curls" else 0.06) * lumps
+    if person.tousled:
+        tufts = smooth_noise(azimuth * 1.3 + 100 * person.parting, elevation * 0.7)
+        thickness *= 1 + person.tousled * tufts
     if person.hat:
         cover = hat_cover(person, azimuth, elevation)
         rim = 5.0 if person.hat == "beanie" else 2.0
@@ -185,9 +193,9 @@ def ears(person: Person, surface: np.ndarray, anchor: tuple[int, int]) -> list[P
 # Neck and shoulders: height, half width, front, back; the neck leans forward as it rises.
 _BODY = np.array(
     [
-        (40, 44, 20, -62), (85, 50, 38, -66), (118, 53, 40, -68), (140, 57, 38, -72),
-        (158, 68, 40, -80), (172, 96, 46, -88), (188, 140, 56, -94), (208, 176, 70, -98),
-        (240, 200, 88, -104), (320, 212, 100, -110), (460, 205, 100, -110),
+        (40, 42, 18, -62), (85, 48, 34, -66), (118, 50, 34, -70), (145, 53, 34, -76),
+        (163, 61, 38, -84), (178, 84, 44, -92), (194, 124, 54, -98), (212, 166, 68, -103),
+        (238, 196, 86, -108), (320, 212, 100, -112), (460, 205, 100, -112),
     ]
 )  # fmt: skip
 NECK_JOINT = np.array([0.0, 120.0, -18.0])

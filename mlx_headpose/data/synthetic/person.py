@@ -48,6 +48,8 @@ class Person:
         opening: azimuth in degrees at which long hair begins beside the face.
         length: height (y, mm) at which long hair ends.
         parting: azimuth of the parting in degrees.
+        sweep: how much further the fringe comes down on one side, −1..1.
+        tousled: unevenness of the hair's surface.
         strands: contrast of the strands.
         beard: density 0..1 of moustache, chin and cheeks.
         brow_size: thickness of the brows in mm.
@@ -77,6 +79,8 @@ class Person:
     opening: float
     length: float
     parting: float
+    sweep: float
+    tousled: float
     strands: float
     beard: tuple[float, float, float]
     brow_size: float
@@ -100,7 +104,7 @@ class Person:
 def _vivid(rng: np.random.Generator) -> np.ndarray:
     """A colour of cloth: mostly dull, at times bright."""
     grey = rng.uniform(0.05, 0.95)
-    colour = grey + rng.uniform(0.0, 0.5) * (rng.random(3) - 0.5)
+    colour = grey + rng.uniform(0.0, 0.4) * rng.uniform(0.2, 1) * (rng.random(3) - 0.5)
     return (np.clip(colour, 0.02, 1) ** 2).astype(np.float32)
 
 
@@ -176,6 +180,8 @@ def draw_person(rng: np.random.Generator, shape: np.ndarray, feminine: bool) -> 
         opening=float(rng.uniform(50, 72)),
         length=float(rng.uniform(60, 105) if style == "bob" else rng.uniform(120, 230)),
         parting=float(rng.choice((-1, 1)) * rng.uniform(0, 32)),
+        sweep=float(rng.uniform(-0.9, 0.9)),
+        tousled=float(max(0.0, rng.uniform(-0.15, 0.3))),
         strands=float(rng.uniform(0.15, 0.55)),
         beard=(float(beard[0]), float(beard[1]), float(beard[2])),
         brow_size=float(rng.uniform(1.3, 2.6) if feminine else rng.uniform(2.2, 4.2)),
@@ -190,8 +196,8 @@ def draw_person(rng: np.random.Generator, shape: np.ndarray, feminine: bool) -> 
         hat_colour=_vivid(rng),
         clothes=_vivid(rng),
         clothes2=_vivid(rng),
-        collar=float(rng.uniform(135, 205)),
+        collar=float(rng.uniform(142, 215)),
         shoulders=float(rng.uniform(0.85, 1.15)),
         neck=float(rng.uniform(0.82, 1.0) if feminine else rng.uniform(0.92, 1.16)),
-        freckles=float(rng.uniform(0.02, 0.08)),
+        freckles=float(rng.uniform(0.01, 0.045)),
     )

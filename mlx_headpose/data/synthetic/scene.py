@@ -116,9 +116,9 @@ def draw_light(rng: np.random.Generator) -> Light:
     rim = rng.uniform(0, 0.5) if rng.random() < 0.35 else 0.0
     return Light(
         direction.astype(np.float32),
-        (1 - 0.6 * ambient) * 1.3 * _tint(rng, 0.14),
-        ambient * _tint(rng, 0.12),
-        ambient * rng.uniform(0.3, 0.9) * _tint(rng, 0.1),
+        (1 - 0.6 * ambient) * 1.3 * _tint(rng, 0.09),
+        ambient * _tint(rng, 0.09),
+        ambient * rng.uniform(0.3, 0.9) * _tint(rng, 0.08),
         rim * _tint(rng, 0.1),
         float(np.exp(rng.normal(0.15, 0.3))),
     )
@@ -210,12 +210,18 @@ def _shadows(vertices: np.ndarray, direction: np.ndarray) -> np.ndarray:
     up = np.cross(direction, across)
     axes = np.stack((across, up, direction), -1).astype(np.float32)
     seen = vertices @ axes
-    cells = 56
+    cells = 48
     place = np.clip((seen[:, :2] + 150) * (cells / 300), 0, cells - 1).astype(np.intp)
     cell = place[:, 0] * cells + place[:, 1]
     nearest = np.full(cells * cells, -1e9, np.float32)
     np.maximum.at(nearest, cell, seen[:, 2])
-    return 1 - np.clip((nearest[cell] - seen[:, 2] - 14) / 12, 0, 1)
+    reached = 1 - np.clip((nearest[cell] - seen[:, 2] - 14) / 12, 0, 1)
+    # The head's vertices, which come first, form a grid: soften the shadows' edges over it.
+    head = reached[: head_model().occlusion.size].reshape(head_model().occlusion.shape)
+    for _ in range(2):
+        head[1:-1] = 0.5 * head[1:-1] + 0.25 * (head[2:] + head[:-2])
+        head[:, 1:-1] = 0.5 * head[:, 1:-1] + 0.25 * (head[:, 2:] + head[:, :-2])
+    return reached
 
 
 def _shade(mesh_attributes, albedo, gloss, light: Light) -> np.ndarray:
@@ -241,27 +247,38 @@ def _shade(mesh_attributes, albedo, gloss, light: Light) -> np.ndarray:
     shine = shine**2
     colour += (shine * reached * gloss)[:, None] * light.lamp
     colour *= light.exposure
-    # A soft shoulder instead of burnt-out highlights.
-    np.clip(colour, 0, 4, out=colour)
     np.sqrt(colour, out=colour)
-    colour = np.where(colour > 0.8, 0.8 + 0.2 * np.tanh((colour - 0.8) * 2.2), colour)
+    # A soft shoulder instead of burnt-out highlights.
+    np.minimum(colour, 0.7 + 0.3 * colour, out=colour)
+    np.clip(colour, 0, 1, out=colour)
     return colour * np.float32(255)
+
+
+def _natural(rng: np.random.Generator) -> np.ndarray:
+    """A colour 0..255 as backgrounds have it: mostly greyish, at times green, blue or vivid."""
+    colour = rng.uniform(0, 255) * np.ones(3)
+    if rng.random() < 0.25:
+        colour = np.array([[70, 100, 45], [120, 150, 190], [150, 115, 85]])[rng.integers(0, 3)]
+        colour = colour * rng.uniform(0.4, 1.6)
+    return colour + rng.choice((8, 25, 70), p=(0.5, 0.35, 0.15)) * rng.normal(0, 0.6, 3)
 
 
 def _background(side: int, rng: np.random.Generator) -> Image.Image:
     """Something behind the head: blurred colours, edges, shapes; never flat."""
-    base = rng.uniform(0, 255, 3)
-    spread = rng.uniform(10, 90)
+    base = _natural(rng)
+    spread, chroma = rng.uniform(8, 70), rng.uniform(0, 0.5)
     cells = int(rng.choice((2, 3, 4, 6, 10)))
-    colours = base + rng.normal(0, spread, (cells, cells, 3)) * rng.choice((1, 1, 0.4))
+    light = rng.normal(0, spread, (cells, cells, 1))
+    colours = base + light + chroma * rng.normal(0, spread, (cells, cells, 3))
     small = Image.fromarray(np.clip(colours, 0, 255).astype(np.uint8))
-    smooth = Image.Resampling.BICUBIC if rng.random() < 0.8 else Image.Resampling.NEAREST
+    smooth = Image.Resampling.BICUBIC if rng.random() < 0.85 else Image.Resampling.NEAREST
     canvas = small.resize((96, 96), smooth)
     draw = ImageDraw.Draw(canvas)
     for _ in range(int(rng.integers(0, 9))):
         x, y = rng.uniform(-20, 116, 2)
         w, h = rng.uniform(3, 60, 2)
-        colour = tuple(int(v) for v in np.clip(base + rng.normal(0, 60, 3), 0, 255))
+        other = base + rng.normal(0, 50) if rng.random() < 0.7 else _natural(rng)
+        colour = tuple(int(v) for v in np.clip(other, 0, 255))
         kind = rng.integers(0, 3)
         if kind == 0:
             draw.rectangle((x, y, x + w, y + h), fill=colour)
@@ -311,20 +328,20 @@ def _develop(picture: Image.Image, side: int, rng: np.random.Generator) -> Image
     if rng.random() < 0.25:
         picture = picture.filter(ImageFilter.BoxBlur(float(rng.uniform(0.2, 1.0) * side / 128)))
     pixels = np.asarray(picture).astype(np.float32)
-    if rng.random() < 0.16:
-        pixels[:] = (pixels @ np.array([0.3, 0.59, 0.11], np.float32))[..., None]
-        if rng.random() < 0.3:
-            pixels *= _tint(rng, 0.1)
-    else:
-        saturation = rng.uniform(0.6, 1.3)
-        grey = pixels.mean(axis=-1, keepdims=True)
-        pixels = grey + saturation * (pixels - grey)
-        pixels *= _tint(rng, 0.06)
-    contrast = np.float32(np.exp(rng.normal(0.05, 0.22)))
-    pixels = (pixels - 110) * contrast + np.float32(110 + rng.normal(0, 14))
-    amount = abs(rng.normal(0, 5))
-    pixels += rng.standard_normal(pixels.shape, np.float32) * np.float32(amount)
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    grey = np.array([0.3, 0.59, 0.11])
+    saturation = rng.uniform(0.5, 1.15) if rng.random() > 0.16 else 0.0
+    tint = _tint(rng, 0.06) if saturation or rng.random() < 0.3 else np.ones(3)
+    contrast = np.exp(rng.normal(0.05, 0.2))
+    # Saturation, tint and contrast in one step.
+    mixing = np.tile(grey[:, None] * (1 - saturation), 3) + saturation * np.eye(3)
+    mixing *= tint * contrast
+    pixels = pixels.reshape(-1, 3) @ mixing.astype(np.float32)
+    pixels += np.float32(110 * (1 - contrast) + rng.normal(0, 12))
+    noise = rng.standard_normal(pixels.shape, np.float32)
+    noise *= np.float32(abs(rng.normal(0, 5)))
+    pixels += noise
+    np.clip(pixels, 0, 255, out=pixels)
+    return Image.fromarray(pixels.astype(np.uint8).reshape(side, side, 3))
 
 
 def camera(shot: Shot, side: float) -> Camera:
