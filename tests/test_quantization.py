@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,6 +18,7 @@ from mlx_headpose.models import build
 from mlx_headpose.models.hopenet import Config as HopeNetConfig
 from mlx_headpose.models.whenet import Config
 from mlx_headpose.nn import BatchNorm, Conv2d
+from mlx_headpose.preprocessing import Preprocessing
 from mlx_headpose.quantization import (
     Int8Conv2d,
     Int8Linear,
@@ -27,6 +31,7 @@ from mlx_headpose.quantization.int8 import best_range
 from mlx_headpose.quantization.tree import copy_of, layers
 from mlx_headpose.weights import from_pretrained, read_config, save_pretrained, save_tensors
 
+ROOT = Path(__file__).resolve().parent.parent
 SIZE = 64
 
 
@@ -206,3 +211,34 @@ def test_hostile_configs_are_refused(int8, tmp_path, damage):
 def test_spec_round_trip():
     spec = Quantization("mlx4", ("a", "b"), (("n", "c"),))
     assert Quantization.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_export_command(model, shared, tmp_path):
+    """As a user types it: quantise, then test the file like any other."""
+    preprocessing = Preprocessing(size=SIZE, resize="squash", crop="box")
+    small = build(Config(preprocessing=preprocessing))
+    small.update(model.parameters())
+    save_pretrained(small, tmp_path / "w.safetensors")
+    data = ["_dataset", "panoptic", "_dir", str(shared / "data" / "panoptic")]
+    calibration = [f"--calibration{word}" if word[0] == "_" else word for word in data]
+    done = run(
+        "export.py", "--snapshot", tmp_path / "w.safetensors", "--quantize", "int8",
+        "--output", tmp_path / "q.safetensors", *calibration,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "mean change yaw" in done.stdout
+    assert (tmp_path / "q.safetensors").stat().st_size <= 5_000_000
+    tested = run(
+        "test.py", "--snapshot", tmp_path / "q.safetensors", "--dataset", "panoptic",
+        "--data_dir", shared / "data" / "panoptic",
+    )  # fmt: skip
+    assert tested.returncode == 0, tested.stderr
+    assert "3 images" in tested.stdout
+    again = run("export.py", "--snapshot", tmp_path / "q.safetensors", "--quantize", "int8")
+    assert again.returncode == 2
+    assert "quantised already" in again.stderr
+
+
+def run(*words):
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

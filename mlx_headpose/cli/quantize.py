@@ -55,13 +55,14 @@ def write_quantized(model: Estimator, options: argparse.Namespace, output: Path)
     Args:
         model: float32.
         options: of `add_options`.
-        output: the `.safetensors` file to write.
+        output: the `.safetensors` file or the folder to write.
     """
     if model.quantization is not None:
         raise InputError("the network is quantised already; give the float32 one")
     quantized = quantize(model, options)
     save_pretrained(quantized, output)
-    print(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")
+    written = output if output.suffix == ".safetensors" else output / "model.safetensors"
+    print(f"wrote {output} ({written.stat().st_size / 1e6:.2f} MB)")
     _, unseen = open_images(model, options)
     print(f"on {len(unseen)} images of {unseen.name} that calibration did not see:")
     before, after = (evaluate(network, unseen, BATCH) for network in (model, quantized))
