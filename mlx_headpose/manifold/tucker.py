@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-
-def unfold(tensor: np.ndarray, mode: int) -> np.ndarray:
-    """Mode-n unfolding: (n_mode, all other modes)."""
-    return np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
+BLOCK = 1 << 24  # numbers that are held in double precision at a time
 
 
 def multiply(tensor: np.ndarray, matrix: np.ndarray, mode: int) -> np.ndarray:
     """Mode-n product: `matrix` (m, n_mode) takes mode `mode` from n_mode to m."""
-    return np.moveaxis(np.tensordot(matrix, tensor, axes=(1, mode)), 0, mode)
+    shape = tensor.shape
+    stack = tensor.reshape(-1, shape[mode], math.prod(shape[mode + 1 :]))
+    product = matrix.astype(tensor.dtype) @ stack
+    return product.reshape(*shape[:mode], len(matrix), *shape[mode + 1 :])
 
 
 def leading_vectors(tensor: np.ndarray, mode: int, rank: int) -> np.ndarray:
-    """(n_mode, rank) leading left singular vectors of an unfolding, largest first.
+    """(n_mode, rank) leading left singular vectors of the mode's unfolding X, largest first.
 
-    They are the eigenvectors of the small matrix X·Xᵀ, which a float64 sum over blocks makes
-    without a double-precision copy of the tensor.
+    They are the eigenvectors of the small matrix X·Xᵀ, summed in float64 block by block, without
+    a copy of the tensor.
     """
-    matrix = unfold(tensor, mode)
-    gram = np.zeros((len(matrix), len(matrix)))
-    block = max(1, (1 << 24) // len(matrix))
-    for start in range(0, matrix.shape[1], block):
-        part = matrix[:, start : start + block].astype(np.float64)
-        gram += part @ part.T
+    shape = tensor.shape
+    stack = tensor.reshape(-1, shape[mode], math.prod(shape[mode + 1 :]))
+    gram = np.zeros((shape[mode], shape[mode]))
+    rows = max(1, BLOCK // stack[0].size)
+    columns = max(1, BLOCK // shape[mode])
+    for i in range(0, len(stack), rows):
+        for j in range(0, stack.shape[2], columns):
+            part = stack[i : i + rows, :, j : j + columns].astype(np.float64)
+            gram += (part @ part.transpose(0, 2, 1)).sum(axis=0)
     return np.linalg.eigh(gram)[1][:, ::-1][:, :rank]
 
 
@@ -45,21 +50,23 @@ def tucker(
         core (r_1, ..., r_k, features) and k factor matrices (n_i, r_i) with orthonormal columns,
         ordered by falling singular value and free of sign ambiguity: see `fix_signs`.
     """
+    tensor = np.ascontiguousarray(tensor)
     modes = range(len(ranks))
     ranks = tuple(min(rank, tensor.shape[mode]) for mode, rank in enumerate(ranks))
-    factors = [leading_vectors(tensor, mode, ranks[mode]) for mode in modes]
-    kept = 0.0
+    factors = [np.empty((0, 0))] * len(ranks)
+    # The first guess cuts one mode after the other; the first mode, the longest, comes last.
+    projected = tensor
+    for mode in (*modes[1:], 0):
+        factors[mode] = leading_vectors(projected, mode, ranks[mode])
+        projected = multiply(projected, factors[mode].T, mode)
+    kept = float(np.linalg.norm(projected))
     for _ in range(iterations):
         for mode in modes:
-            # Largest reductions first keeps the intermediate tensors small.
-            others = sorted(
-                (m for m in modes if m != mode), key=lambda m: ranks[m] / len(factors[m])
-            )
             projected = tensor
-            for other in others:
-                projected = multiply(projected, factors[other].T.astype(tensor.dtype), other)
+            for other in (m for m in modes if m != mode):
+                projected = multiply(projected, factors[other].T, other)
             factors[mode] = leading_vectors(projected, mode, ranks[mode])
-        core = multiply(projected, factors[modes[-1]].T.astype(tensor.dtype), modes[-1])
+        core = multiply(projected, factors[modes[-1]].T, modes[-1])
         now = float(np.linalg.norm(core))
         if now - kept <= tolerance * now:
             break
@@ -77,5 +84,5 @@ def fix_signs(core: np.ndarray, factors: list[np.ndarray]) -> tuple[np.ndarray, 
     for mode, factor in enumerate(factors):
         signs = np.where(factor[-1] < 0, -1.0, 1.0)
         fixed.append(factor * signs)
-        core = multiply(core, np.diag(signs).astype(core.dtype), mode)
+        core = multiply(core, np.diag(signs), mode)
     return core, fixed
