@@ -301,6 +301,8 @@ def test_ready_list(shared):
         (",".join(COLUMNS) + "\na.jpg,1,2,3,4,5,6,x\n", "row 1"),
         (",".join(COLUMNS) + "\na.jpg,1,2,0,4,5,6,7\n", "row 1"),
         (",".join(COLUMNS) + "\na.jpg,1,2,3,4,5,6,inf\n", "row 1"),
+        (",".join(COLUMNS) + "\n../a.jpg,1,2,3,4,5,6,7\n", "inside the folder"),
+        (",".join(COLUMNS) + "\n/a.jpg,1,2,3,4,5,6,7\n", "inside the folder"),
         ("", "first line"),
     ],
 )
@@ -349,3 +351,16 @@ def test_levelled_dataset_hands_out_both_parts():
     mixed.select(mixed.poses[:, 0] > 100)
     assert mixed.image(0).startswith("circle")
     assert len(mixed) == 1
+
+
+def test_levelled_from_the_two_folders(shared):
+    dataset = open_dataset("panoptic+300W_LP", shared / "data")
+    assert len(dataset.parts[0]) == 3
+    assert dataset.image(0).size[0] > 100
+    assert dataset.image(len(dataset) - 1).size == (1920, 1080)
+    assert dataset.path(0).suffix == ".jpg"
+    assert dataset.path(len(dataset) - 1).parent.name == "panoptic"
+    # Each part keeps its own crop: 300W-LP's box grows by its rule, Panoptic's does not.
+    first, last = dataset.crop_box(0), dataset.crop_box(len(dataset) - 1)
+    assert (first[2:] - first[:2] > dataset.boxes[0, 2:] - dataset.boxes[0, :2]).all()
+    assert np.array_equal(last, dataset.boxes[-1])

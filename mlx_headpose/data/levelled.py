@@ -45,6 +45,10 @@ class Levelled(Dataset):
         part, i = self.places[index]
         return part.image(i)
 
+    def path(self, index: int) -> Path | None:
+        part, i = self.places[index]
+        return part.path(i)
+
     def crop_box(self, index: int, rng: np.random.Generator | None = None) -> np.ndarray:
         part, i = self.places[index]
         return part.crop_box(i, rng)

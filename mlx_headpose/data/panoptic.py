@@ -7,7 +7,7 @@ The recordings (http://domedb.perception.cs.cmu.edu) have no head poses of their
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,10 @@ class Panoptic(Dataset):
             self.select(~locked)
 
     def image(self, index: int) -> Image.Image:
-        return open_picture(self.folder / self.ids[index])
+        return open_picture(self.path(index))
+
+    def path(self, index: int) -> Path:
+        return self.folder / self.ids[index]
 
 
 def read_list(path: Path) -> list[tuple[str, tuple[float, ...]]]:
@@ -69,7 +72,10 @@ def read_list(path: Path) -> list[tuple[str, tuple[float, ...]]]:
                 numbers = tuple(float(row[column] or "nan") for column in COLUMNS[1:])
                 if not (np.isfinite(numbers).all() and numbers[2] > 0 and numbers[3] > 0):
                     raise ValueError("a box or angle is missing or impossible")
-                rows.append((row["image"], numbers))
+                name = PurePosixPath(row["image"] or "/")
+                if name.is_absolute() or ".." in name.parts:
+                    raise ValueError(f"{name} is no picture inside the folder")
+                rows.append((str(name), numbers))
     except FileNotFoundError:
         raise InputError(f"{path}: no such list; check the folder and the list") from None
     except (OSError, ValueError, TypeError, csv.Error) as error:
