@@ -8,14 +8,20 @@ from __future__ import annotations
 import argparse
 import cProfile
 import pstats
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mlx_headpose.data.synthetic import SyntheticHeads
 
 
-def rate(heads: SyntheticHeads, count: int, threads: int) -> tuple[float, float]:
+def rate(size: int, count: int, threads: int) -> tuple[float, float]:
     """Images a second by the clock, and per second of processor time."""
+    heads = SyntheticHeads(count + 1, size=size)
+    heads.image(count)
     clock, processor = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(heads.image, range(count)):
@@ -31,19 +37,17 @@ def main() -> None:
     parser.add_argument("--profile", type=int, default=0, help="slowest functions to list")
     args = parser.parse_args()
     start = time.perf_counter()
-    heads = SyntheticHeads(20000, size=args.size)
+    SyntheticHeads(20000, size=args.size)
     print(f"20000 samples listed in {time.perf_counter() - start:.2f} s")
-    heads.image(0)
     for threads in (1, 2):
-        clock, processor = rate(heads, args.count, threads)
+        clock, processor = rate(args.size, args.count, threads)
         print(
             f"{args.size} px, {threads} thread(s): {clock:.0f} images/s, "
             f"{processor:.0f} per second of processor time"
         )
     if args.profile:
         with cProfile.Profile() as profile:
-            for index in range(args.count):
-                heads.image(index)
+            rate(args.size, args.count, 1)
         pstats.Stats(profile).sort_stats("tottime").print_stats(args.profile)
 
 

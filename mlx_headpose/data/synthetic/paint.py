@@ -6,7 +6,7 @@ import numpy as np
 
 from .grid import smooth_noise, smoothstep
 from .landmarks import EYE_HALF_WIDTH, brow_line, eye_lids
-from .parts import Material, hair_cover, hat_cover
+from .parts import Material
 from .person import Person, linear
 from .shape import EXPRESSIONS, EYE_X, EYE_Y, MOUTH_HALF_WIDTH, MOUTH_Y
 
@@ -41,14 +41,14 @@ class Painter:
         self.eyes_open = eyes_open
 
     def paint(
-        self, material: np.ndarray, uv: np.ndarray, rest: np.ndarray
+        self, material: np.ndarray, uv: np.ndarray, extra: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Albedo (P, 3) and gloss (P,) of fragments.
 
         Args:
             material: (P,) `Material` numbers.
             uv: (2, P); on the head, azimuth and elevation in degrees.
-            rest: (2, P) x and y on the template, of the head alone.
+            extra: (4, P) of the head alone, see `parts.Part`.
         """
         person = self.person
         albedo = np.empty((len(material), 3), np.float32)
@@ -59,7 +59,7 @@ class Painter:
             return np.flatnonzero(material == kind)
 
         head = of(Material.HEAD)
-        albedo[head], gloss[head] = self._head(uv[:, head], rest[:, head])
+        albedo[head], gloss[head] = self._head(uv[:, head], extra[:, head])
         ear = of(Material.EAR)
         albedo[ear] *= np.array((1.02, 0.9, 0.88), np.float32)
         neck = of(Material.NECK)
@@ -97,10 +97,10 @@ class Painter:
         cloth = np.where((y < edge + 12)[:, None], person.clothes2, cloth)
         return np.where((y > edge)[:, None], cloth, colour)
 
-    def _head(self, uv: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _head(self, uv: np.ndarray, extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         person = self.person
         azimuth, elevation = uv
-        x, y = rest
+        x, y, inside, hat = extra
         colour = np.empty((x.size, 3), np.float32)
         colour[:] = person.skin
         colour *= (1 + person.freckles * smooth_noise(azimuth * 2.1, elevation * 2.1))[:, None]
@@ -115,7 +115,6 @@ class Painter:
         self._mouth(colour, gloss, x, y, front)
         self._eyes(colour, gloss, x, y, front)
         if person.style != "bald":
-            inside = hair_cover(person, azimuth, elevation)
             ragged = 1.1 * smooth_noise(azimuth * 1.7, elevation * 0.5 + 17)
             ragged += 0.8 * smooth_noise(azimuth * 0.4, elevation * 0.4)
             soft = 3.5 if person.style != "buzz" else 8.0
@@ -127,7 +126,7 @@ class Painter:
             colour[grown] += share[grown, None] * (hair - colour[grown])
             gloss[grown] = 0.12
         if person.hat:
-            covered = np.flatnonzero(hat_cover(person, azimuth, elevation) > 0)
+            covered = np.flatnonzero(hat > 0)
             knit = 0.1 * smooth_noise(azimuth[covered] * 2, elevation[covered] * 0.4)
             colour[covered] = person.hat_colour * (1 + knit[:, None])
             gloss[covered] = 0.0

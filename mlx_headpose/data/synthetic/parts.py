@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 
@@ -38,6 +38,7 @@ class Part:
         occlusion: (R, C) share of the sky that it sees.
         double: whether its back is visible too.
         stays: (R, C) 1 where it follows the body, 0 where it follows the head.
+        extra: (R, C, 4) of the head: x and y on the template, degrees inside hair and inside hat.
     """
 
     vertices: np.ndarray
@@ -46,7 +47,8 @@ class Part:
     uv: np.ndarray
     occlusion: np.ndarray
     double: bool = False
-    stays: np.ndarray | None = field(default=None)
+    stays: np.ndarray | None = None
+    extra: np.ndarray | None = None
 
 
 def _part(vertices, closed, material, uv=None, occlusion=None, double=False, stays=None) -> Part:
@@ -119,10 +121,33 @@ def _waves() -> np.ndarray:
     return np.concatenate((np.sin(angle), np.cos(angle))).astype(np.float32) * np.float32(0.7)
 
 
-def add_hair(person: Person, model: HeadModel, surface: np.ndarray, rng: np.random.Generator):
-    """The head's surface (R, C, 3) raised by the thickness of hair and hat."""
+def covered_head(person: Person, bald: np.ndarray, rng: np.random.Generator) -> Part:
+    """The head (R, C, 3) with the thickness of hair and hat on it."""
+    model = head_model()
+    hair = hair_cover(person, model.azimuth, model.elevation)
+    hat = np.full_like(hair, -1)
+    if person.hat:
+        hat = hat_cover(person, model.azimuth, model.elevation)
+    thickness = _thickness(person, hair, hat, rng)
+    outward = bald - CENTRE.astype(np.float32)
+    outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
+    surface = bald + thickness[..., None].astype(np.float32) * outward
+    return Part(
+        surface,
+        grid_normals(surface, True),
+        Material.HEAD,
+        np.stack((model.azimuth, model.elevation), -1),
+        model.occlusion,
+        extra=np.stack((model.rest[..., 0], model.rest[..., 1], hair, hat), -1),
+    )
+
+
+def _thickness(
+    person: Person, inside: np.ndarray, covered: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """(R, C) mm of hair and hat, from the degrees inside either."""
+    model = head_model()
     azimuth, elevation = model.azimuth, model.elevation
-    inside = hair_cover(person, azimuth, elevation)
     ramp = 14.0 if person.style != "curls" else 20.0
     thickness = person.volume * np.sqrt(np.clip(inside / ramp, 0, 1))
     # Fuller on top, flatter at the sides, a dent at the parting.
@@ -130,20 +155,17 @@ def add_hair(person: Person, model: HeadModel, surface: np.ndarray, rng: np.rand
     if person.style in ("short", "bob", "long"):
         parting = np.exp(-(((azimuth - person.parting) / 9) ** 2)) * smoothstep(-30, -50, elevation)
         thickness *= 1 - 0.5 * parting * (np.abs(azimuth) < 90)
-    lumps = np.tensordot(rng.normal(0, 1, 12).astype(np.float32), _waves(), 1)
+    lumps = np.einsum("k,krc->rc", rng.normal(0, 1, 12).astype(np.float32), _waves())
     thickness *= 1 + (0.12 if person.style == "curls" else 0.06) * lumps
     if person.tousled:
         tufts = smooth_noise(azimuth * 1.3 + 100 * person.parting, elevation * 0.7)
         thickness *= 1 + person.tousled * tufts
     if person.hat:
-        cover = hat_cover(person, azimuth, elevation)
         rim = 5.0 if person.hat == "beanie" else 2.0
-        height = 6 + 16 * smoothstep(0, 60, cover) * (person.hat != "scarf")
-        hat = np.where(cover > 0, height + rim * (cover < 12), 0)
-        thickness = np.where(cover > 0, np.maximum(0.5 * thickness, 0) + hat, thickness)
-    outward = surface - CENTRE.astype(np.float32)
-    outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
-    return surface + (thickness[..., None] * outward).astype(np.float32)
+        height = 6 + 16 * smoothstep(0, 60, covered) * (person.hat != "scarf")
+        hat = height + rim * (covered < 12)
+        thickness = np.where(covered > 0, np.maximum(0.5 * thickness, 0) + hat, thickness)
+    return thickness
 
 
 @lru_cache(maxsize=1)

@@ -9,16 +9,14 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ...pose import pose_to_matrix
 from ..rasterize import Camera, rasterize
-from .grid import grid_normals
 from .landmarks import mediapipe_placement
 from .paint import Painter
 from .parts import (
     NECK_JOINT,
-    Material,
     Part,
-    add_hair,
     body,
     brim,
+    covered_head,
     ears,
     glasses,
     knot,
@@ -128,14 +126,7 @@ def _parts(person: Person, shot: Shot, rng: np.random.Generator) -> tuple[list[P
     """All surfaces in the template's axes, the head first, and the bald head."""
     model = head_model()
     bald = model.surface(person.shape, shot.expression)
-    surface = add_hair(person, model, bald, rng)
-    head = Part(
-        surface,
-        grid_normals(surface, True),
-        Material.HEAD,
-        np.stack((model.azimuth, model.elevation), -1),
-        model.occlusion,
-    )
+    head = covered_head(person, bald, rng)
     parts = [head, body(person)]
     covered = person.style in ("bob", "long")
     if not covered or person.volume < 11:
@@ -149,7 +140,7 @@ def _parts(person: Person, shot: Shot, rng: np.random.Generator) -> tuple[list[P
     if person.glasses:
         parts += glasses(person, mediapipe_placement().on(bald))
     if person.hat == "cap":
-        parts.append(brim(surface, model, rng))
+        parts.append(brim(head.vertices, model, rng))
     return parts, bald
 
 
@@ -167,7 +158,6 @@ def _assemble(parts: list[Part], turn: np.ndarray, shoulders: np.ndarray) -> _Me
     vertices, attributes, material, triangles = [], [], [], []
     offset = 0
     joint = (NECK_JOINT - PIVOT).astype(np.float32)
-    rest = head_model().rest
     for part in parts:
         points = part.vertices.reshape(-1, 3) - PIVOT.astype(np.float32)
         normals = part.normals.reshape(-1, 3)
@@ -177,11 +167,11 @@ def _assemble(parts: list[Part], turn: np.ndarray, shoulders: np.ndarray) -> _Me
             placed += stays * ((points - joint) @ shoulders.T + turn @ joint - placed)
             turned += stays * (normals @ shoulders.T - turned)
         count = len(points)
-        columns = np.zeros((count, 9), np.float32)
+        columns = np.zeros((count, 11), np.float32)
         columns[:, 3] = part.occlusion.ravel()
         columns[:, 5:7] = part.uv.reshape(-1, 2)
-        if part.material == Material.HEAD:
-            columns[:, 7:9] = rest.reshape(-1, 3)[:, :2]
+        if part.extra is not None:
+            columns[:, 7:] = part.extra.reshape(-1, 4)
         columns[:, :3] = turned
         faces = triangles_of(part)
         for back in (False, True) if part.double else (False,):
