@@ -187,3 +187,14 @@ def test_a_window_that_does_not_fit_and_wrong_channels_are_refused():
         conv2d(mx.zeros((1, 4, 4, 2)), mx.zeros((2, 3, 3, 3)))
     with pytest.raises(ValueError, match="same"):
         conv2d(mx.zeros((1, 4, 4, 3)), mx.zeros((2, 3, 3, 3)), padding="valid")
+
+
+def test_the_gradient_of_a_sum_is_a_broadcast_constant():
+    x = mx.random.normal((1, 4, 4, 3))
+    for ours, reference in ((Conv2d, nn.Conv2d), (ConvTranspose2d, nn.ConvTranspose2d)):
+        layer, other = ours(3, 5, 2, 2), reference(3, 5, 2, 2)
+        layer.update(other.parameters())
+        assert_close(
+            mx.grad(lambda x, layer=layer: layer(x).sum())(x),
+            mx.grad(lambda x, other=other: other(x).sum())(x),
+        )

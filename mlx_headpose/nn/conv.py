@@ -67,7 +67,7 @@ def _windows(x: mx.array, geometry: _Geometry) -> mx.array:
         return x.transpose(1, 0, 2) if groups > 1 else x.reshape(1, -1, each)
     row, image = width * channels, height * width * channels
     view = mx.as_strided(
-        x,
+        mx.contiguous(x),  # a broadcast constant, such as the gradient of a sum, is not
         (groups, n, *geometry.outputs, kh, kw, each),
         (each, image, sh * row, sw * channels, dh * row, dw * channels, 1),
     )
