@@ -23,7 +23,7 @@ class Optimizer(optim.MultiOptimizer):
         if options.head_lr_scale != 1:
             self.scales = [options.head_lr_scale, 1.0]
             filters = [lambda name, _: name.startswith(prefixes)]
-        super().__init__([_single(options) for _ in self.scales], filters)
+        super().__init__([single_optimizer(options) for _ in self.scales], filters)
         self.init(model.trainable_parameters())
 
     def set_learning_rate(self, rate: float) -> None:
@@ -32,7 +32,8 @@ class Optimizer(optim.MultiOptimizer):
             optimizer.learning_rate = rate * scale
 
 
-def _single(options: TrainingOptions) -> optim.Optimizer:
+def single_optimizer(options: TrainingOptions) -> optim.Optimizer:
+    """MLX's optimizer of the given kind, with PyTorch's arithmetic."""
     if options.optimizer == "sgd":
         return optim.SGD(options.lr, options.momentum, weight_decay=options.weight_decay)
     if options.optimizer == "adamw":

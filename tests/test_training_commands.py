@@ -1,0 +1,227 @@
+"""`train.py` as people type it, the published command lines included."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from mlx_headpose.cli import main, train_start
+from mlx_headpose.cli.train import parse, training_options, workdir_path
+from mlx_headpose.cli.train_options import make_parser
+from mlx_headpose.cli.train_start import chosen_dataset, make_model
+from mlx_headpose.models.hopenet import Config
+from mlx_headpose.weights import from_pretrained, save_tensors
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands write into the folder they are started in."""
+    monkeypatch.chdir(tmp_path)
+
+
+def command(line: str) -> None:
+    """Run a command as a user types it."""
+    words = shlex.split(line)
+    main(words[0].removesuffix(".py"), words[1:])
+
+
+def refused(line: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The sentence with which a command exits."""
+    with pytest.raises(SystemExit) as stop:
+        command(line)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert "\n" not in error
+    return error
+
+
+PUBLISHED = {
+    "--dataset 300W_LP --data_dir datasets/300W_LP --filename_list datasets/300wlp_files.txt "
+    "--num_epochs 25 --batch_size 32 --input_size 224 --output_string resnet50 --lr 0.00001": {
+        "dataset": "300W_LP",
+        "data_dir": "datasets/300W_LP",
+        "filename_list": "datasets/300wlp_files.txt",
+        "num_epochs": 25,
+        "batch_size": 32,
+        "input_size": 224,
+        "output_string": "resnet50",
+        "lr": 1e-5,
+    },
+    "--dataset Pose_300W_LP --num_epoch 5 --target_size 128 --gpu 0 --alpha 2 --arch ResNet18": {
+        "dataset": "300W_LP",
+        "num_epochs": 5,
+        "input_size": 128,
+        "model_alpha": 2.0,
+        "model_arch": "ResNet18",
+    },
+    "--augment 0.3 --flip 1 --val_dataset AFLW2000 --val_data_dir datasets/AFLW2000 "
+    "--val_filename_list datasets/aflw2000_list.txt --arch Squeezenet_1_0": {
+        "augment": 0.3,
+        "flip": True,
+        "val_dataset": "AFLW2000",
+        "val_data_dir": "datasets/AFLW2000",
+        "val_filename_list": "datasets/aflw2000_list.txt",
+    },
+    "--flip 0 --weights backbone.safetensors --transfer 1": {
+        "flip": False,
+        "snapshot": "backbone.safetensors",
+        "transfer": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("line", PUBLISHED)
+def test_published_command_lines_mean_what_they_say(line: str) -> None:
+    args, state = parse("train.py", line.split())
+    assert state is None
+    assert {name: getattr(args, name) for name in PUBLISHED[line]} == PUBLISHED[line]
+
+
+def test_help_groups_by_subject_and_shows_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        command("train.py --help")
+    assert stop.value.code == 0
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for subject in ("data:", "augmentation:", "network (hopenet):", "where to start:"):
+        assert subject in text
+    assert "learning rate (default: 1e-05 from pretrained weights, 0.001 from random ones)" in text
+    assert "backbone: resnet18," in text
+    assert "--num_epoch " not in text  # an alias
+    assert "None)" not in text
+
+
+def test_the_dataset_is_300w_lp_where_it_is() -> None:
+    args = make_parser("train.py", "hopenet").parse_args([])
+    assert chosen_dataset(args) == "synthetic"
+    Path("datasets/300W_LP").mkdir(parents=True)
+    assert chosen_dataset(args) == "300W_LP"
+
+
+@pytest.fixture
+def few_validation_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validate on 12 synthetic heads instead of 1000."""
+    whole = train_start.open_dataset
+
+    def small(*arguments: Any, train: bool, **options: Any) -> Any:
+        return whole(*arguments, train=train, **({} if train else {"samples": 12}) | options)
+
+    monkeypatch.setattr(train_start, "open_dataset", small)
+
+
+@pytest.mark.usefixtures("few_validation_heads")
+def test_without_a_dataset_it_trains_on_synthetic_heads_and_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command("train.py --input_size 64 --samples 16 --num_epochs 1 --batch_size 8")
+    output = capsys.readouterr().out
+    assert "Trains on built-in synthetic heads, because datasets/300W_LP is not there" in output
+    assert "16 training and 12 validation samples" in output
+    assert "epoch 1/1" in output
+    assert Path("workdirs_hopenet_synthetic_64/best.safetensors").is_file()
+
+
+@pytest.fixture
+def faces(shared: Path) -> str:
+    """Options that train on three real faces and validate on four."""
+    data = shared / "data"
+    names = (data / "AFLW2000" / "aflw2000_list.txt").read_text().split()[:4]
+    Path("val.txt").write_text("\n".join(names))
+    return (
+        f"--dataset 300W_LP --data_dir {data / '300W_LP'} --filename_list "
+        f"{data / '300W_LP' / '300wlp_list.txt'} --val_dataset AFLW2000 --val_data_dir "
+        f"{data / 'AFLW2000'} --val_filename_list val.txt --arch squeezenet1_1 --input_size 64"
+    )
+
+
+def test_real_faces_from_start_to_test(faces: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command(f"train.py {faces} --num_epochs 1 --output_string run")
+    output = capsys.readouterr().out
+    assert "3 training and 4 validation samples, 1 epochs" in output
+    closing = output.strip().splitlines()[-1]
+    best, tested = closing.split("Test it: python ")
+    mae = re.search(r"Best: epoch 1, validation MAE ([\d.]+)°", best)
+    assert mae is not None
+    command(tested)
+    assert f"MAE {mae[1]}" in capsys.readouterr().out
+
+    sentence = refused(f"train.py {faces} --num_epochs 2 --output_string run", capsys)
+    assert "add --resume" in sentence
+    # The options of the training that goes on need not be given again.
+    command("train.py --output_string run --resume --num_epochs 2")
+    output = capsys.readouterr().out
+    assert "Goes on after epoch 1, step 0" in output
+    assert "epoch 2/2" in output
+    assert "epoch 1/2" not in output
+    command(
+        f"train.py {faces} --transfer 0 --snapshot workdirs_run --num_epochs 3 --output_string run"
+    )
+    assert "epoch 3/3" in capsys.readouterr().out
+    assert sorted(p.name for p in Path("workdirs_run/snapshots").iterdir()) == [
+        f"{epoch}.safetensors" for epoch in (1, 2, 3)
+    ]
+
+
+def test_transfer_takes_the_weights_alone(faces: str) -> None:
+    command(f"train.py {faces} --num_epochs 1 --output_string run")
+    line = f"{faces} --snapshot workdirs_run --transfer 1 --output_string next"
+    args, state = parse("train.py", line.split())
+    assert state is None
+    model, pretrained = make_model(args, state)
+    assert pretrained
+    before = dict(tree_flatten(from_pretrained("workdirs_run/best.safetensors").parameters()))
+    for name, value in tree_flatten(model.parameters()):
+        assert mx.array_equal(value, before[name])
+    # Pretrained weights learn slower.
+    assert training_options(args, model.config, True).lr == Config.recipe.lr
+    assert training_options(args, model.config, False).lr == Config.recipe.lr_scratch
+
+
+def test_a_converted_backbone_is_a_start() -> None:
+    args = make_parser("train.py", "hopenet").parse_args(["--arch", "squeezenet1_1"])
+    args.dataset = "300W_LP"
+    model, _ = make_model(args, None)
+    tensors = {k: v + 1 for k, v in tree_flatten(model.backbone.parameters())}
+    config = {"model_type": "backbone", "arch": "squeezenet1_1", "norm": "batch"}
+    save_tensors("backbone.safetensors", tensors, config)
+    args = make_parser("train.py", "hopenet").parse_args(["--snapshot", "backbone.safetensors"])
+    args.dataset = "300W_LP"
+    filled, pretrained = make_model(args, None)
+    assert pretrained
+    assert filled.config.arch == "squeezenet1_1"
+    for name, value in tree_flatten(filled.backbone.parameters()):
+        assert np.array_equal(np.array(value), np.array(tensors[name]))
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("--lr -1", "--lr -1.0: give a positive number"),
+        ("--augment 2", "--augment 2.0: give a probability"),
+        ("--dataset nowhere", "unknown dataset 'nowhere'"),
+        ("--snapshot missing.safetensors", "missing.safetensors: no such checkpoint"),
+        ("--transfer 0", "--transfer 0 goes on with a training; say which"),
+        ("--transfer 0 --snapshot .", "no training to go on with"),
+        ("--freeze backbone.nose", "--freeze backbone.nose: the network has no such module"),
+        ("--num_epochs 0", "not a whole number of at least 1"),
+        ("--dataset 300W_LP --data_dir nowhere", "nowhere"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    line: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = f"train.py {line} --arch squeezenet1_1 --input_size 64 --samples 8"
+    assert sentence in refused(given, capsys)
+
+
+def test_outputs_have_names_of_their_own() -> None:
+    args = make_parser("train.py", "hopenet").parse_args(["--input_size", "96"])
+    args.dataset = chosen_dataset(args)
+    assert workdir_path(args) == Path("workdirs_hopenet_synthetic_96")
