@@ -88,9 +88,8 @@ class SyntheticHeads(Dataset):
         if key in self._drawn:
             return Image.fromarray(self._drawn[key])
         rng = self._rng(number, 1)
-        picture = render(
-            self.identity(index), self._shot(number, rng), self.poses[index], self.size, rng
-        )
+        shot = self.shot(index)
+        picture = render(self.identity(index), shot, self.poses[index], self.size, rng)
         if (number + 1) * self.size**2 * 3 <= KEPT_BYTES:
             self._drawn[key] = np.array(picture)
         return picture
@@ -102,6 +101,17 @@ class SyntheticHeads(Dataset):
             self._rng(number, 0),
             self.geometry.shapes[number],
             bool(self.geometry.feminine[number]),
+        )
+
+    def shot(self, index: int) -> Shot:
+        """Expression, gaze, shoulders and camera of sample `index`."""
+        number = int(self.numbers[index])
+        return draw_shot(
+            self._rng(number, 2),
+            expression=self.geometry.expressions[number],
+            distance=float(self.geometry.distances[number]),
+            scale=float(self.geometry.scales[number]),
+            shift=self.geometry.shifts[number],
         )
 
     def landmarks(self, index: int) -> np.ndarray:
@@ -130,15 +140,6 @@ class SyntheticHeads(Dataset):
     def _rng(self, number: int, purpose: int) -> np.random.Generator:
         return np.random.Generator(
             np.random.PCG64(np.random.SeedSequence((*self.seed, 2 + purpose, number)))
-        )
-
-    def _shot(self, number: int, rng: np.random.Generator) -> Shot:
-        return draw_shot(
-            rng,
-            expression=self.geometry.expressions[number],
-            distance=float(self.geometry.distances[number]),
-            scale=float(self.geometry.scales[number]),
-            shift=self.geometry.shifts[number],
         )
 
 

@@ -1,0 +1,116 @@
+"""Light on the head: a lamp that casts shadows, light from all around, a rim from behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .shape import head_model
+
+
+@dataclass(frozen=True)
+class Light:
+    """A lamp or sun, and light from all around that changes from above to below.
+
+    Attributes:
+        direction: (3,) towards the lamp.
+        lamp, above, below: (3,) colours.
+        rim: (3,) colour of a light from behind.
+        exposure: multiplies everything.
+    """
+
+    direction: np.ndarray
+    lamp: np.ndarray
+    above: np.ndarray
+    below: np.ndarray
+    rim: np.ndarray
+    exposure: float
+
+
+def draw_tint(rng: np.random.Generator, strength: float) -> np.ndarray:
+    """(3,) colour near white, warmer or cooler."""
+    warm = rng.normal(0, strength)
+    green = rng.normal(0, strength / 3)
+    return np.exp(np.array([warm, green, -warm])).astype(np.float32)
+
+
+def draw_light(rng: np.random.Generator) -> Light:
+    """Draw one, anywhere in front of or above the head."""
+    azimuth, elevation = np.radians(rng.uniform(-110, 110)), np.radians(rng.uniform(-15, 75))
+    direction = np.array(
+        [
+            np.sin(azimuth) * np.cos(elevation),
+            -np.sin(elevation),
+            np.cos(azimuth) * np.cos(elevation),
+        ]
+    )
+    ambient = rng.uniform(0.12, 0.7)
+    rim = rng.uniform(0, 0.5) if rng.random() < 0.35 else 0.0
+    return Light(
+        direction.astype(np.float32),
+        (1 - 0.6 * ambient) * 1.3 * draw_tint(rng, 0.09),
+        ambient * draw_tint(rng, 0.09),
+        ambient * rng.uniform(0.3, 0.9) * draw_tint(rng, 0.08),
+        rim * draw_tint(rng, 0.1),
+        float(np.exp(rng.normal(0.15, 0.3))),
+    )
+
+
+def shadows(vertices: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """(V,) share of the lamp that reaches each vertex: seen from the lamp, is another before it?"""
+    across = np.cross(direction, np.array([0.0, 1.0, 0.1]))
+    across /= np.linalg.norm(across)
+    up = np.cross(direction, across)
+    axes = np.stack((across, up, direction), -1).astype(np.float32)
+    seen = vertices @ axes
+    cells = 48
+    place = np.clip((seen[:, :2] + 150) * (cells / 300), 0, cells - 1).astype(np.intp)
+    cell = place[:, 0] * cells + place[:, 1]
+    nearest = np.full(cells * cells, -1e9, np.float32)
+    np.maximum.at(nearest, cell, seen[:, 2])
+    reached = 1 - np.clip((nearest[cell] - seen[:, 2] - 14) / 12, 0, 1)
+    # The head's vertices, which come first, form a grid: soften the shadows' edges over it.
+    head = reached[: head_model().occlusion.size].reshape(head_model().occlusion.shape)
+    for _ in range(2):
+        head[1:-1] = 0.5 * head[1:-1] + 0.25 * (head[2:] + head[:-2])
+        head[:, 1:-1] = 0.5 * head[:, 1:-1] + 0.25 * (head[:, 2:] + head[:, :-2])
+    return reached
+
+
+def shade(
+    attributes: np.ndarray, albedo: np.ndarray, gloss: np.ndarray, light: Light
+) -> np.ndarray:
+    """(P, 3) float32 colours 0..255 of fragments.
+
+    Args:
+        attributes: (P, 5 or more): normal, occlusion, share of the lamp's light.
+        albedo: (P, 3); gloss: (P,).
+        light: what shines.
+    """
+    normal = attributes[:, :3]
+    normal /= np.sqrt(np.einsum("pk,pk->p", normal, normal))[:, None] + 1e-6
+    occlusion, reached = attributes[:, 3], attributes[:, 4]
+    facing = normal @ light.direction
+    lamp = np.clip(facing * 0.9 + 0.1, 0, None) * reached * (0.4 + 0.6 * occlusion)
+    sky = 0.5 - 0.5 * normal[:, 1]
+    colour = lamp[:, None] * light.lamp
+    colour += (sky * occlusion)[:, None] * light.above
+    colour += ((1 - sky) * occlusion)[:, None] * light.below
+    if light.rim.any():
+        edge = np.clip(1 - normal[:, 2], 0, 1)
+        colour += (edge * edge * edge)[:, None] * light.rim
+    colour *= albedo
+    half = light.direction + np.array([0, 0, 1], np.float32)
+    half /= np.linalg.norm(half) + 1e-6
+    shine = np.clip(normal @ half, 0, 1)
+    shine = shine**2
+    shine = shine**4
+    shine = shine**2
+    colour += (shine * reached * gloss)[:, None] * light.lamp
+    colour *= light.exposure
+    np.sqrt(colour, out=colour)
+    # A soft shoulder instead of burnt-out highlights.
+    np.minimum(colour, 0.7 + 0.3 * colour, out=colour)
+    np.clip(colour, 0, 1, out=colour)
+    return colour * np.float32(255)
