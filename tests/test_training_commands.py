@@ -125,6 +125,10 @@ def test_without_a_dataset_it_trains_on_synthetic_heads_and_says_so(
     assert "Trains on built-in synthetic heads, because datasets/300W_LP is not there" in output
     assert "16 training and 12 validation samples" in output
     assert "epoch 1/1" in output
+    # A network that learns in minutes, unless options say otherwise.
+    quick = ", ".join(f"{name} {value}" for name, value in Config.quick.items())
+    assert quick
+    assert quick in output.replace("norm batch, ", "")
     assert Path("workdirs_hopenet_synthetic_64/best.safetensors").is_file()
 
 

@@ -36,7 +36,7 @@ def run(program: str, arguments: list[str]) -> None:
     workdir = Workdir(workdir_path(args))
     parameters = sum(value.size for value in dict(tree_flatten(model.parameters())).values())
     say(
-        f"{args.model}, {parameters / 1e6:.1f} M parameters"
+        f"{describe(model.config)}, {parameters / 1e6:.1f} M parameters"
         f"{', pretrained' if pretrained else ''}: {len(training_set)} training and "
         f"{len(validation_set)} validation samples, {options.epochs} epochs, batch "
         f"{options.batch_size}, lr {options.lr:g} → {workdir.folder}/"
@@ -63,6 +63,13 @@ def run(program: str, arguments: list[str]) -> None:
             say(f"Stopped and saved. To go on: python train.py --output_string {name} --resume")
             raise SystemExit(130) from None
     say(closing_sentence(progress, workdir, test_arguments))
+
+
+def describe(config: ModelConfig) -> str:
+    """The method and its choices: "hopenet (arch resnet50, norm batch, alpha 1.0)"."""
+    fields = [field.name for field in dataclasses.fields(config) if "help" in field.metadata]
+    choices = ", ".join(f"{name} {getattr(config, name)}" for name in fields)
+    return f"{config.model_type} ({choices})" if choices else config.model_type
 
 
 def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path | None]:

@@ -119,7 +119,12 @@ def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator,
         return build(config_from_dict(stored)), bool(run["pretrained"])
     size = getattr(args, "input_size", None)
     if "snapshot" not in args:
-        return build(make_config(args, args.model, size=size)), False
+        config = make_config(args, args.model, size=size)
+        if args.dataset == "synthetic":
+            config = dataclasses.replace(
+                config, **{**config.quick, **model_options(args, args.model)}
+            )
+        return build(config), False
     path = newest_weights(Path(args.snapshot))
     stored = read_config(path)
     if stored.get("model_type") == "backbone":

@@ -72,6 +72,9 @@ class ModelConfig:
     recipe: ClassVar[Recipe] = Recipe()
     # What the network reads: "image" or "landmarks".
     inputs: ClassVar[str] = "image"
+    # Fields that training on synthetic heads from random weights sets, unless options do: a network
+    # that learns in minutes.
+    quick: ClassVar[dict[str, Any]] = {}
     # Module of `training` whose `prepare` computes what the method needs before its first step.
     preparation: ClassVar[str] = ""
 

@@ -101,6 +101,11 @@ class Training:
                 saved before stays whole.
         """
         with self.interrupt:
+            if not self.processes.agree(self.progress.epoch, self.progress.step):
+                raise InputError(
+                    f"{self.workdir.state}: is not the same for every process; copy rank 0's to "
+                    "every machine, or start anew"
+                )
             self.processes.share_weights(self.model)
             if self.writes:
                 self.workdir.rewind_log(self.progress)
