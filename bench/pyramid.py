@@ -46,7 +46,7 @@ def twins(size: int, form: str) -> tuple[Estimator, TorchPyramid]:
     """The network in MLX and in PyTorch, with the same weights."""
     mx.random.seed(0)
     ours = build(Config(form=form, preprocessing=Preprocessing(size, "squash", crop="pyramid")))
-    state = to_torch(ours.config.to_dict(), dict(tree_flatten(ours.parameters())))
+    state = to_torch(ours.config.to_dict(), dict(tree_flatten(ours.parameters())))["model"]
     theirs = TorchPyramid(form=form)
     theirs.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
     return ours, theirs

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build, config_from_dict
+from mlx_headpose.files import atomic_path
+from mlx_headpose.models import Estimator, build, config_from_dict
 from mlx_headpose.weights import save_tensors, tensors_of
 
 from .base import Conversion, Format, Tensors
 from .hopenet import for_group_norm
-from .readers import read_tensors
+from .readers import INSTALL_TORCH, read_tensors
 
 # Modules of this package that define FORMATS.
 MODULES = ("hopenet", "whenet", "nlml", "yunet", "pyramid")
 
-__all__ = ["Conversion", "Format", "convert_file", "convert_tensors", "formats"]
+__all__ = ["Conversion", "Format", "convert_file", "convert_tensors", "formats", "write_torch"]
 
 
 def formats() -> list[Format]:
@@ -78,6 +81,34 @@ def convert_tensors(tensors: Tensors, source: str | Path, norm: str = "batch") -
     if norm == "group" and conversion.config["model_type"] == "backbone":
         return for_group_norm(conversion)
     return conversion
+
+
+def write_torch(model: Estimator, output: str | Path) -> None:
+    """Write a network as the checkpoint that its method's published PyTorch code loads.
+
+    Raises:
+        InputError: the method has no such form, torch is missing, or the file cannot be written.
+    """
+    method = model.config.model_type
+    module = importlib.import_module(f".{method}", __name__) if method in MODULES else None
+    to_torch = getattr(module, "to_torch", None)
+    if to_torch is None:
+        raise InputError(f"{method} cannot be written for PyTorch; choose --format safetensors")
+    try:
+        import torch
+    except ImportError:
+        raise InputError(f"{output}: {INSTALL_TORCH}") from None
+    checkpoint = to_torch(model.config.to_dict(), tensors_of(model))
+    with atomic_path(output) as temporary:
+        torch.save(_torch_tensors(checkpoint), temporary)
+
+
+def _torch_tensors(value: Any) -> Any:
+    import torch
+
+    if isinstance(value, dict):
+        return {name: _torch_tensors(item) for name, item in value.items()}
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
 def _check(conversion: Conversion, source: str | Path) -> None:

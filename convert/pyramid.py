@@ -219,21 +219,24 @@ def convert_tensorflow(tensors: Tensors) -> Conversion:
     )
 
 
-def to_torch(config: dict[str, Any], tensors: dict[str, mx.array]) -> Tensors:
-    """Our tensors → the state dict that the published PyTorch code loads strictly.
+def to_torch(config: dict[str, Any], tensors: dict[str, mx.array]) -> dict[str, Any]:
+    """Our tensors → the checkpoint that the published PyTorch code loads, to train or to test.
 
     Args:
         config: `ModelConfig.to_dict()` of the network.
         tensors: our name → array.
+
+    Returns:
+        {"epoch": 0, "model": the state dict, in the published order}.
     """
     published: Tensors = {}
     for name, value in tensors.items():
         theirs = translate(name, TORCH_NAMES)
-        published[theirs] = _to_torch_layout(name, np.asarray(value.astype(mx.float32)))
+        published[theirs] = _to_torch_layout(name, np.array(value.astype(mx.float32)))
         if theirs.endswith("running_var"):
             counter = theirs.replace("running_var", "num_batches_tracked")
             published[counter] = np.array(0, np.int64)
-    return published
+    return {"epoch": 0, "model": published}
 
 
 def _has(*names: str) -> Any:

@@ -197,4 +197,6 @@ def test_the_gradient_of_a_sum_is_a_broadcast_constant():
         assert_close(
             mx.grad(lambda x, layer=layer: layer(x).sum())(x),
             mx.grad(lambda x, other=other: other(x).sum())(x),
+            1e-5,
+            f"gradient of {ours.__name__}'s sum",
         )

@@ -21,7 +21,7 @@ from mlx_headpose.convert import pyramid as convert
 from mlx_headpose.convert.base import Conversion
 from mlx_headpose.convert.readers import read_tensors
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build, config_from_dict
+from mlx_headpose.models import build, config_class, config_from_dict
 from mlx_headpose.models.base import Estimator
 from mlx_headpose.models.pyramid import Config, arch_name, labels
 from mlx_headpose.preprocessing import Preprocessing
@@ -140,7 +140,7 @@ def test_every_manifest_converts_and_comes_back(seeded, size, form):
     assert conversion.config["arch"] == f"efficientnetv2_{size}"
     tensors = {name: mx.array(value) for name, value in conversion.tensors.items()}
     load_strictly(build(config_from_dict(conversion.config)), tensors, "manifest")
-    back = convert.to_torch(conversion.config, tensors)
+    back = convert.to_torch(conversion.config, tensors)["model"]
     assert [[name, list(value.shape), str(value.dtype)] for name, value in back.items()] == rows
 
 
@@ -150,7 +150,7 @@ def test_the_way_back_changes_no_number(seeded, form):
     conversion = recognise(source)
     back = convert.to_torch(
         conversion.config, {name: mx.array(value) for name, value in conversion.tensors.items()}
-    )
+    )["model"]
     for name, value in source.items():
         if not name.endswith("num_batches_tracked"):
             np.testing.assert_array_equal(back[name], value, err_msg=name)
@@ -345,6 +345,43 @@ def test_convert_reads_a_trained_pickle_and_the_network_predicts(seeded, tmp_pat
     image = mx.array(seeded.seeded_image(64))
     expected = network(recognise(state))(image)
     np.testing.assert_array_equal(np.array(model(image)[0]), np.array(expected[0]))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_export_writes_what_the_published_code_loads(torch_pyramid, form, tmp_path, capsys):
+    import torch
+
+    mx.random.seed(1)
+    model = build(Config(form=form, preprocessing=Preprocessing(64, "squash", crop="pyramid")))
+    model.eval()
+    save_pretrained(model, tmp_path / "best.safetensors")
+    arguments = ["--snapshot", f"{tmp_path}/best.safetensors", "--format", "torch"]
+    main("export", [*arguments, "--output", f"{tmp_path}/best.pkl"])
+    assert "wrote" in capsys.readouterr().out
+    saved = torch.load(tmp_path / "best.pkl", weights_only=True)
+    theirs = torch_pyramid.TorchPyramid(form=form)
+    theirs.load_state_dict(saved["model"])  # strictly: every name, every shape
+    theirs.eval()
+    images = np.random.default_rng(0).standard_normal((2, 64, 64, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    for ours, output in zip(model(mx.array(images)), expected, strict=True):
+        assert relative(ours, output.numpy()) < 1e-4
+    main(
+        "convert", ["--weight", f"{tmp_path}/best.pkl", "--output", f"{tmp_path}/again.safetensors"]
+    )
+    again = from_pretrained(tmp_path / "2.safetensors")
+    for (name, a), (_, b) in zip(
+        tree_flatten(model.parameters()), tree_flatten(again.parameters()), strict=True
+    ):
+        np.testing.assert_array_equal(np.array(a), np.array(b), err_msg=name)
+
+
+def test_methods_without_a_pytorch_form_say_so(tmp_path, capsys):
+    save_pretrained(build(config_class("whenet")()), tmp_path / "w.safetensors")
+    with pytest.raises(SystemExit):
+        main("export", ["--snapshot", f"{tmp_path}/w.safetensors", "--format", "torch"])
+    assert "whenet cannot be written for PyTorch" in capsys.readouterr().err
 
 
 def test_tensorflow_file_becomes_a_backbone_to_train_from(seeded, tmp_path):
