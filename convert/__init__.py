@@ -22,7 +22,7 @@ from .hopenet import for_group_norm
 from .readers import INSTALL_TORCH, read_tensors
 
 # Modules of this package that define FORMATS.
-MODULES = ("hopenet", "whenet", "nlml", "yunet", "pyramid")
+MODULES = ("hopenet", "whenet", "nlml", "yunet", "pyramid", "tokenhpe")
 
 __all__ = ["Conversion", "Format", "convert_file", "convert_tensors", "formats", "write_torch"]
 

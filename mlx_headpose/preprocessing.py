@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -54,6 +55,11 @@ class Preprocessing:
             raise InputError("mean and std must be three numbers each")
         if not all(self.std):
             raise InputError("a channel's std must not be 0")
+
+    def at_size(self, size: int) -> Preprocessing:
+        """The same for another input size; `resize_to` changes in proportion."""
+        resize_to = self.resize_to and round(self.resize_to * size / self.size)
+        return dataclasses.replace(self, size=size, resize_to=resize_to)
 
     def normalize(self, images: mx.array) -> mx.array:
         """(N, H, W, 3) uint8 → (N, H, W, 3) float32 with the network's mean and deviation.

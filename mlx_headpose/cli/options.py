@@ -76,13 +76,12 @@ def model_options(arguments: argparse.Namespace, method: str) -> dict[str, Any]:
     }
 
 
-def make_config(arguments: argparse.Namespace, method: str, **preprocessing: Any) -> ModelConfig:
-    """A method's config from the command line, with those of `preprocessing` that are not None."""
+def make_config(arguments: argparse.Namespace, method: str, size: int | None = None) -> ModelConfig:
+    """A method's config from the command line, for inputs of `size` pixels if it is not None."""
     config = config_class(method)(**model_options(arguments, method))
-    changes = {key: value for key, value in preprocessing.items() if value is not None}
-    return dataclasses.replace(
-        config, preprocessing=dataclasses.replace(config.preprocessing, **changes)
-    )
+    if size is None:
+        return config
+    return dataclasses.replace(config, preprocessing=config.preprocessing.at_size(size))
 
 
 def add_method_option(parser: argparse.ArgumentParser, default: str | None = "hopenet") -> None:

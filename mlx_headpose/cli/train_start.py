@@ -135,9 +135,7 @@ def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator,
     method = config.model_type
     if method != args.model:
         raise InputError(f"{path}: is a {method} network; add --model {method}")
-    preprocessing = dataclasses.replace(
-        config.preprocessing, size=size or config.preprocessing.size
-    )
+    preprocessing = config.preprocessing.at_size(size or config.preprocessing.size)
     given = model_options(args, method)
     model = build(dataclasses.replace(config, preprocessing=preprocessing, **given))
     load_strictly(model, load_tensors(path), path)

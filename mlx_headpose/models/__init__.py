@@ -15,6 +15,7 @@ METHODS = {
     "whenet": "whenet",
     "nlml": "nlml",
     "pyramid": "pyramid",
+    "tokenhpe": "tokenhpe",
 }
 
 # What files may hold besides: it is fitted, not trained, so no command offers it by name.
