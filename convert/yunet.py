@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +12,8 @@ from mlx_headpose.errors import InputError
 
 from .base import Conversion, Format, Tensors, conv_weight
 
-# The published file is 0.2 MB.
-MAX_BYTES = 16 << 20
+# YuNet's file is 0.2 MB, a large head detector's 100 MB.
+MAX_BYTES = 512 << 20
 
 # The exporter folded the batch norms, and numbered the folded convolutions in the graph's order.
 FOLDED = [
@@ -83,8 +85,8 @@ def _convert(source: Tensors) -> Conversion:
 FORMATS = [Format("YuNet face detector (ONNX)", _matches, _convert)]
 
 
-def read_initializers(path: str | Path) -> Tensors:
-    """The constants of an ONNX file, from nothing but that file.
+def load_onnx(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:
+    """An ONNX model, from nothing but its own file.
 
     Raises:
         InputError: it is missing, too large, damaged, or points to data outside itself.
@@ -95,22 +97,43 @@ def read_initializers(path: str | Path) -> Tensors:
     except ImportError:
         raise InputError(f"{path}: reading ONNX needs a package; run `pip install onnx`") from None
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: too large to be the YuNet face detector; give another file")
-        # External data would let the file name other files of this machine: refused below.
+        if path.stat().st_size > max_bytes:
+            raise InputError(f"{path}: over {max_bytes >> 20} MB; give another ONNX file")
         model = onnx.load_model(str(path), load_external_data=False)
-        tensors = {}
-        for tensor in model.graph.initializer:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-                raise InputError(f"{path}: keeps its tensors in other files, which is not allowed")
-            tensors[tensor.name] = np.array(onnx.numpy_helper.to_array(tensor))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except InputError:
         raise
     except Exception as error:  # protobuf and onnx have no common base class of their errors
         raise InputError(f"{path}: not a readable ONNX file ({error})") from None
-    return tensors
+    # External data would let the file name other files of this machine.
+    external = onnx.TensorProto.EXTERNAL
+    if any(t.data_location == external or t.external_data for t in _tensors(model.graph)):
+        raise InputError(f"{path}: keeps its tensors in other files, which is not allowed")
+    return model
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every tensor of a graph, those in its nodes' attributes and inner graphs too."""
+    yield from graph.initializer
+    for attribute in (a for node in graph.node for a in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _tensors(inner)
+
+
+def read_initializers(path: str | Path) -> Tensors:
+    """The constants of an ONNX file; see `load_onnx`."""
+    model = load_onnx(path)
+    from onnx import numpy_helper
+
+    try:
+        return {
+            tensor.name: np.array(numpy_helper.to_array(tensor))
+            for tensor in model.graph.initializer
+        }
+    except Exception as error:  # a tensor whose bytes do not fit its shape
+        raise InputError(f"{path}: damaged ONNX file ({error}); get it again") from None
 
 
 def read_onnx(path: str | Path) -> Tensors:
@@ -126,3 +149,12 @@ def read_onnx(path: str | Path) -> Tensors:
         raise InputError(
             f"{path}: not the published YuNet (face_detection_yunet_2023mar.onnx)"
         ) from None
+
+
+def is_yunet(path: str | Path) -> bool:
+    """Whether an ONNX file is YuNet, by the names of its tensors.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return _matches(read_initializers(path))

@@ -12,6 +12,7 @@ from PIL import Image
 from mlx_headpose.convert import yunet
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference import face_detector
+from mlx_headpose.inference.estimator import load_detector
 from mlx_headpose.inference.face_detector import FaceDetector, prepare, suppress
 from mlx_headpose.weights import save_tensors
 
@@ -172,3 +173,64 @@ def test_where_the_weights_are_looked_for(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     assert face_detector.find_weights() == package / face_detector.ONNX_NAME
+
+
+def head_model(path: Path, rows: np.ndarray, names: str = "") -> Path:
+    """An ONNX file that answers every picture of 320 × 320 with the same rows."""
+    helper = onnx.helper
+    image = helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 3, 320, 320])
+    output = helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, rows.shape)
+    constant = helper.make_node(
+        "Constant", [], ["out"], value=onnx.numpy_helper.from_array(rows.astype(np.float32))
+    )
+    graph = helper.make_graph([constant], "heads", [image], [output])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if names:
+        helper.set_model_props(model, {"names": names})
+    onnx.save_model(model, str(path))
+    return path
+
+
+# Two persons (class 0) and two overlapping heads (class 1), centre form, in 320 × 320.
+CENTRES = np.array([[100, 100, 80, 160], [100, 60, 40, 40], [102, 60, 40, 40], [250, 60, 40, 40]])
+SCORES = np.array([[0.9, 0.1], [0.1, 0.8], [0.1, 0.7], [0.2, 0.6]])
+
+
+@pytest.mark.parametrize("layout", ["v8", "v5", "end to end"])
+def test_head_detectors_of_the_yolo_family(layout: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    if layout == "end to end":
+        corners = np.concatenate(
+            [CENTRES[:, :2] - CENTRES[:, 2:] / 2, CENTRES[:, :2] + CENTRES[:, 2:] / 2], 1
+        )
+        rows = np.concatenate([corners, SCORES.max(1)[:, None], SCORES.argmax(1)[:, None]], 1)
+    elif layout == "v8":
+        rows = np.zeros((6, 100))
+        rows[:, :4] = np.concatenate([CENTRES, SCORES], 1).T
+    else:
+        rows = np.zeros((100, 7))
+        rows[:4] = np.concatenate([CENTRES, np.ones((4, 1)), SCORES], 1)
+    path = head_model(tmp_path / "heads.onnx", rows[None], "{0: 'person', 1: 'Head'}")
+    detector = load_detector(path)
+    assert detector.finds == "heads"
+    # The picture is 640 × 480: boxes come back twice as large.
+    (found,) = detector([np.zeros((480, 640, 3), np.uint8)], 0.5)
+    np.testing.assert_allclose(found.boxes, [[160, 80, 240, 160], [460, 80, 540, 160]])
+    np.testing.assert_allclose(found.scores, [0.8, 0.6])
+    # Without names, every class counts.
+    path = head_model(tmp_path / "all.onnx", rows[None])
+    assert len(load_detector(path)([np.zeros((480, 640, 3), np.uint8)], 0.5)[0]) == 3
+
+
+def test_what_is_no_head_detector(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    path = head_model(tmp_path / "other.onnx", np.zeros((1, 10)))
+    with pytest.raises(InputError, match="no known layout"):
+        load_detector(path)([np.zeros((10, 10, 3), np.uint8)], 0.5)
+    model = onnx.load(str(path))
+    tensor = model.graph.node[0].attribute[0].t
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret")
+    onnx.save_model(model, str(path))
+    with pytest.raises(InputError, match="other files"):
+        load_detector(path)

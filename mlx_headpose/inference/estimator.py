@@ -12,12 +12,13 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
-from ..data.crop import SAME_CROP, CropRule, cut
+from ..data.crop import AS_GIVEN, SAME_CROP, CropRule, cut
 from ..data.landmarks import face_mesh
 from ..errors import InputError
 from ..models import METHODS, Estimator
 from ..weights import from_pretrained, read_config
 from .face_detector import DEFAULT_MIN_SCORE, Detections, FaceDetector
+from .head_detector import HeadDetector
 from .pictures import Picture, open_picture
 
 WEIGHTS = Path("weights")
@@ -38,6 +39,7 @@ FACE_RULES = {
     "box": CropRule("box", "face", (1.0, 1.25, 1.0, 0.3), (0.4, 0.4)),
 }
 
+Detector = FaceDetector | HeadDetector
 # (H, W, 3) uint8 RGB picture and (4,) face box → (L, 3) landmarks in image axes, or None.
 Landmarker = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
 
@@ -80,8 +82,8 @@ class HeadPoseEstimator:
 
     Args:
         model: a network.
-        detector: what finds the faces; None loads YuNet when it is first needed.
-        crop_margin: margin k of the crop rule; None means the method's own.
+        detector: what finds the faces or heads; None loads YuNet when it is first needed.
+        crop_margin: margin k of the crop rule; None means the method's own, around heads none.
         landmarker: finds the landmarks of a face, for networks that read landmarks; None takes
             MediaPipe's face mesh when it is first needed.
     """
@@ -89,7 +91,7 @@ class HeadPoseEstimator:
     def __init__(
         self,
         model: Estimator,
-        detector: FaceDetector | None = None,
+        detector: Detector | None = None,
         crop_margin: float | None = None,
         landmarker: Landmarker | None = None,
     ):
@@ -98,6 +100,8 @@ class HeadPoseEstimator:
         self._detector = detector
         crop = model.config.preprocessing.crop
         self.rule = FACE_RULES.get(SAME_CROP.get(crop, crop), FACE_RULES["hopenet"])
+        if crop_margin is None and detector is not None and detector.finds == "heads":
+            self.rule = AS_GIVEN
         if crop_margin is not None:
             self.rule = dataclasses.replace(self.rule, k=(crop_margin, crop_margin))
 
@@ -109,17 +113,18 @@ class HeadPoseEstimator:
 
         Args:
             source: see `find_network`.
-            detector: file of the face detector; None looks for it when it is first needed.
+            detector: file of YuNet, or of a head detector (see `head_detector`); None looks for
+                YuNet when it is first needed.
             **options: of the constructor.
 
         Raises:
             InputError: the network or the detector is missing or damaged.
         """
-        found = None if detector is None else FaceDetector.from_pretrained(detector)
+        found = None if detector is None else load_detector(detector)
         return cls(from_pretrained(find_network(source)), found, **options)
 
     @property
-    def detector(self) -> FaceDetector:
+    def detector(self) -> Detector:
         """What finds the faces."""
         if self._detector is None:
             self._detector = FaceDetector.from_pretrained()
@@ -228,6 +233,20 @@ class HeadPoseEstimator:
                 else np.array(confidence, np.float64)
             )
         return np.concatenate(poses), np.concatenate(confidences)
+
+
+def load_detector(source: str | Path) -> Detector:
+    """YuNet, or whatever head detector an ONNX file holds.
+
+    Raises:
+        InputError: the file is missing, damaged, or no detector.
+    """
+    if Path(source).suffix == ".onnx":
+        from ..convert.yunet import is_yunet
+
+        if not is_yunet(source):
+            return HeadDetector(source)
+    return FaceDetector.from_pretrained(source)
 
 
 def find_network(source: str | Path | None = None) -> str | Path:

@@ -171,6 +171,8 @@ class FaceDetector:
         max_side: larger pictures are scaled down to this longer side.
     """
 
+    finds = "faces"
+
     def __init__(self, network: YuNet, max_side: int = MAX_SIDE):
         self.network = network
         self.max_side = max_side

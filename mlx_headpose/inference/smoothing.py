@@ -62,7 +62,7 @@ class PoseFilter:
         beta: Hz that the cutoff rises per degree and second of speed.
     """
 
-    def __init__(self, min_cutoff: float = 1.0, beta: float = 0.02):
+    def __init__(self, min_cutoff: float = 0.7, beta: float = 0.04):
         self.min_cutoff = min_cutoff
         self.beta = beta
         self.rotation: Rotation | None = None

@@ -9,6 +9,7 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 from .face_detector import Detections, FaceDetector, suppress
+from .head_detector import HeadDetector
 from .smoothing import OneEuro, PoseFilter
 
 # A face that overlaps a track's expected box less than this is someone else's.
@@ -128,12 +129,15 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def search_nearby(
-    detector: FaceDetector, image: np.ndarray, boxes: list[np.ndarray], min_score: float
+    detector: FaceDetector | HeadDetector,
+    image: np.ndarray,
+    boxes: list[np.ndarray],
+    min_score: float,
 ) -> Detections:
     """Faces near where they were: the detector on a small window around each box.
 
     Args:
-        detector: the face detector.
+        detector: of faces or heads.
         image: (H, W, 3) uint8 RGB.
         boxes: (4,) each.
         min_score: faces below are left out.
