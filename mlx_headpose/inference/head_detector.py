@@ -51,9 +51,7 @@ class HeadDetector:
                 f"{path}: a head detector needs a package; run `pip install onnxruntime`"
             ) from None
         try:
-            self.session = onnxruntime.InferenceSession(
-                content, providers=["CPUExecutionProvider"]
-            )
+            self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has no common base class of its errors
             raise InputError(f"{path}: onnxruntime cannot load it ({error})") from None
         (self.input, *more) = self.session.get_inputs()
@@ -103,12 +101,18 @@ class HeadDetector:
 
     def _decode(self, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The network's output → (N, 4) corners in its input's pixels and (N,) scores."""
-        if output.ndim != 3 or output.shape[0] != 1 or min(output.shape[1:]) < 5:
+        end_to_end = output.ndim == 3 and output.shape[2] == 6
+        end_to_end = end_to_end and output.shape[1] <= END_TO_END_ROWS
+        if (
+            output.ndim != 3
+            or output.shape[0] != 1
+            or (min(output.shape[1:]) < 5 and not end_to_end)
+        ):
             raise InputError(
                 f"{self.path}: output {output.shape} is of no known layout; export it from YOLO"
             )
         rows = output[0]
-        if rows.shape[1] == 6 and rows.shape[0] <= END_TO_END_ROWS:
+        if end_to_end:
             wanted = slice(None) if self.classes is None else np.isin(rows[:, 5], self.classes)
             return rows[wanted, :4], rows[wanted, 4]
         if rows.shape[0] < rows.shape[1]:

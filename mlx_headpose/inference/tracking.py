@@ -17,7 +17,7 @@ MIN_OVERLAP = 0.25
 # A face this likely keeps a track alive; to begin one it needs the user's score.
 KEEP_SCORE = 0.2
 # Seconds that a track is carried without a face; its speed fades with the time constant below.
-CARRY_S = 1.0
+CARRY_S = 2.0
 FADE_S = 0.3
 # Between detections, faces are looked for near where they were: in a square this many times the
 # box's longer side, scaled to this many pixels.

@@ -258,7 +258,7 @@ class VideoEstimator:
     def __call__(self, frame: Frame) -> list[Head]:
         """The heads of the next frame, with their track numbers, oldest track first.
 
-        A head whose face is not found is carried along for a second; its score is None.
+        A head whose face is not found is carried along for `CARRY_S`; its score is None.
         """
         dt = 0.0 if self._time is None else frame.time - self._time
         self._time = frame.time
