@@ -367,9 +367,7 @@ def test_export_writes_what_the_published_code_loads(torch_pyramid, form, tmp_pa
         expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
     for ours, output in zip(model(mx.array(images)), expected, strict=True):
         assert relative(ours, output.numpy()) < 1e-4
-    main(
-        "convert", ["--weight", f"{tmp_path}/best.pkl", "--output", f"{tmp_path}/again.safetensors"]
-    )
+    main("convert", ["--weight", f"{tmp_path}/best.pkl", "--output", f"{tmp_path}/2.safetensors"])
     again = from_pretrained(tmp_path / "2.safetensors")
     for (name, a), (_, b) in zip(
         tree_flatten(model.parameters()), tree_flatten(again.parameters()), strict=True
