@@ -35,7 +35,8 @@ def read_landmarks(path: str | Path) -> np.ndarray:
                 points = np.load(path, allow_pickle=False)
             else:
                 text = path.read_text(encoding="utf-8")
-                points = np.loadtxt(text.replace(",", " ").splitlines(), ndmin=2)
+                rows = text.replace(",", " ").splitlines() if text.strip() else [""]
+                points = np.array([[float(word) for word in row.split()] for row in rows])
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; check --landmarks") from None
         except (OSError, ValueError, EOFError) as error:

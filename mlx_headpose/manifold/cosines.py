@@ -49,7 +49,9 @@ def fit_cosine(column: np.ndarray, angles: np.ndarray) -> np.ndarray:
     low, high = FREQUENCIES
     scan = np.exp(sorted(np.linspace(np.log(low), np.log(high), 65), key=abs))
     fits = [fit_at_frequency(column, angles, b) for b in scan]
-    best = int(np.argmin([error for error, _ in fits]))
+    errors = np.array([error for error, _ in fits])
+    # Where several fit (three angles leave a choice), the one nearest to a plain cosine.
+    best = int(np.flatnonzero(errors <= errors.min() + 1e-12 * np.sum(column**2))[0])
     b, (cosine, sine, d) = scan[best], fits[best][1]
     start = np.array([np.hypot(cosine, sine), b, np.arctan2(sine, cosine), d])
     fit = least_squares(

@@ -79,8 +79,9 @@ def prepare(model: Estimator, dataset: Dataset, folder: Path, seed: int, say: Sa
         samples = dataset
         content = digest(faces, dataset.poses, dataset.identities, config.normalization)
     manifold = stages.manifold(content, grid, fill, config.normalization)
-    model.head.cosines = mx.array(manifold.cosines.astype(np.float32))
-    stages.angle_networks(model.head, digest(manifold.cosines, config.limits, seed), config, seed)
+    cosines = manifold.cosines.astype(np.float32)  # as the file keeps them
+    model.head.cosines = mx.array(cosines)
+    stages.angle_networks(model.head, digest(cosines, config.limits, seed), config, seed)
     return samples
 
 
