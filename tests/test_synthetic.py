@@ -14,7 +14,7 @@ from mlx_headpose.data.synthetic.landmarks import mirrored
 from mlx_headpose.data.synthetic.parts import Material
 from mlx_headpose.data.synthetic.scene import build_mesh, camera
 from mlx_headpose.data.synthetic.shape import EXPRESSIONS, SHAPES
-from mlx_headpose.pose import pose_to_matrix
+from mlx_headpose.pose import matrix_to_pose, pose_to_matrix
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +200,27 @@ def test_rasterizer_keeps_the_nearest_front_and_interpolates():
     np.testing.assert_allclose(seen, column, atol=1e-4)
     away = rasterize(camera.project(vertices), triangles[::-1], 16, 16)
     assert len(away.pixel) == 0, "backs are not drawn"
+
+
+def test_heads_at_pose_zero_look_where_those_of_aflw2000_do(shared):
+    """Real landmarks, turned back by their poses, are our face at pose 0 but for a few degrees."""
+    folder = shared / "data" / "AFLW2000"
+    names = folder / "aflw2000_list.txt"
+    real = open_dataset("AFLW2000", folder, names)
+    turns = pose_to_matrix(real.poses.astype(float))
+    features = slice(17, 68)
+    shapes = []
+    for index in range(0, len(real), 40):
+        points = real.landmarks(index)[features].astype(float) @ turns[index]
+        points -= points.mean(axis=0)
+        shapes.append(points / np.linalg.norm(points))
+    ours = points_68().rest[features].astype(float)
+    ours -= ours.mean(axis=0)
+    ours /= np.linalg.norm(ours)
+    left, scale, right = np.linalg.svd(np.mean(shapes, axis=0).T @ ours)
+    assert np.linalg.det(left @ right) > 0
+    yaw, pitch, roll = matrix_to_pose(left @ right)
+    assert abs(yaw) < 1
+    assert abs(pitch) < 4
+    assert abs(roll) < 1
+    assert scale.sum() > 0.97, "and has its proportions"

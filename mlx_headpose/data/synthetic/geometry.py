@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from .landmarks import FEATURES_68, Placement, jaw_placement, mediapipe_placement
-from .shape import EXPRESSIONS, PIVOT, SHAPES, head_model
+from .shape import EXPRESSIONS, PIVOT, SHAPES, head_model, tilt
 
 # How a woman's average differs from everybody's, in standard deviations; a man's, the other way.
 _FEMININE = {
@@ -92,7 +92,7 @@ class Points:
     """Points of the head's surface as functions of shape and expression, without the surface.
 
     Attributes:
-        rest: (L, 3) on the template, from the pivot, in mm.
+        rest: (L, 3) on the average head at pose 0, from the pivot, in mm.
         shapes: (K, L, 3) and expressions: (E, L, 3) displacements.
     """
 
@@ -109,11 +109,11 @@ class Points:
 
 
 def _points(placement: Placement) -> Points:
-    model = head_model()
+    model, to_head = head_model(), tilt().T
     return Points(
-        placement.on(model.rest) - PIVOT.astype(np.float32),
-        np.stack([placement.on(field) for field in model.shapes]),
-        np.stack([placement.on(field) for field in model.expressions]),
+        (placement.on(model.rest) - PIVOT.astype(np.float32)) @ to_head,
+        np.stack([placement.on(field) for field in model.shapes]) @ to_head,
+        np.stack([placement.on(field) for field in model.expressions]) @ to_head,
     )
 
 

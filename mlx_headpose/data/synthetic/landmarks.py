@@ -31,7 +31,7 @@ NOSE_TIP, OUTER_EYES, MOUTH_CORNERS, CHIN, FOREHEAD = 1, (33, 263), (61, 291), 1
 
 # Eye openings on the template: half width, heights of the lids, and how much the outer corner
 # lies above the inner one.
-EYE_HALF_WIDTH, UPPER_LID, LOWER_LID, EYE_TILT = 15.0, 6.2, 4.6, 1.6
+EYE_HALF_WIDTH, UPPER_LID, LOWER_LID, EYE_TILT = 13.8, 6.2, 4.6, 1.4
 
 # Heights on the midline.
 _MIDLINE = {
@@ -118,7 +118,7 @@ def _front_points() -> dict[int, tuple[float, float]]:
                 )
     for brow, lift in ((_BROW_UPPER, -2.5), (_BROW_LOWER, 2.5)):
         for number, at in zip(brow, np.linspace(0, 1, 5), strict=True):
-            points[number] = (50 - 38 * float(at), float(brow_line(at)) + lift)
+            points[number] = (52 - 38 * float(at), float(brow_line(at)) + lift)
     for contour, reach, height in _LIPS.values():
         upper_lip = height < 0
         steps = 5 if upper_lip else 5.0

@@ -167,7 +167,7 @@ class Painter:
     def _brows(self, colour, x, y, front) -> None:
         chosen = np.flatnonzero(front & (y < -8) & (y > -32))
         ax, y = np.abs(x[chosen]), y[chosen]
-        at = (51 - ax) / 40
+        at = (53 - ax) / 40
         size = self.person.brow_size * (0.55 + 0.45 * np.clip(at, 0, 1))
         share = np.exp(-((np.abs(y - brow_line(at)) / (1.35 * size)) ** 3))
         share *= smoothstep(-0.06, 0.12, at) * smoothstep(1.07, 0.93, at)

@@ -138,7 +138,7 @@ def covered_head(person: Person, bald: np.ndarray, rng: np.random.Generator) -> 
         Material.HEAD,
         np.stack((model.azimuth, model.elevation), -1),
         model.occlusion,
-        extra=np.stack((model.rest[..., 0], model.rest[..., 1], hair, hat), -1),
+        extra=np.concatenate((model.place, np.stack((hair, hat), -1)), -1),
     )
 
 

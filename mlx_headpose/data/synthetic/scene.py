@@ -26,7 +26,7 @@ from .parts import (
 )
 from .person import Person
 from .photo import background, develop, occlude
-from .shape import PIVOT, head_model
+from .shape import PIVOT, head_model, tilt
 
 # The head is drawn this much larger than asked for and scaled down, against jagged edges.
 SUPERSAMPLING = 1.5
@@ -159,7 +159,7 @@ def _assemble(parts: list[Part], turn: np.ndarray, shoulders: np.ndarray) -> Mes
 def build_mesh(person: Person, shot: Shot, pose: np.ndarray, rng: np.random.Generator) -> Mesh:
     """A person with hair, shoulders and what they wear, in a (3,) pose; `rng` shapes the hair."""
     turn, shoulders = pose_to_matrix(np.stack((pose, shot.body)).astype(np.float32))
-    return _assemble(_parts(person, shot, rng), turn, shoulders)
+    return _assemble(_parts(person, shot, rng), turn @ tilt(), shoulders)
 
 
 def camera(shot: Shot, side: float) -> Camera:

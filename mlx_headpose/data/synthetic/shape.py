@@ -18,14 +18,20 @@ from functools import lru_cache
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
+from ...pose import pose_to_matrix
 from .grid import grid_triangles, smoothstep
 
 # Directions are counted from here; heads turn about PIVOT.
 CENTRE = np.array([0.0, 20.0, 10.0])
 PIVOT = np.array([0.0, 15.0, 15.0])
+# At pose 0 the template is tipped back by this much (degrees of pitch), where 300W-LP's mean face
+# has its zero.
+TILT = 4.0
 
 EYE_X, EYE_Y = 32.0, 1.0
 MOUTH_Y, MOUTH_HALF_WIDTH = 69.0, 25.0
+# Eyes and brows sit this much lower on the template than the heights they are placed by.
+EYES_LOWER = 4.5
 EAR_TOP, EAR_BOTTOM = -9.0, 52.0
 
 # Height, half width, front, back, depth of the widest place, and the oval's exponent in front.
@@ -35,14 +41,14 @@ _SECTIONS = np.array(
         (-113, 30, 36, -48, -8, 2.0),
         (-103, 49, 60, -70, -9, 2.0),
         (-87, 64, 79, -86, -10, 2.05),
-        (-66, 73, 92, -95, -10, 2.15),
-        (-45, 77, 98, -99, -10, 2.3),
-        (-20, 77, 99.5, -98, -8, 2.45),
-        (0, 75, 95, -93, -4, 2.5),
-        (20, 72, 93, -84, 0, 2.45),
-        (40, 68, 94, -70, 4, 2.3),
-        (55, 64, 97, -56, 8, 2.15),
-        (70, 59.5, 97.5, -40, 13, 2.1),
+        (-66, 73, 92, -95, -10, 2.1),
+        (-45, 77, 98, -99, -10, 2.12),
+        (-20, 77, 99, -98, -8, 2.12),
+        (0, 75, 94, -93, -4, 2.25),
+        (20, 72, 92, -84, 0, 2.3),
+        (40, 68, 94, -70, 4, 2.15),
+        (55, 64, 97, -56, 8, 2.0),
+        (70, 59.5, 97.5, -40, 13, 1.95),
         (85, 53, 94, -20, 22, 2.05),
         (98, 43, 95, 4, 38, 2.0),
         (108, 31, 92, 28, 54, 2.0),
@@ -66,6 +72,10 @@ def _spread(low: float, high: float, count: int, dense: tuple[float, float], fac
 def _hill(x, y, cx, cy, sx, sy):
     """A Gaussian bump at ±cx."""
     return np.exp(-(((np.abs(x) - cx) / sx) ** 2 + ((y - cy) / sy) ** 2) / 2)
+
+
+def _around_eyes(y: np.ndarray) -> np.ndarray:
+    return smoothstep(38, 14, y) * smoothstep(-85, -30, y)
 
 
 def base_surface(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
@@ -104,7 +114,7 @@ def _face_relief(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Height in mm that the features add to the smooth front."""
     relief = 3.5 * _hill(x, y, 24, -17, 17, 6)  # brow ridge
     relief -= 7.0 * _hill(x, y, 33, 2, 13, 10)  # eye sockets
-    relief -= 4.0 * _hill(x, y, 17, 2, 5, 9)  # inner corners
+    relief -= 8.0 * _hill(x, y, 18, 2, 5.5, 9)  # inner corners
     relief += 6.0 * _hill(x, y, EYE_X, EYE_Y, 10, 8)  # eyeballs behind the lids
     relief -= 1.2 * _hill(x, y, EYE_X, -9, 13, 2.5)  # crease of the upper lid
     relief -= 1.5 * _hill(x, y, 30, 13, 12, 4)  # lower lid
@@ -141,6 +151,8 @@ class HeadModel:
         azimuth, elevation: (R, C) direction of each vertex from CENTRE in degrees, 0 to the front,
             azimuth positive to the image's right, elevation positive downwards.
         rest: (R, C, 3) template in mm.
+        place: (R, C, 2) x and y by which features are placed on the front, in mm: what the face
+            is painted by.
         shapes: (K, R, C, 3) displacement of one standard deviation of each of `SHAPES`.
         expressions: (E, R, C, 3) displacement of a full expression of each of `EXPRESSIONS`.
         occlusion: (R, C) share of the sky that a vertex sees, 0..1, estimated.
@@ -150,6 +162,7 @@ class HeadModel:
     azimuth: np.ndarray
     elevation: np.ndarray
     rest: np.ndarray
+    place: np.ndarray
     shapes: np.ndarray
     expressions: np.ndarray
     occlusion: np.ndarray
@@ -262,6 +275,12 @@ def _occlusion(rest: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
+def tilt() -> np.ndarray:
+    """(3, 3) float32 rotation from the template's axes to those of a head at pose 0."""
+    return pose_to_matrix(np.array((0, TILT, 0), np.float32))
+
+
+@lru_cache(maxsize=1)
 def head_model(rows: int = 80, columns: int = 109) -> HeadModel:
     """The template head; made once, in a few tenths of a second."""
     elevation = _spread(-90, 90, rows, (-24, 52), 3.2)
@@ -271,14 +290,18 @@ def head_model(rows: int = 80, columns: int = 109) -> HeadModel:
     rest = base_surface(np.radians(azimuth), np.radians(elevation))
     x, y, z = np.moveaxis(rest, -1, 0)
     rest[..., 2] += _face_relief(x, y) * smoothstep(25, 60, z)
+    place = rest[..., :2].astype(np.float32)
     people, expressions = _fields(rest)
+    occlusion = _occlusion(rest)
+    rest[..., 1] += EYES_LOWER * _around_eyes(y) * smoothstep(-20, 40, z)
     return HeadModel(
         azimuth.astype(np.float32),
         elevation.astype(np.float32),
         rest.astype(np.float32),
+        place,
         np.stack(list(people.values())),
         np.stack(list(expressions.values())),
-        _occlusion(rest).astype(np.float32),
+        occlusion.astype(np.float32),
         grid_triangles(*azimuth.shape),
     )
 
