@@ -42,6 +42,13 @@ def motion(seconds: float = 8.0, steepest: float = 55.0) -> np.ndarray:
     return np.stack([turns + shakes, nods, tilt], -1)
 
 
+def all_the_way_round(seconds: float = 5.0) -> np.ndarray:
+    """(T, 3) poses: a rest, one whole turn of the body, a rest."""
+    t = np.arange(0, seconds + 2, 1 / FPS)
+    yaw = 360 * np.clip((t - 1) / seconds, 0, 1)
+    return np.stack([(yaw + 180) % 360 - 180, 0 * t, 0 * t], -1)
+
+
 def make_video(path: Path, person: int, poses: np.ndarray) -> None:
     """Film one synthetic head from the validation split."""
     heads = SyntheticHeads(person + 1, "val", 0, size=SIDE)
@@ -111,6 +118,17 @@ def main() -> None:
                         f"  {seen.mean():4.2f}  {len(heads) / seconds:8.1f}",
                         flush=True,
                     )
+            path = Path(options.keep or folder) / f"round{person}.mp4"
+            if not path.exists():
+                make_video(path, person, all_the_way_round())
+            heads = follow(path, VideoEstimator(estimator))
+            print(
+                f"{person:6}  all the way round: a face in "
+                f"{np.mean([any(h.score is not None for h in those) for those in heads]):.2f} of"
+                f" the frames, a head in {np.mean([len(those) > 0 for those in heads]):.2f},"
+                f" under {len({h.track for those in heads for h in those})} number(s)",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

