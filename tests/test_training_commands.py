@@ -130,6 +130,7 @@ def test_without_a_dataset_it_trains_on_synthetic_heads_and_says_so(
     assert quick
     assert quick in output.replace("norm batch, ", "")
     assert Path("workdirs_hopenet_synthetic_64/best.safetensors").is_file()
+    assert "python test.py --dataset synthetic --snapshot workdirs_hopenet" in output
 
 
 @pytest.fixture

@@ -139,6 +139,7 @@ def open_set(options: argparse.Namespace, rule: str, config: ModelConfig) -> Dat
         ad=options.ad,
         split=options.split,
         boxes=face_boxes.box_source(options.boxes),
+        input_size=config.preprocessing.size,
         skip_bad=options.skip_bad,
     )
     if config.inputs == "landmarks":
