@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from mlx_headpose import cli
+from mlx_headpose.convert import convert_file
 from mlx_headpose.inference.face_detector import ONNX_NAME
 from mlx_headpose.models import build, config_class
 from mlx_headpose.weights import save_pretrained
@@ -253,3 +255,28 @@ def test_the_door_and_what_a_new_user_sees(tmp_path: Path, shared: Path) -> None
     assert ran.stdout == ""
     assert "python convert.py --weight hopelessnet-resnet18" in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+def test_photos_need_neither_opencv_nor_the_converters(
+    weights: Path, photos: list[Path], shared: Path, tmp_path: Path
+) -> None:
+    detector = tmp_path / "yunet.safetensors"
+    convert_file(shared / "weights" / ONNX_NAME, detector)
+    blocked = "cv2", "torch", "onnx", "onnxruntime", "h5py", "matplotlib"
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({blocked}));"
+        "from mlx_headpose.cli import main; main('predict', sys.argv[1:])"
+    )
+    given = [str(photos[0]), "--snapshot", str(weights), "--detector", str(detector)]
+    ran = subprocess.run(
+        [sys.executable, "-c", program, *given],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MLX_HEADPOSE_BLAS": "0"},
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "1 face" in ran.stdout
+    assert (tmp_path / "output" / photos[0].name).is_file()

@@ -206,6 +206,15 @@ def test_a_whole_video(clip: Callable[..., Path], tmp_path: Path, detect_every: 
     assert [p.name for p in output.parent.iterdir()] == ["drawn.mp4"]
 
 
+def test_odd_sides_are_cut_to_even_ones(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "odd.mp4", 25, lambda image, heads: image) as writer:
+        for _ in range(5):
+            writer.put(np.zeros((121, 161, 3), np.uint8), [])
+    played = cv2.VideoCapture(str(tmp_path / "odd.mp4"))
+    assert played.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert played.read()[1].shape == (120, 160, 3)
+
+
 def test_a_video_that_ends_early_is_counted_and_finished(
     clip: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -111,7 +111,8 @@ class Tracker:
                 free.discard(int(column))
         self.tracks = [track for track in self.tracks if track.unseen_s <= CARRY_S]
         if begin:
-            for index in sorted(free):
+            area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+            for index in sorted(free, key=lambda i: -area[i]):  # the largest come first
                 full = self.max_tracks is not None and len(self.tracks) >= self.max_tracks
                 if scores[index] >= self.min_score and not full:
                     self.begun += 1

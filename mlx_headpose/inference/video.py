@@ -207,9 +207,11 @@ class VideoWriter:
                 continue  # keep taking frames, so that nobody waits for a full queue
             try:
                 pixels = self.draw(*item)
+                # Most codecs want even sides.
+                width, height = pixels.shape[1] // 2 * 2, pixels.shape[0] // 2 * 2
+                pixels = pixels[:height, :width]
                 if writer is None:
-                    size = (pixels.shape[1], pixels.shape[0])
-                    writer = _open_writer(cv2, self._temporary, self.fps, size)
+                    writer = _open_writer(cv2, self._temporary, self.fps, (width, height))
                 writer.write(np.ascontiguousarray(pixels[:, :, ::-1]))
             except Exception as error:  # it must reach the thread that waits for us
                 self._error = error
