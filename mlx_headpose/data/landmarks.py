@@ -107,7 +107,7 @@ class PhotoLandmarks(Dataset):
             photos.poses,
             photos.boxes,
             photos.rule,
-            f"{photos.protocol}; landmarks by MediaPipe's face mesh",
+            f"{photos.name}, landmarks found in its photos by MediaPipe",
             dict(photos.dropped),
             photos.identities,
         )
@@ -170,6 +170,7 @@ def with_landmarks(dataset: Dataset, count: int) -> Dataset:
     except InputError:
         own = 0
     if own == count:
+        dataset.protocol = f"{dataset.name}, its own {count} landmarks"
         return dataset
     if count != POINTS or dataset.name == "synthetic":
         has = f"has {own}" if own else "has no"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -30,6 +31,21 @@ class Manifold:
     cosines: np.ndarray
     factors: dict[str, np.ndarray] = field(default_factory=dict)
     grid: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @cached_property
+    def compressed(self) -> tuple[np.ndarray, np.ndarray]:
+        """W in an orthonormal basis of its own reach, at most R·27 coordinates for all features.
+
+        Returns:
+            basis (features, K), and W in it (R, 3, 3, 3, K). The squared error of landmarks x
+            against the manifold is that of `x @ basis` plus what lies outside the basis, which no
+            pose changes.
+        """
+        flat = self.core.astype(np.float64).reshape(-1, self.core.shape[-1])
+        u, size, vt = np.linalg.svd(flat, full_matrices=False)
+        kept = size > 1e-7 * size[0]
+        coordinates = (u * size)[:, kept]
+        return vt[kept].T, coordinates.reshape(*self.core.shape[:-1], -1)
 
     def reconstruct(self, angles: np.ndarray, identity: np.ndarray) -> np.ndarray:
         """Landmarks at a pose.

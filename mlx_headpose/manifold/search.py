@@ -14,19 +14,6 @@ from .cosines import evaluate_cosines
 from .model import Manifold
 
 
-def compress(manifold: Manifold) -> tuple[np.ndarray, np.ndarray]:
-    """W in an orthonormal basis of its own reach: at most R·27 coordinates instead of features.
-
-    Returns:
-        basis (features, K), and W in it (R, 3, 3, 3, K). The squared error of x against the
-        manifold is that of `x @ basis` plus what lies outside the basis, which no pose changes.
-    """
-    core = manifold.core.astype(np.float64)
-    flat = core.reshape(-1, core.shape[-1])
-    basis, triangle = np.linalg.qr(flat.T)
-    return basis, triangle.T.reshape(*core.shape[:-1], -1)
-
-
 def search_powell(manifold: Manifold, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Powell's method over three angles and the identity, from zeros, as published.
 
@@ -37,7 +24,7 @@ def search_powell(manifold: Manifold, landmarks: np.ndarray) -> tuple[np.ndarray
     Returns:
         (..., 3) yaw, pitch, roll in degrees, and (..., R) identity factors.
     """
-    basis, core = compress(manifold)
+    basis, core = manifold.compressed
     reach = np.atleast_2d(landmarks).astype(np.float64) @ basis
     found = np.stack([_powell(core, manifold.cosines, x) for x in reach])
     found = found.reshape(*np.shape(landmarks)[:-1], -1)
@@ -71,7 +58,7 @@ def search_batch(
     Returns:
         (N, 3) yaw, pitch, roll in degrees, and (N, R) identity factors.
     """
-    basis, core = compress(manifold)
+    basis, core = manifold.compressed
     problem = _Problem(core, manifold.cosines, np.asarray(landmarks) @ basis)
     angles = mx.zeros((len(landmarks), 3))
     identity = _solve(*problem.identity_system(angles))

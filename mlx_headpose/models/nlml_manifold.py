@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..manifold import ANGLES, Manifold, search_batch, search_powell
-from .base import Estimator, ModelConfig, Outputs, PoseHead, option
+from .base import Estimator, ModelConfig, Outputs, PoseHead
 from .nlml import check_landmarks, normalize_landmarks
 
 
@@ -32,11 +32,7 @@ class Config(ModelConfig):
     ranks: tuple[int, ...] = (5, 3, 3, 3)  # identity, yaw, pitch, roll
     rows: tuple[int, ...] = (0, 0, 0, 0)  # of the factor matrices; 0 where they are not kept
     reach: tuple[float, ...] = (50.0, 40.0, 30.0)  # largest yaw, pitch, roll of the tensor
-    search: str = option(
-        "batch",
-        "batch: all faces at once by exact derivatives; powell: one by one, as published",
-        choices=("batch", "powell"),
-    )
+    search: str = "batch"  # all faces at once; or "powell", one by one, as published
 
     def __post_init__(self) -> None:
         check_landmarks(self.landmarks, self.normalization)
@@ -65,6 +61,7 @@ class Tucker(nn.Module):
         self.cosines = mx.zeros((3, 3, 4))
         names = ("identity", *ANGLES)
         sizes = dict(zip(names, zip(config.rows, config.ranks, strict=True), strict=True))
+        self._made: tuple[mx.array, mx.array, Manifold] | None = None
         # Only plots read these.
         self.factors = {name: mx.zeros(size) for name, size in sizes.items() if size[0]}
         self.grid = {name: mx.zeros(sizes[name][0]) for name in ANGLES if sizes[name][0]}
@@ -79,13 +76,17 @@ class Tucker(nn.Module):
         return landmarks, self.manifold()
 
     def manifold(self) -> Manifold:
-        """The tensors as NumPy arrays."""
-        return Manifold(
-            np.array(self.core),
-            np.array(self.cosines),
-            {name: np.array(value) for name, value in self.factors.items()},
-            {name: np.array(value) for name, value in self.grid.items()},
-        )
+        """The tensors as NumPy arrays, made once for each set of tensors."""
+        made = self._made
+        if made is None or made[0] is not self.core or made[1] is not self.cosines:
+            manifold = Manifold(
+                np.array(self.core),
+                np.array(self.cosines),
+                {name: np.array(value) for name, value in self.factors.items()},
+                {name: np.array(value) for name, value in self.grid.items()},
+            )
+            made = self._made = (self.core, self.cosines, manifold)
+        return made[2]
 
 
 class SearchHead(PoseHead):
