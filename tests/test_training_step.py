@@ -154,5 +154,8 @@ def test_recipes_give_defaults_and_options_go_first() -> None:
     assert (pretrained.schedule, pretrained.milestones) == ("constant", (3,))
     scratch = TrainingOptions.from_recipe(Recipe(lr_scratch=3e-3), pretrained=False, epochs=2)
     assert (scratch.lr, scratch.schedule, scratch.epochs) == (3e-3, "cosine", 2)
+    fast = Recipe(head_lr_scale=5.0)
+    scales = [TrainingOptions.from_recipe(fast, pretrained=p).head_lr_scale for p in (True, False)]
+    assert scales == [5, 1]
     with pytest.raises(InputError, match="--optimizer lion"):
         TrainingOptions(optimizer="lion")

@@ -156,7 +156,7 @@ def _optimisation(parser: Parser, method: str) -> None:
         "--head_lr_scale",
         type=float,
         help="learning rate of the parameters under --head_parameters, as a multiple of --lr "
-        f"(default: {recipe.head_lr_scale:g})",
+        f"(default: {recipe.head_lr_scale:g} from pretrained weights, 1 from random ones)",
     )
     _add(
         group,

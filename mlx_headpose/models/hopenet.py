@@ -55,7 +55,7 @@ class Config(ModelConfig):
         lr=1e-5, lr_scratch=1e-3, optimizer="adam", batch_size=32, epochs=25, head_lr_scale=5.0
     )
     # From random weights the squared error, in degrees², would drown the cross entropy.
-    quick: ClassVar[dict[str, Any]] = {"arch": "mobilenetv2", "alpha": 0.02}
+    quick: ClassVar[dict[str, Any]] = {"arch": "resnet18", "alpha": 0.02}
 
     arch: str = option("resnet50", f"backbone: {', '.join(ARCHS)}, in any spelling")
     norm: str = option("batch", "normalisation of a ResNet", choices=NORMS)

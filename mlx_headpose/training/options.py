@@ -80,13 +80,15 @@ class TrainingOptions:
     def from_recipe(cls, recipe: Recipe, *, pretrained: bool, **given: Any) -> TrainingOptions:
         """A method's defaults, with what was `given` (and is not None) in their place.
 
-        From random weights the learning rate is the recipe's `lr_scratch` and falls by a cosine;
-        from pretrained ones it is `lr` and follows the recipe's milestones.
+        From random weights the learning rate is the recipe's `lr_scratch`, the same for the whole
+        network, and falls by a cosine; from pretrained ones it is `lr`, larger for the head where
+        the recipe says so, and follows the recipe's milestones.
         """
         names = {field.name for field in dataclasses.fields(cls)}
         values = {k: v for k, v in dataclasses.asdict(recipe).items() if k in names}
         if not pretrained:
             values["lr"] = recipe.lr_scratch
+            values["head_lr_scale"] = 1.0
             values["schedule"] = "constant" if recipe.milestones else "cosine"
         values.update({key: value for key, value in given.items() if value is not None})
         return cls(**values)
