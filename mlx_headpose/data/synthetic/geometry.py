@@ -67,7 +67,7 @@ def draw_geometry(seed: np.random.SeedSequence, count: int, limits: np.ndarray) 
         shapes.astype(np.float32),
         _expressions(mood),
         np.exp(np.log(450) + view[:, 0] * np.log(2600 / 450)),
-        0.0027 + 0.0015 * view[:, 1],
+        0.0024 + 0.0014 * view[:, 1],
         0.43 + 0.14 * view[:, 2:],
     )
 

@@ -81,36 +81,46 @@ def shadows(vertices: np.ndarray, direction: np.ndarray) -> np.ndarray:
 def shade(
     attributes: np.ndarray, albedo: np.ndarray, gloss: np.ndarray, light: Light
 ) -> np.ndarray:
-    """(P, 3) float32 colours 0..255 of fragments.
+    """(3, P) float32 colours 0..255 of fragments.
+
+    Planes of one channel each are several times faster in numpy than rows of three.
 
     Args:
-        attributes: (P, 5 or more): normal, occlusion, share of the lamp's light.
-        albedo: (P, 3); gloss: (P,).
+        attributes: (5 or more, P): normal, occlusion, share of the lamp's light.
+        albedo: (3, P); gloss: (P,).
         light: what shines.
     """
-    normal = attributes[:, :3]
-    normal /= np.sqrt(np.einsum("pk,pk->p", normal, normal))[:, None] + 1e-6
-    occlusion, reached = attributes[:, 3], attributes[:, 4]
-    facing = normal @ light.direction
-    lamp = np.clip(facing * 0.9 + 0.1, 0, None) * reached * (0.4 + 0.6 * occlusion)
-    sky = 0.5 - 0.5 * normal[:, 1]
-    colour = lamp[:, None] * light.lamp
-    colour += (sky * occlusion)[:, None] * light.above
-    colour += ((1 - sky) * occlusion)[:, None] * light.below
-    if light.rim.any():
-        edge = np.clip(1 - normal[:, 2], 0, 1)
-        colour += (edge * edge * edge)[:, None] * light.rim
-    colour *= albedo
+    x, y, z = attributes[:3]
+    scale = 1 / (np.sqrt(x * x + y * y + z * z) + 1e-6)
+    x, y, z = x * scale, y * scale, z * scale
+    occlusion, reached = attributes[3], attributes[4]
+
+    def facing(direction: np.ndarray) -> np.ndarray:
+        return x * direction[0] + y * direction[1] + z * direction[2]
+
+    lamp = np.maximum(0.9 * facing(light.direction) + 0.1, 0)
+    lamp *= reached * (0.4 + 0.6 * occlusion)
+    above = (0.5 - 0.5 * y) * occlusion
+    below = occlusion - above
     half = light.direction + np.array([0, 0, 1], np.float32)
-    half /= np.linalg.norm(half) + 1e-6
-    shine = np.clip(normal @ half, 0, 1)
-    shine = shine**2
-    shine = shine**4
-    shine = shine**2
-    colour += (shine * reached * gloss)[:, None] * light.lamp
-    colour *= light.exposure
+    shine = np.maximum(facing(half / (np.linalg.norm(half) + 1e-6)), 0)
+    for _ in range(4):
+        shine *= shine
+    shine *= reached * gloss
+    colour = np.empty_like(albedo)
+    for channel in range(3):
+        light_on = lamp * light.lamp[channel]
+        light_on += above * light.above[channel]
+        light_on += below * light.below[channel]
+        if light.rim[channel]:
+            light_on += np.clip(1 - z, 0, 1) ** 3 * light.rim[channel]
+        light_on *= albedo[channel]
+        light_on += shine * light.lamp[channel]
+        light_on *= light.exposure
+        colour[channel] = light_on
     np.sqrt(colour, out=colour)
     # A soft shoulder instead of burnt-out highlights.
     np.minimum(colour, 0.7 + 0.3 * colour, out=colour)
-    np.clip(colour, 0, 1, out=colour)
-    return colour * np.float32(255)
+    np.minimum(colour, 1, out=colour)
+    colour *= 255
+    return colour

@@ -18,8 +18,20 @@ _OPEN, _PART, _SMILE = (EXPRESSIONS.index(n) for n in ("mouth_open", "lips_part"
 
 
 def _mix(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> None:
-    """Blend `other` into `colour` in place."""
-    colour += share[:, None] * (other - colour)
+    """Blend `other`, (3,) or (3, P), into `colour` (3, P) in place."""
+    for plane, target in zip(colour, other, strict=True):
+        plane += share * (target - plane)
+
+
+def _dim(colour: np.ndarray, share: np.ndarray, strength: tuple[float, float, float]) -> None:
+    """Darken `colour` (3, P) in place by a share of (P,), more or less by channel."""
+    for plane, part in zip(colour, strength, strict=True):
+        plane *= 1 - part * share
+
+
+def _plain(colour: np.ndarray, count: int) -> np.ndarray:
+    """(3,) → (3, count)."""
+    return np.repeat(colour.astype(np.float32)[:, None], count, axis=1)
 
 
 class Painter:
@@ -43,7 +55,7 @@ class Painter:
     def paint(
         self, material: np.ndarray, uv: np.ndarray, extra: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Albedo (P, 3) and gloss (P,) of fragments.
+        """Albedo (3, P) and gloss (P,) of fragments, both float32.
 
         Args:
             material: (P,) `Material` numbers.
@@ -51,21 +63,20 @@ class Painter:
             extra: (4, P) of the head alone, see `parts.Part`.
         """
         person = self.person
-        albedo = np.empty((len(material), 3), np.float32)
-        albedo[:] = person.skin
+        albedo = _plain(person.skin, len(material))
         gloss = np.full(len(material), 0.06, np.float32)
 
         def of(kind: Material) -> np.ndarray:
             return np.flatnonzero(material == kind)
 
         head = of(Material.HEAD)
-        albedo[head], gloss[head] = self._head(uv[:, head], extra[:, head])
+        albedo[:, head], gloss[head] = self._head(uv[:, head], extra[:, head])
         ear = of(Material.EAR)
-        albedo[ear] *= np.array((1.02, 0.9, 0.88), np.float32)
+        albedo[:, ear] *= np.array([[1.02], [0.9], [0.88]], np.float32)
         neck = of(Material.NECK)
-        albedo[neck] = self._neck(uv[:, neck])
+        albedo[:, neck] = self._neck(uv[:, neck])
         hair = of(Material.HAIR)
-        albedo[hair] = self._hair(uv[:, hair])
+        albedo[:, hair] = self._hair(uv[:, hair])
         gloss[hair] = 0.12
         for kind, colour, shine in (
             (Material.FRAME, person.glasses_colour, 0.5),
@@ -73,7 +84,7 @@ class Painter:
             (Material.HAT, person.hat_colour, 0.0),
         ):
             chosen = of(kind)
-            albedo[chosen], gloss[chosen] = colour, shine
+            albedo[:, chosen], gloss[chosen] = colour[:, None], shine
         return albedo, gloss
 
     def _hair(self, uv: np.ndarray) -> np.ndarray:
@@ -84,26 +95,23 @@ class Painter:
         if person.style in ("curls", "buzz"):
             fine = smooth_noise(uv[0] * 1.5, uv[1] * 1.5)
         shade = np.exp(person.strands * (0.6 * fine + 0.5 * coarse))
-        return person.hair * shade[:, None]
+        return person.hair[:, None] * shade
 
     def _neck(self, uv: np.ndarray) -> np.ndarray:
         person = self.person
         azimuth, y = uv
-        colour = np.empty((y.size, 3), np.float32)
-        colour[:] = person.skin * np.float32(0.93)
         edge = person.collar + 14 * np.cos(np.radians(azimuth))
         stripes = 0.12 * smooth_noise(azimuth * 0.9, y * 0.5)
-        cloth = person.clothes * (1 + stripes[:, None])
-        cloth = np.where((y < edge + 12)[:, None], person.clothes2, cloth)
-        return np.where((y > edge)[:, None], cloth, colour)
+        cloth = person.clothes[:, None] * (1 + stripes)
+        cloth = np.where(y < edge + 12, person.clothes2[:, None], cloth)
+        return np.where(y > edge, cloth, 0.93 * person.skin[:, None])
 
     def _head(self, uv: np.ndarray, extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         person = self.person
         azimuth, elevation = uv
         x, y, inside, hat = extra
-        colour = np.empty((x.size, 3), np.float32)
-        colour[:] = person.skin
-        colour *= (1 + person.freckles * smooth_noise(azimuth * 2.1, elevation * 2.1))[:, None]
+        colour = _plain(person.skin, x.size)
+        colour *= 1 + person.freckles * smooth_noise(azimuth * 2.1, elevation * 2.1)
         gloss = np.full(x.size, 0.08, np.float32)
         front = np.abs(azimuth) < 88
         if person.style == "buzz" or person.style == "bald":
@@ -122,13 +130,14 @@ class Painter:
             if person.style == "buzz":
                 share *= 0.75
             grown = np.flatnonzero(share > 0)
-            hair = self._hair(uv[:, grown])
-            colour[grown] += share[grown, None] * (hair - colour[grown])
+            part = colour[:, grown]
+            _mix(part, self._hair(uv[:, grown]), share[grown])
+            colour[:, grown] = part
             gloss[grown] = 0.12
         if person.hat:
             covered = np.flatnonzero(hat > 0)
             knit = 0.1 * smooth_noise(azimuth[covered] * 2, elevation[covered] * 0.4)
-            colour[covered] = person.hat_colour * (1 + knit[:, None])
+            colour[:, covered] = person.hat_colour[:, None] * (1 + knit)
             gloss[covered] = 0.0
         return colour, gloss
 
@@ -142,12 +151,12 @@ class Painter:
         red = np.exp(-(((ax - 40) / 14) ** 2 + ((y - 34) / 12) ** 2))
         red += 0.6 * np.exp(-((ax / 9) ** 2 + ((y - 38) / 9) ** 2))
         red *= 0.16 + 0.2 * self.person.makeup
-        part = colour[chosen]
-        part *= 1 - red[:, None] * np.array((0.1, 0.7, 0.6), np.float32)
-        part *= 1 - 0.14 * np.exp(-(((ax - 30) / 13) ** 2 + ((y - 11) / 5) ** 2))[:, None]
+        part = colour[:, chosen]
+        _dim(part, red, (0.1, 0.7, 0.6))
+        part *= 1 - 0.14 * np.exp(-(((ax - 30) / 13) ** 2 + ((y - 11) / 5) ** 2))
         nostril = np.exp(-((((ax - 6.8) / 3.6) ** 2 + ((y - 46.8) / 1.7) ** 2) ** 2))
         _mix(part, self.person.skin * np.float32(0.05), 0.92 * nostril)
-        colour[chosen] = part
+        colour[:, chosen] = part
 
     def _beard(self, colour, x, y, azimuth, elevation) -> None:
         moustache, chin, cheeks = self.person.beard
@@ -160,9 +169,9 @@ class Painter:
         side = cheeks * smoothstep(0, 9, y - 74 + 0.75 * (ax - 20)) * smoothstep(18, 28, ax)
         grain = 1 + 0.25 * smooth_noise(azimuth[chosen] * 4, elevation[chosen] * 2.5)
         share = np.clip(np.maximum(np.maximum(upper, lower), side) * grain, 0, 0.93)
-        part = colour[chosen]
+        part = colour[:, chosen]
         _mix(part, self.person.brow * np.float32(0.9), share)
-        colour[chosen] = part
+        colour[:, chosen] = part
 
     def _brows(self, colour, x, y, front) -> None:
         chosen = np.flatnonzero(front & (y < -8) & (y > -32))
@@ -172,9 +181,9 @@ class Painter:
         share = np.exp(-((np.abs(y - brow_line(at)) / (1.35 * size)) ** 3))
         share *= smoothstep(-0.06, 0.12, at) * smoothstep(1.07, 0.93, at)
         share *= self.person.brow_density * (1 + 0.25 * smooth_noise(ax * 2.2, y * 1.2))
-        part = colour[chosen]
+        part = colour[:, chosen]
         _mix(part, self.person.brow, np.clip(share, 0, 1))
-        colour[chosen] = part
+        colour[:, chosen] = part
 
     def _mouth(self, colour, gloss, x, y, front) -> None:
         chosen = np.flatnonzero(front & (y > 56) & (y < 86) & (np.abs(x) < MOUTH_HALF_WIDTH + 3))
@@ -185,10 +194,10 @@ class Painter:
         above = (y - (MOUTH_Y - 8.3 * profile + bow)) / 0.9
         below = (MOUTH_Y + 11.0 * profile - y) / 1.1
         lips = np.clip(np.minimum(above, below) + 0.5, 0, 1) * smoothstep(0, 0.08, at)
-        part = colour[chosen]
+        part = colour[:, chosen]
         _mix(part, self.person.lips, 0.9 * lips)
         upper_lip = (y < MOUTH_Y) * lips
-        part *= 1 - 0.22 * upper_lip[:, None]
+        part *= 1 - 0.22 * upper_lip
         line = np.exp(-(((y - MOUTH_Y) / 0.9) ** 2)) * smoothstep(0.0, 0.12, at)
         _mix(part, _MOUTH * np.float32(0.6), 0.7 * line)
         gap = 18 * self.expression[_OPEN] + 5 * self.expression[_PART]
@@ -201,7 +210,7 @@ class Painter:
             row = (y - (MOUTH_Y - 1.1)) / 2.2
             teeth = shown * smoothstep(reach, reach - 0.2, row) * smoothstep(-0.1, 0.05, row)
             _mix(part, _TEETH * np.float32(0.85), inside * teeth * smoothstep(0.1, 0.4, at))
-        colour[chosen] = part
+        colour[:, chosen] = part
         gloss[chosen] += (0.12 * lips).astype(np.float32)
 
     def _eyes(self, colour, gloss, x, y, front) -> None:
@@ -214,27 +223,26 @@ class Painter:
         upper, lower = eye_lids(u)
         crease = np.exp(-(((y - upper + 3.2) / 1.5) ** 2)) * corner
         upper = upper + (lower - upper) * (1 - self.eyes_open)
-        part = colour[chosen]
+        part = colour[:, chosen]
         if person.makeup:
             shadow = smoothstep(-9, -2, y - upper) * (y < upper) * corner
-            part *= 1 - 0.5 * person.makeup * shadow[:, None]
-        part *= 1 - 0.3 * crease[:, None]
+            part *= 1 - 0.5 * person.makeup * shadow
+        part *= 1 - 0.3 * crease
         opening = np.clip(np.minimum(y - upper, lower - y) / 0.7 + 0.5, 0, 1) * corner
         dx = x - np.sign(x) * EYE_X - self.gaze[0]
         dy = y - EYE_Y - self.gaze[1]
         distance = np.hypot(dx, dy)
-        ball = np.empty_like(part)
+        ball = _plain(_SCLERA, len(chosen))
         # Redder towards the corners, in the upper lid's shadow above.
-        ball[:] = _SCLERA
-        ball *= (1 - 0.35 * np.abs(u[:, None]) ** 3 * np.array((0.5, 1, 1))).astype(np.float32)
+        _dim(ball, np.abs(u) ** 3, (0.17, 0.35, 0.35))
         _mix(ball, person.iris, np.clip((6.4 - distance) / 0.7, 0, 1))
         _mix(ball, person.iris * np.float32(0.35), np.exp(-(((distance - 6.0) / 0.6) ** 2)) * 0.7)
         _mix(ball, _DARK * np.float32(0.4), np.clip((2.5 - distance) / 0.6, 0, 1))
-        ball *= (0.45 + 0.55 * smoothstep(0, 4.5, y - upper))[:, None]
+        ball *= 0.45 + 0.55 * smoothstep(0, 4.5, y - upper)
         _mix(part, ball, opening)
         lashes = np.exp(-(((y - upper) / (1.0 + 0.5 * person.makeup)) ** 2)) * corner
         _mix(part, _DARK, lashes * (0.75 + 0.2 * person.makeup))
         lashes = np.exp(-(((y - lower) / 0.7) ** 2)) * corner
         _mix(part, person.skin * np.float32(0.25), lashes * (0.35 + 0.4 * person.makeup))
-        colour[chosen] = part
+        colour[:, chosen] = part
         gloss[chosen] += (0.5 * opening).astype(np.float32)

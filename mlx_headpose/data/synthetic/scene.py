@@ -186,13 +186,14 @@ def render(
     mesh = build_mesh(person, shot, pose, rng)
     mesh.attributes[:, 4] = shadows(mesh.vertices, light.direction)
     fragments = rasterize(camera(shot, large).project(mesh.vertices), mesh.triangles, large, large)
-    attributes = fragments.interpolate(mesh.attributes)
+    attributes = np.ascontiguousarray(fragments.interpolate(mesh.attributes).T)
     painter = Painter(person, shot.expression, shot.gaze, shot.eyes_open)
-    columns = np.ascontiguousarray(attributes[:, 5:].T)
-    albedo, gloss = painter.paint(mesh.material[fragments.corners[0]], columns[:2], columns[2:])
+    albedo, gloss = painter.paint(
+        mesh.material[fragments.corners[0]], attributes[5:7], attributes[7:]
+    )
     colour = shade(attributes, albedo, gloss, light)
     pixels = np.asarray(canvas).reshape(-1, 3).copy()
-    pixels[fragments.pixel] = colour.astype(np.uint8)
+    pixels[fragments.pixel] = colour.T.astype(np.uint8)
     picture = Image.fromarray(pixels.reshape(large, large, 3))
     occlude(picture, person, rng)
     return develop(picture, side, rng)
