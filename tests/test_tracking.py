@@ -18,6 +18,7 @@ from mlx_headpose.inference.video import Frame, VideoEstimator, VideoReader, Vid
 from mlx_headpose.pose import geodesic_errors
 
 cv2 = pytest.importorskip("cv2")
+ROOT = Path(__file__).resolve().parent.parent
 DT = 1 / 30
 
 
@@ -315,3 +316,32 @@ def test_a_camera_gives_the_latest_frame(monkeypatch: pytest.MonkeyPatch) -> Non
     assert reader.fps == 30
     assert seen[1] >= 25
     assert isinstance(frame, Frame)
+
+
+def test_smoothing_on_a_head_of_known_pose(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import video as bench
+
+    from mlx_headpose.convert import convert_file
+    from mlx_headpose.inference.estimator import HeadPoseEstimator
+
+    weights = tmp_path / "squeezenet_1_1.safetensors"
+    convert_file(shared / "weights" / "squeezenet_1_1.pkl", weights)
+    estimator = HeadPoseEstimator.from_pretrained(
+        weights, shared / "weights" / "face_detection_yunet_2023mar.onnx"
+    )
+    poses = bench.motion()[22:54]  # at rest, then turning
+    bench.make_video(tmp_path / "head.mp4", 1, poses)
+    jitter, error = {}, {}
+    for smooth in (False, True):
+        heads = bench.follow(tmp_path / "head.mp4", VideoEstimator(estimator, smooth=smooth))
+        assert all([head.track for head in those] == [1] for those in heads)
+        found = np.array([those[0].pose for those in heads])
+        jitter[smooth] = bench.jitter(found[:20], poses[:20])
+        error[smooth] = geodesic_errors(found, poses).mean()
+    assert jitter[True] < jitter[False] / 3
+    assert error[True] < 1.2 * error[False]
