@@ -55,3 +55,24 @@ def test_frozen_parts_stay_and_their_norms_keep_their_statistics(tmp_path: Path)
 def test_freezing_what_is_not_there_names_what_is(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such module.*backbone\.conv1"):
         toy_training(tmp_path / "run", freeze=("backbone.stem9",))
+
+
+def test_too_large_a_batch_is_named(tmp_path: Path) -> None:
+    training = toy_training(tmp_path / "run")
+    training.optimizer.set_learning_rate = _out_of_memory
+    with pytest.raises(InputError, match=r"out of memory with --batch_size 8; try --batch_size 4"):
+        training.run()
+
+
+def _out_of_memory(rate: float) -> None:
+    raise RuntimeError("[malloc] Unable to allocate 68719476736 bytes.")
+
+
+def test_tensorboard_gets_the_same_figures(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX", reason="needs tensorboardX")
+    toy_training(tmp_path / "run", epochs=1, tensorboard=True).run()
+    events = list((tmp_path / "run").glob("events.out.tfevents*"))
+    assert len(events) == 1
+    content = events[0].read_bytes()
+    assert b"epoch/loss" in content
+    assert b"epoch/yaw" in content

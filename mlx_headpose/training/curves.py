@@ -39,7 +39,8 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
 
     loss.plot(numbers, [record["loss"] for record in epochs], "k.-", label="loss")
     for name in epochs[-1]["parts"]:
-        loss.plot(numbers, [record["parts"].get(name) for record in epochs], ".-", label=name, lw=1)
+        values = [record["parts"].get(name) for record in epochs]
+        loss.plot(numbers, values, ".-", label=name, lw=1, color=ANGLES.get(name))
     loss.set(title="training loss", xlabel="epoch")
     # A loss may start hundreds of times higher than it ends; parts of some methods are negative.
     if all(value > 0 for line in loss.lines for value in line.get_ydata()):

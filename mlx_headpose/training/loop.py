@@ -157,6 +157,13 @@ class Training:
                     logged = dict(progress.sums)
             while pending:
                 self._read(*pending.popleft(), line)
+        except (RuntimeError, MemoryError) as error:
+            if "alloc" in str(error) or "memory" in str(error) or isinstance(error, MemoryError):
+                raise InputError(
+                    f"out of memory with --batch_size {options.batch_size}; try "
+                    f"--batch_size {max(options.batch_size // 2, 1)} ({error})"
+                ) from error
+            raise
         finally:
             line.close()
         return line.images_per_second()
