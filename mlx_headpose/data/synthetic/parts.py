@@ -124,10 +124,12 @@ def _waves() -> np.ndarray:
 def covered_head(person: Person, bald: np.ndarray, rng: np.random.Generator) -> Part:
     """The head (R, C, 3) with the thickness of hair and hat on it."""
     model = head_model()
-    hair = hair_cover(person, model.azimuth, model.elevation)
+    # A column of the grid has one azimuth.
+    azimuth = model.azimuth[:1]
+    hair = hair_cover(person, azimuth, model.elevation).astype(np.float32)
     hat = np.full_like(hair, -1)
     if person.hat:
-        hat = hat_cover(person, model.azimuth, model.elevation)
+        hat = hat_cover(person, azimuth, model.elevation).astype(np.float32)
     thickness = _thickness(person, hair, hat, rng)
     outward = bald - CENTRE.astype(np.float32)
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
@@ -151,10 +153,12 @@ def _thickness(
     ramp = 14.0 if person.style != "curls" else 20.0
     thickness = person.volume * np.sqrt(np.clip(inside / ramp, 0, 1))
     # Fuller on top, flatter at the sides, a dent at the parting.
-    thickness *= 1 + 0.5 * smoothstep(-30, -75, elevation) - 0.25 * smoothstep(0, 40, elevation)
+    level = elevation[:, :1]
+    thickness *= 1 + 0.5 * smoothstep(-30, -75, level) - 0.25 * smoothstep(0, 40, level)
     if person.style in ("short", "bob", "long"):
-        parting = np.exp(-(((azimuth - person.parting) / 9) ** 2)) * smoothstep(-30, -50, elevation)
-        thickness *= 1 - 0.5 * parting * (np.abs(azimuth) < 90)
+        around = azimuth[:1]
+        parting = np.exp(-(((around - person.parting) / 9) ** 2)) * (np.abs(around) < 90)
+        thickness *= 1 - 0.5 * parting * smoothstep(-30, -50, level)
     lumps = np.einsum("k,krc->rc", rng.normal(0, 1, 12).astype(np.float32), _waves())
     thickness *= 1 + (0.12 if person.style == "curls" else 0.06) * lumps
     if person.tousled:

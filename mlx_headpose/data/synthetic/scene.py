@@ -29,7 +29,7 @@ from .photo import background, develop, occlude
 from .shape import PIVOT, head_model, tilt
 
 # The head is drawn this much larger than asked for and scaled down, against jagged edges.
-SUPERSAMPLING = 1.5
+SUPERSAMPLING = 1.4
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,7 @@ def tilt() -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def head_model(rows: int = 80, columns: int = 109) -> HeadModel:
+def head_model(rows: int = 76, columns: int = 103) -> HeadModel:
     """The template head; made once, in a few tenths of a second."""
     elevation = _spread(-90, 90, rows, (-24, 52), 3.2)
     half = _spread(0, 180, columns // 2 + 1, (-9, 46), 3.6)
