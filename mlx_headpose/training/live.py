@@ -55,12 +55,12 @@ class LiveLine:
         self.bar = tqdm(
             total=steps,
             initial=done,
-            desc=f"epoch {epoch}/{epochs}",
             disable=not (shown and sys.stderr.isatty()),
             dynamic_ncols=True,
             leave=False,
-            bar_format="{desc} {percentage:3.0f}%|{bar:12}| {postfix}",
+            bar_format="{percentage:3.0f}%|{bar:12}| {desc}",
         )
+        self.title = f"epoch {epoch}/{epochs}"
         self.images = images
         self.remaining = (epochs - epoch + 1) * steps - done
         self.steps = 0
@@ -74,8 +74,8 @@ class LiveLine:
             mean = means(sums)
             parts = " ".join(f"{name} {value:.3g}" for name, value in mean["parts"].items())
             left = tqdm.format_interval(max(self.remaining - self.steps, 0) / rate)
-            self.bar.set_postfix_str(
-                f"loss {mean['loss']:.3g} ({parts}) MAE {mean['mae']:.2f}° "
+            self.bar.set_description_str(
+                f"{self.title}  loss {mean['loss']:.3g} ({parts}) MAE {mean['mae']:.2f}° "
                 f"{rate * self.images:.0f} images/s, {left} left",
                 refresh=False,
             )
