@@ -130,6 +130,21 @@ def test_every_mode_shows_the_same_picture(photo: Path, tmp_path: Path) -> None:
             assert np.abs(read - pixels).mean() < 8, name
 
 
+def test_pictures_of_iphones(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "photo.HEIC"
+    path.write_bytes(b"broken")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(InputError, match="pip install pillow-heif"):
+            open_picture(path)
+    heif = pytest.importorskip("pillow_heif")
+    with pytest.raises(InputError, match="no picture"):
+        open_picture(path)
+    expected = np.asarray(Image.open(photo).convert("RGB"))
+    heif.from_bytes("RGB", (450, 450), expected.tobytes()).save(path)
+    assert np.abs(open_picture(path).astype(int) - expected).mean() < 8
+
+
 def test_what_is_transparent_is_white() -> None:
     picture = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     assert open_picture(picture).min() == 255

@@ -12,7 +12,9 @@ from ..errors import InputError
 
 Picture = str | Path | Image.Image | np.ndarray
 
-SUFFIXES = {
+# What iPhones write; Pillow reads it with a plugin.
+HEIF_SUFFIXES = {".heic", ".heif"}
+SUFFIXES = HEIF_SUFFIXES | {
     suffix
     for suffix, form in Image.registered_extensions().items()
     if form in {"JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "AVIF", "MPO"}
@@ -38,6 +40,8 @@ def open_picture(source: Picture) -> np.ndarray:
     if isinstance(source, Image.Image):
         return from_pil(source)
     path = Path(source)
+    if path.suffix.lower() in HEIF_SUFFIXES:
+        _register_heif(path)
     try:
         with warnings.catch_warnings():
             # PIL warns at 89 megapixels and refuses at 179; the latter is limit enough.
@@ -55,6 +59,16 @@ def open_picture(source: Picture) -> np.ndarray:
     # PIL's readers raise these on damaged files.
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, KeyError, IndexError) as error:
         raise InputError(f"{path}: no picture that can be read ({error})") from None
+
+
+def _register_heif(path: Path) -> None:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise InputError(
+            f"{path}: HEIC pictures need a package; run `pip install pillow-heif`"
+        ) from None
+    pillow_heif.register_heif_opener()
 
 
 def from_pil(picture: Image.Image) -> np.ndarray:
