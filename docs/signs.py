@@ -42,7 +42,7 @@ def main() -> None:
             pose[row] = angle
             x, y = column * SIDE, row * height
             sheet.paste(head_in_pose(heads, pose), (x, y + LABEL))
-            text = f"{name} {angle:+d}°".replace("-", "−") if angle else "0°"
+            text = f"{name} {angle:+d}°" if angle else "0°"
             canvas.text((x + SIDE / 2, y + LABEL / 2), text, "black", font, anchor="mm")
     OUTPUT.parent.mkdir(exist_ok=True)
     sheet.save(OUTPUT, optimize=True)
