@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
@@ -118,6 +119,36 @@ def _why_left_out(name: str, tensors: Tensors, config: Config) -> str:
     ):
         return "a fixed sine, which the network computes"
     return "the network computes the fixed sine embedding instead; the file's is another"
+
+
+def to_torch(config: dict[str, Any], tensors: dict[str, mx.array]) -> dict[str, Any]:
+    """Our tensors → the checkpoint that the published PyTorch code loads strictly, to test.
+
+    Args:
+        config: `ModelConfig.to_dict()` of the network.
+        tensors: our name → array.
+
+    Returns:
+        {"epoch": 0, "model_state_dict": the state dict}. The backbone's own output, which the
+        published network has and never uses, is zero.
+
+    Raises:
+        InputError: the network has a stem of convolutions, which the published code lacks.
+    """
+    if config["stem"] != "patch":
+        raise InputError("the published TokenHPE has no conv stem; choose --format safetensors")
+    published: dict[str, Any] = {}
+    for name, value in tensors.items():
+        array = np.array(value.astype(mx.float32))
+        if array.ndim == 4:
+            array = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+        published[_published_name(name)] = array
+    published[POSITION] = np.array(
+        sine_embedding(config["preprocessing"]["size"] // config["patch"], config["dim"])
+    )[None]
+    published[f"{BACKBONE}head.weight"] = np.zeros((6, config["width"]), np.float32)
+    published[f"{BACKBONE}head.bias"] = np.zeros(6, np.float32)
+    return {"epoch": 0, "model_state_dict": published}
 
 
 def _convert_backbone(tensors: Tensors) -> Conversion:

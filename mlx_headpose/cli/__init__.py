@@ -15,6 +15,8 @@ COMMANDS = {
     "predict": "estimate the pose of every head in pictures, videos or a webcam",
     "convert": "turn a published checkpoint into .safetensors",
     "export": "hand a network on to Swift, C++ or another framework",
+    "create_filename_list": "list the samples of 300W-LP or AFLW2000 in a text file",
+    "tokens": "draw what TokenHPE's orientation tokens look at",
     "panoptic": "make head pose labels of CMU Panoptic recordings",
 }
 
@@ -33,8 +35,9 @@ def main(command: str | None = None, arguments: list[str] | None = None) -> None
     if command is None:
         if not arguments or arguments[0] in ("-h", "--help"):
             print("usage: mlx-headpose COMMAND [options]\n\ncommands:")
+            width = max(map(len, COMMANDS))
             for name, what in COMMANDS.items():
-                print(f"  {name:8} {what}")
+                print(f"  {name:{width}} {what}")
             print("\n`mlx-headpose COMMAND --help` lists a command's options.")
             raise SystemExit(0 if arguments else 2)
         if arguments[0] == "--version":

@@ -26,7 +26,7 @@ def run(program: str, arguments: list[str]) -> None:
         "--format",
         choices=("safetensors", "torch"),
         default="safetensors",
-        help="ours, or a .pkl that the method's published PyTorch code loads (pyramid)",
+        help="ours, or a .pkl that the method's published PyTorch code loads (pyramid, tokenhpe)",
     )
     add_options(parser)
     options = parser.parse_args(arguments)

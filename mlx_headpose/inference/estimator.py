@@ -184,7 +184,7 @@ class HeadPoseEstimator:
         where: list[tuple[int, int]] = []
         for index, (image, those) in enumerate(zip(images, faces, strict=True)):
             for face, box in enumerate(those.boxes):
-                value = self._input(image, box)
+                value = self.input_of(image, box)
                 if value is not None:
                     inputs.append(value)
                     where.append((index, face))
@@ -204,7 +204,7 @@ class HeadPoseEstimator:
             )
         return heads
 
-    def _input(self, image: np.ndarray, box: np.ndarray) -> np.ndarray | None:
+    def input_of(self, image: np.ndarray, box: np.ndarray) -> np.ndarray | None:
         """What the network reads of one face."""
         if self.model.config.inputs == "landmarks":
             if self.landmarker is None:

@@ -77,6 +77,9 @@ class ModelConfig:
     quick: ClassVar[dict[str, Any]] = {}
     # Module of `training` whose `prepare` computes what the method needs before its first step.
     preparation: ClassVar[str] = ""
+    # Whether the method's published figures took the legacy minimum over 180° and 360°
+    # (`pose.legacy_angle_errors`); evaluation then reports them as well.
+    legacy_errors: ClassVar[bool] = False
 
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 

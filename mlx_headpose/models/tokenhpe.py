@@ -38,6 +38,7 @@ class Config(ModelConfig):
     recipe: ClassVar[Recipe] = Recipe(
         lr=1e-5, lr_scratch=5e-4, batch_size=64, epochs=60, milestones=(20, 40)
     )
+    legacy_errors: ClassVar[bool] = True
 
     preprocessing: Preprocessing = field(
         default_factory=lambda: Preprocessing(resize_to=250, crop="tokenhpe")
@@ -181,6 +182,10 @@ class TokenHead(PoseHead):
         x = self.embed(features)  # (N, regions + grid², dim)
         for block in self.blocks:
             x = block(x)
+        return self.decide(x)
+
+    def decide(self, x: mx.array) -> Outputs:
+        """Tokens (N, regions + grid², dim) after the last block → the rotations."""
         rotations = rotation_6d_to_matrix(self.rotation(x[:, : self.regions]))
         six = self.fc2(mx.tanh(self.fc1(rotations.flatten(1))))
         return rotation_6d_to_matrix(six), rotations

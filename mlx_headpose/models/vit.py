@@ -165,6 +165,11 @@ class ViT(nn.Module):
 
     def __call__(self, images: mx.array) -> mx.array:
         x = self.patch_embed(images)  # (N, h·w, width)
+        if 1 + x.shape[1] != self.pos_embed.shape[1]:
+            raise InputError(
+                f"this Vision Transformer has {self.pos_embed.shape[1] - 1} positions and cannot "
+                f"read inputs of {images.shape[2]} px; leave the input size as it was in training"
+            )
         first = mx.broadcast_to(self.cls_token, (len(x), 1, x.shape[-1]))
         x = mx.concatenate([first.astype(x.dtype), x], axis=1) + self.pos_embed
         for block in self.blocks:

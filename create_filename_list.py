@@ -1,0 +1,3 @@
+from mlx_headpose.cli import main
+
+main("create_filename_list")

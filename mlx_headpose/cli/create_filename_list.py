@@ -1,0 +1,44 @@
+"""`create_filename_list.py`: the samples of 300W-LP or AFLW2000 as a text file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data.annotated import LIMIT, read_annotation
+from ..data.listing import require_folder, walk
+from ..errors import InputError
+from ..files import atomic_path
+from ..pose import pose_para_to_pose
+from .options import Parser
+
+
+def run(program: str, arguments: list[str]) -> None:
+    """Write the names of all samples whose three angles lie within ±99°, one a line."""
+    parser = Parser(program, "List the samples of 300W-LP or AFLW2000 in a text file.")
+    parser.add_argument("--root_dir", required=True, help="the dataset's folder")
+    parser.add_argument(
+        "--filename", default="files.txt", help="file to write, in that folder unless it has a path"
+    )
+    options = parser.parse_args(arguments)
+    root = require_folder(Path(options.root_dir), "create_filename_list")
+    # The datasets also hold .mat files that belong to no picture.
+    names = [name for name in walk(root, ".mat") if (root / f"{name}.jpg").is_file()]
+    kept = [name for name in tqdm(names, unit="file", disable=None) if within_limits(root, name)]
+    if not kept:
+        raise InputError(f"{root}: holds no .jpg with a .mat beside it; check --root_dir")
+    output = Path(options.filename)
+    if output.parent == Path():
+        output = root / output
+    with atomic_path(output) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
+    left_out = len(names) - len(kept)
+    print(f"wrote {output} ({len(kept)} names; {left_out} have an angle outside ±{LIMIT:.0f}°)")
+
+
+def within_limits(root: Path, name: str) -> bool:
+    """Whether the field's trainings and evaluations keep this sample."""
+    pose_para = read_annotation(root / f"{name}.mat", "Pose_Para")["Pose_Para"].ravel()
+    return bool((np.abs(pose_para_to_pose(pose_para[:3])) <= LIMIT).all())
