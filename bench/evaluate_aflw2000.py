@@ -1,6 +1,6 @@
 """SqueezeNet 1.1 on the same AFLW2000 images in MLX and in PyTorch, in one run.
 
-    python bench/evaluate_aflw2000.py --data_dir AFLW2000 --weight squeezenet_1_1.pkl
+    PYTHONPATH=. python bench/evaluate_aflw2000.py --data_dir AFLW2000 --weight squeezenet_1_1.pkl
 
 Both read the published `.pkl`, the same crops and the same batches, in turn, so that whatever else
 the machine does disturbs both. Prints images/s of the network alone, of the whole evaluation, and
