@@ -5,6 +5,7 @@ Each is a drop-in for the layer of the same name in `mlx.nn`: same arguments, sa
 
 from .conv import Conv2d, ConvTranspose2d, conv2d, conv_transpose2d
 from .norm import BatchNorm, GroupNorm
+from .plain import plain_operations
 from .pool import MaxPool2d, max_pool2d
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "conv2d",
     "conv_transpose2d",
     "max_pool2d",
+    "plain_operations",
 ]

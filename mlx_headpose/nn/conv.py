@@ -21,6 +21,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .grid import Pair, interleave, pad_or_crop, pair, phases, window_span
+from .plain import use_mlx_kernels
 
 Padding = int | Pair | tuple[Pair, Pair] | str
 
@@ -243,7 +244,7 @@ def conv2d(
     stride, dilation = pair(stride), pair(dilation)
     kernel, sizes = pair(weight.shape[1:3]), pair(x.shape[1:3])
     pads = _paddings(padding, sizes, kernel, stride, dilation)
-    if mx.default_device() != mx.Device(mx.cpu):
+    if use_mlx_kernels():
         before, after = ([p[side] for p in pads] for side in (0, 1))
         return mx.conv_general(
             x, weight, stride, (before, after), kernel_dilation=dilation, groups=groups
@@ -275,7 +276,7 @@ def conv_transpose2d(
 ) -> mx.array:
     """Transposed convolution of (N, H, W, C) with (O, kh, kw, C); see `ConvTranspose2d`."""
     stride, dilation, before, extra = map(pair, (stride, dilation, padding, output_padding))
-    if mx.default_device() != mx.Device(mx.cpu):
+    if use_mlx_kernels():
         return mx.conv_transpose2d(x, weight, stride, before, dilation, extra)
     kernel, sizes = pair(weight.shape[1:3]), pair(x.shape[1:3])
     large = [

@@ -15,6 +15,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from .plain import without_gradient_if_plain
+
 
 def _group_mean(per_channel: mx.array, groups: int, interleaved: bool) -> mx.array:
     """(B, 1, C) → (B, 1, C), every channel replaced by the mean over the channels of its group."""
@@ -40,8 +42,7 @@ def _normalization(groups: int, interleaved: bool, eps: float) -> Callable[..., 
         """(B, L, C) → (B, 1, C) mean over L and the group."""
         return _group_mean(mx.mean(values, axis=1, keepdims=True), groups, interleaved)
 
-    @mx.custom_function
-    def normalize(x: mx.array, weight: mx.array, bias: mx.array) -> list[mx.array]:
+    def forward(x: mx.array, weight: mx.array, bias: mx.array) -> list[mx.array]:
         wide = x.astype(mx.float32)
         mean = over_group(wide)
         centred = wide - mean
@@ -49,6 +50,8 @@ def _normalization(groups: int, interleaved: bool, eps: float) -> Callable[..., 
         var = over_group(mx.square(centred))
         scale = mx.rsqrt(var + eps) * weight
         return [(centred * scale + bias).astype(x.dtype), mean, var]
+
+    normalize = mx.custom_function(forward)
 
     @normalize.vjp
     def gradient(
@@ -73,7 +76,7 @@ def _normalization(groups: int, interleaved: bool, eps: float) -> Callable[..., 
             (count * mean_dy.sum(axis=(0, 1))).astype(bias.dtype),
         )
 
-    return normalize
+    return without_gradient_if_plain(normalize, forward)
 
 
 class BatchNorm(nn.Module):

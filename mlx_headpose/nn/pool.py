@@ -12,6 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .grid import Pair, interleave, pad_or_crop, pair, phases
+from .plain import without_gradient_if_plain
 
 
 def _output_size(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
@@ -38,9 +39,10 @@ def _max_pool(kernel: Pair, stride: Pair) -> Callable[..., Any]:
             for i, j in product(range(kernel[0]), range(kernel[1]))
         ]
 
-    @mx.custom_function
-    def pool(padded: mx.array) -> mx.array:
+    def forward(padded: mx.array) -> mx.array:
         return reduce(mx.maximum, taps(padded))
+
+    pool = mx.custom_function(forward)
 
     @pool.vjp
     def gradient(padded: mx.array, dy: mx.array, y: mx.array) -> mx.array:
@@ -48,7 +50,7 @@ def _max_pool(kernel: Pair, stride: Pair) -> Callable[..., Any]:
         share = dy / reduce(mx.add, chosen)
         return _hand_back([c * share for c in chosen], kernel, stride, padded.shape)
 
-    return pool
+    return without_gradient_if_plain(pool, forward)
 
 
 def _hand_back(
