@@ -129,6 +129,9 @@ def _replace(instance: Any, values: Any) -> Any:
 class PoseHead(nn.Module):
     """Base of all pose heads; a subclass is the part of a method that is not the backbone."""
 
+    # Whether every output is the logits of a classifier over bins.
+    classifies: ClassVar[bool] = False
+
     def __call__(self, features: Any) -> Outputs:
         """Features → the method's raw outputs, always a tuple of arrays with batch first."""
         raise NotImplementedError
@@ -148,6 +151,12 @@ class PoseHead(nn.Module):
     def decode(self, outputs: Outputs) -> mx.array:
         """Outputs → (N, 3) yaw, pitch, roll in degrees."""
         raise NotImplementedError
+
+    def probabilities(self, outputs: Outputs) -> Outputs:
+        """Outputs as another program wants them: probabilities of bins in place of logits."""
+        if not self.classifies:
+            return outputs
+        return tuple(mx.softmax(logits, axis=-1, precise=True) for logits in outputs)
 
     def confidence(self, outputs: Outputs) -> mx.array | None:
         """(N,) in 0..1, higher where the outputs are surer; None where a method cannot tell."""

@@ -82,6 +82,8 @@ class BinHead(PoseHead):
             averaging the features first.
     """
 
+    classifies = True
+
     def __init__(
         self, channels: int, alpha: float = 1.0, dropout: float = 0.0, pool_last: bool = False
     ):

@@ -217,6 +217,8 @@ class ASPP(nn.Module):
 class PyramidHead(PoseHead):
     """Four feature maps → for each angle 10 coarse bins of 20° and 20 shifts of 1°."""
 
+    classifies = True
+
     def __init__(self, channels: tuple[int, ...], form: str, loss: str):
         super().__init__()
         self.one_sided = loss == "published"

@@ -61,6 +61,8 @@ def wrapped_square(difference: mx.array) -> mx.array:
 class WHENetHead(PoseHead):
     """(N, 1280) features → logits of yaw (N, 120), pitch (N, 66) and roll (N, 66)."""
 
+    classifies = True
+
     def __init__(self, config: Config):
         super().__init__()
         self.alpha = config.alpha
