@@ -72,22 +72,37 @@ def export_onnx(model: Estimator, path: str | Path, batch_size: int = 1) -> None
     Raises:
         InputError: onnx is not installed, or an operation has no translation.
     """
+    about = metadata(model, (batch_size,))
+    function = pose_function(model)
+    try:
+        proto = translate(function, example_input(model, batch_size), about["outputs"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    for key in ("version", "pose"):
+        proto.metadata_props.add(key=key, value=about[key])
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
+
+
+def translate(
+    function: Callable[[mx.array], list[mx.array]], example: mx.array, output_names: list[str]
+) -> Any:
+    """The ONNX model of any function of one array, for inputs of the example's shape.
+
+    Raises:
+        InputError: onnx is not installed, or an operation has no translation.
+    """
     try:
         import onnx
     except ImportError:
-        raise InputError(f"{path}: {INSTALL}") from None
-    about = metadata(model, (batch_size,))
-    function = pose_function(model)
-    graph = _Graph(about["outputs"])
+        raise InputError(INSTALL) from None
+    graph = _Graph(output_names)
     # On the CPU, MLX traces its fused operations as the plain ones that they are made of.
     with mx.stream(mx.cpu):
-        mx.export_function(graph.receive, function, example_input(model, batch_size))
-    proto = graph.finish(onnx, str(path))
-    for key in ("version", "pose"):
-        proto.metadata_props.add(key=key, value=about[key])
+        mx.export_function(graph.receive, function, example)
+    proto = graph.finish(onnx)
     onnx.checker.check_model(proto)
-    with atomic_path(path) as temporary:
-        onnx.save_model(proto, str(temporary))
+    return proto
 
 
 class _Graph:
@@ -113,9 +128,9 @@ class _Graph:
             for name, value in part["constants"]:
                 self.constants[name] = np.array(value)
         elif kind == "primitive":
-            self.translate(part)
+            self.add(part)
 
-    def translate(self, part: dict[str, Any]) -> None:
+    def add(self, part: dict[str, Any]) -> None:
         name, arguments = part["name"], part["arguments"]
         inputs = [i[0] for i in part["inputs"]]
         outputs = [o[0] for o in part["outputs"]]
@@ -272,11 +287,11 @@ class _Graph:
             dilations=list(dilation),
         )
 
-    def finish(self, onnx: Any, path: str) -> Any:
+    def finish(self, onnx: Any) -> Any:
         """The ONNX model."""
         if self.unknown:
             names = ", ".join(sorted(self.unknown))
-            raise InputError(f"{path}: this network cannot be exported to ONNX: it uses {names}")
+            raise InputError(f"this network cannot be exported to ONNX: it uses {names}")
         renamed = {o[0]: name for o, name in zip(self.outputs, self.output_names, strict=True)}
         make = onnx.helper
         nodes = [

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from ._version import __version__
 from .errors import InputError
@@ -25,11 +26,13 @@ BATCH_SIZES = tuple(range(1, 9))
 
 
 def example_input(model: Estimator, batch: int) -> mx.array:
-    """Zeros of the shape and type that a network reads."""
+    """Noise of the shape and type that a network reads."""
+    rng = np.random.default_rng(0)
     if model.config.inputs == "landmarks":
-        return mx.zeros((batch, getattr(model.config, "landmarks", 0), 3), mx.float32)
+        landmarks = getattr(model.config, "landmarks", 0)
+        return mx.array(rng.standard_normal((batch, landmarks, 3)).astype(np.float32))
     size = model.config.preprocessing.size
-    return mx.zeros((batch, size, size, 3), mx.uint8)
+    return mx.array(rng.integers(0, 256, (batch, size, size, 3), np.uint8))
 
 
 def output_names(model: Estimator) -> list[str]:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
+from ..export import export_mlxfn
+from ..models import Estimator
 from ..weights import from_pretrained, save_pretrained
-from .options import Parser
+from .options import Parser, positive
 from .quantize import add_options, write_quantized
+
+# format → the ending of its file.
+FORMATS = {
+    "safetensors": ".safetensors",
+    "mlxfn": ".mlxfn",
+    "onnx": ".onnx",
+    "torch": ".pkl",
+}
 
 
 def run(program: str, arguments: list[str]) -> None:
@@ -17,32 +28,47 @@ def run(program: str, arguments: list[str]) -> None:
         "--snapshot", "--model_path", required=True, help=".safetensors file, folder or hub id"
     )
     parser.add_argument(
-        "--output",
-        type=Path,
-        help=".safetensors file, or a folder for the hub's form (config.json beside "
-        "model.safetensors); by default weights/<name>[-<quantisation>].safetensors",
+        "--format",
+        choices=FORMATS,
+        default="safetensors",
+        help="safetensors: our own; mlxfn: one function for MLX's C++ and Swift libraries, uint8 "
+        "pixels in, angles out; onnx: the same for other runtimes; torch: a "
+        "checkpoint that the method's published PyTorch code loads (pyramid, tokenhpe)",
     )
     parser.add_argument(
-        "--format",
-        choices=("safetensors", "torch"),
-        default="safetensors",
-        help="ours, or a .pkl that the method's published PyTorch code loads (pyramid, tokenhpe)",
+        "--output",
+        type=Path,
+        help="file to write, or, for safetensors, a folder for the hub's form (config.json beside "
+        "model.safetensors); by default weights/<name>[-<quantisation>].<format>",
+    )
+    parser.add_argument(
+        "--batch_size", type=positive, default=1, help="images that an ONNX file takes at once"
     )
     add_options(parser)
     options = parser.parse_args(arguments)
+    if options.quantize and options.format != "safetensors":
+        raise InputError("--quantize writes safetensors; export that file in a second call")
     model = from_pretrained(options.snapshot)
     ending = f"-{options.quantize}" if options.quantize else ""
-    suffix = "pkl" if options.format == "torch" else "safetensors"
-    output = options.output or Path(f"weights/{Path(options.snapshot).stem}{ending}.{suffix}")
-    if options.format == "torch":
-        if options.quantize:
-            raise InputError("--format torch holds plain weights; leave --quantize out")
+    name = f"{Path(options.snapshot).stem}{ending}{FORMATS[options.format]}"
+    output = options.output or Path("weights") / name
+    if options.quantize:
+        write_quantized(model, options, output)
+        return
+    writer(options.format, options.batch_size)(model, output)
+    print(f"wrote {output}")
+
+
+def writer(form: str, batch_size: int) -> Callable[[Estimator, Path], object]:
+    """The function that writes a network in a format."""
+    if form == "mlxfn":
+        return export_mlxfn
+    if form == "onnx":
+        from ..convert.onnx_graph import export_onnx
+
+        return lambda model, path: export_onnx(model, path, batch_size)
+    if form == "torch":
         from ..convert import write_torch
 
-        write_torch(model, output)
-        print(f"wrote {output}")
-    elif options.quantize:
-        write_quantized(model, options, output)
-    else:
-        save_pretrained(model, output)
-        print(f"wrote {output}")
+        return write_torch
+    return save_pretrained

@@ -1,0 +1,241 @@
+"""Exported networks give the angles of the network that they came from, in Python, C++ and ONNX."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlx_headpose.convert import convert_tensors
+from mlx_headpose.errors import InputError
+from mlx_headpose.export import BATCH_SIZES, export_mlxfn
+from mlx_headpose.models import build, config_class, config_from_dict
+from mlx_headpose.weights import from_pretrained, load_strictly, save_pretrained, tensors_of
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECKPOINTS = [
+    "hopenet_resnet18",
+    "hopelessnet_squeezenet_1_1",
+    "hopelessnet_mobilenet_v2",
+    "hopenet_mlx_resnet50",
+    "whenet_keras",
+    "pyramid_efficientnet_v2_s",
+]
+
+
+def seeded_network(seeded, name):
+    conversion = convert_tensors(seeded.seeded_state_dict(name), name)
+    network = build(config_from_dict(conversion.config))
+    load_strictly(network, {k: mx.array(v) for k, v in conversion.tensors.items()}, name)
+    network.eval()
+    # Seeded logits go into the thousands, where a rounding error decides between two bins.
+    largest = max(mx.abs(o).max().item() for o in network(mx.array(pictures(network, 2))))
+    for name, layer in network.head.items():
+        if name.startswith(("yaw", "pitch", "roll")):
+            layer.weight, layer.bias = layer.weight * 5 / largest, layer.bias * 5 / largest
+    return network
+
+
+def pictures(network, count):
+    """Random pictures of the network's size, coarse patches under fine noise.
+
+    Smooth ones drive networks with seeded weights into chaos: PyTorch's float32 and float64
+    then differ by several per cent too.
+    """
+    size = network.config.preprocessing.size
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(120, 55, (count, size // 8, size // 8, 3)).repeat(8, 1).repeat(8, 2)
+    return np.clip(coarse + rng.normal(0, 15, coarse.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    """A small network with weights that make its answers differ from picture to picture."""
+    mx.random.seed(0)
+    network = build(config_class("hopenet")(arch="squeezenet1_1"))
+    # MLX's initial weights let a picture fade away on its way through the layers.
+    lively = [(n, 2.5 * v if v.ndim == 4 else v) for n, v in tensors_of(network).items()]
+    network.load_weights(lively)
+    path = tmp_path_factory.mktemp("net") / "net.safetensors"
+    save_pretrained(network, path)
+    return path
+
+
+def sensitivity(network, images):
+    """Three times what noise of 0.00001 does to the angles, at least 0.001 degrees.
+
+    Networks with seeded weights magnify rounding, the deepest of them to whole degrees.
+    """
+    x = network.config.preprocessing.normalize(mx.array(images))
+    noise = 1e-5 * mx.random.normal(x.shape, key=mx.random.key(0))
+    change = network.decode(network(x + noise)) - network.decode(network(x))
+    return max(1e-3, 3 * mx.abs(change).max().item())
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_mlxfn_gives_the_same_angles(seeded, tmp_path, name):
+    network = seeded_network(seeded, name)
+    pixels = pictures(network, 2)
+    images, tolerance = mx.array(pixels), sensitivity(network, pixels)
+    outputs = network(images)
+    pose = np.array(network.decode(outputs))
+    export_mlxfn(network, tmp_path / "net.mlxfn", batch_sizes=(2,))
+    exported = mx.import_function(str(tmp_path / "net.mlxfn"))(images)
+    np.testing.assert_allclose(np.array(exported[0]), pose, atol=tolerance)
+    assert len(exported) == 1 + len(outputs)
+    for output in exported[1:]:
+        np.testing.assert_allclose(np.array(output).sum(axis=-1), 1, atol=1e-5)
+
+
+def test_mlxfn_takes_one_to_eight_images_and_says_what_it_is(snapshot, tmp_path):
+    network = from_pretrained(snapshot)
+    images = pictures(network, 8)
+    pose = np.array(network.decode(network(mx.array(images))))
+    about = export_mlxfn(network, tmp_path / "net.mlxfn")
+    exported = mx.import_function(str(tmp_path / "net.mlxfn"))
+    for count in BATCH_SIZES:
+        np.testing.assert_allclose(
+            np.array(exported(mx.array(images[:count]))[0]), pose[:count], atol=1e-3
+        )
+    assert np.ptp(pose[:, 0]) > 0.1
+    assert about["config"]["model_type"] == "hopenet"
+    assert about["input"] == {"shape": ["N", 224, 224, 3], "dtype": "uint8"}
+    assert about["outputs"] == ["pose", "output0", "output1", "output2"]
+    assert json.dumps(about)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_onnx_gives_the_same_angles(seeded, tmp_path, name):
+    pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
+    runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime")
+    from mlx_headpose.convert.onnx_graph import export_onnx
+
+    network = seeded_network(seeded, name)
+    images = pictures(network, 1)
+    tolerance = sensitivity(network, images)
+    outputs = network(mx.array(images))
+    pose = np.array(network.decode(outputs))
+    path = tmp_path / "net.onnx"
+    export_onnx(network, path)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: images})
+    np.testing.assert_allclose(found[0], pose, atol=tolerance)
+    expected = network.head.probabilities(outputs)
+    for ours, theirs in zip(expected, found[1:], strict=True):
+        np.testing.assert_allclose(theirs, np.array(ours), atol=max(1e-4, tolerance / 10))
+
+
+ROTATED = mx.array(np.random.default_rng(1).normal(size=(5, 3, 3, 4)).astype(np.float32))
+OPERATIONS = {
+    "strided convolution": lambda x: mx.conv2d(x, ROTATED, 2, (1, 0)),
+    "dilated convolution": lambda x: mx.conv2d(x, ROTATED, 1, 2, 2),
+    "depthwise convolution": lambda x: mx.conv2d(x, ROTATED[:4, :, :, :1], 1, 1, 1, 4),
+    "uneven padding": lambda x: mx.conv_general(x, ROTATED, 2, ((0, 1), (1, 2))),
+    "transposed convolution": lambda x: mx.conv_transpose2d(x, ROTATED, 2, 1, 1, 1),
+    "dilated transposed convolution": lambda x: mx.conv_transpose2d(x, ROTATED, 1, 2, 2),
+    "convolution of a sequence": lambda x: mx.conv1d(x.reshape(2, -1, 4), ROTATED[:, 0], 1, 1),
+    "angle in all quadrants": lambda x: mx.arctan2(x[..., 0], x[..., 1]),
+    "angle of nothing": lambda x: mx.arctan2(mx.abs(0 * x), mx.abs(0 * x)),
+    "padding and slices": lambda x: mx.pad(x, [(0, 0), (1, 2), (0, 3), (0, 0)])[:, 1::2, :, ::2],
+    "reductions": lambda x: x.max(1) + x.min(1) + x.sum(1) + x.mean(2, keepdims=True)[:, 0],
+    "softmax": lambda x: mx.softmax(3 * x, axis=2),
+    "layer norm": lambda x: mx.fast.layer_norm(x, ROTATED[0, 0, 0], ROTATED[0, 0, 1], 1e-5),
+    "attention": lambda x: mx.fast.scaled_dot_product_attention(x, x + 1, 2 * x, scale=0.5),
+    "choices": lambda x: mx.where(x > 0.2, mx.sqrt(mx.abs(x)), -mx.square(x)).astype(mx.float32),
+    "matrix products": lambda x: (x @ ROTATED[0, 0].T) * mx.rsqrt(1 + x[..., :3] ** 2),
+    "pieces": lambda x: mx.concatenate(mx.split(x, 2, axis=-1)[::-1], axis=1),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_onnx_operations_equal_mlxs(operation):
+    pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
+    runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime")
+    from mlx_headpose.convert.onnx_graph import translate
+
+    def function(x):
+        return [OPERATIONS[operation](x)]
+
+    x = np.random.default_rng(0).normal(size=(2, 7, 8, 4)).astype(np.float32)
+    model = translate(function, mx.array(x), ["y"]).SerializeToString()
+    session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: x})[0]
+    np.testing.assert_allclose(found, np.array(function(mx.array(x))[0]), atol=1e-5)
+
+
+def test_an_unknown_operation_is_named_not_guessed(tmp_path, snapshot):
+    pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
+    from mlx_headpose.convert.onnx_graph import export_onnx
+
+    network = from_pretrained(snapshot)
+    decode = network.head.decode
+    network.head.decode = lambda outputs: mx.sort(decode(outputs))
+    with pytest.raises(InputError, match="it uses Sort"):
+        export_onnx(network, tmp_path / "net.onnx")
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_the_cpp_program_prints_the_same_angles(snapshot, tmp_path):
+    if not (shutil.which("cmake") and shutil.which("c++")):
+        pytest.skip("needs cmake and a C++ compiler")
+    network = from_pretrained(snapshot)
+    image = pictures(network, 1)
+    pose = np.array(network.decode(network(mx.array(image))))[0]
+    export_mlxfn(network, tmp_path / "net.mlxfn")
+    Image.fromarray(image[0]).save(tmp_path / "face.ppm")
+    build = tmp_path / "build"
+    for step in (
+        [
+            *("cmake", "-S", ROOT / "examples" / "cpp", "-B", build),
+            f"-DPython_EXECUTABLE={sys.executable}",
+        ],
+        ["cmake", "--build", build],
+    ):
+        subprocess.run(step, check=True, capture_output=True)
+    program = build / "headpose"
+    done = subprocess.run(
+        [program, tmp_path / "net.mlxfn", tmp_path / "face.ppm"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    words = done.stdout.split()
+    assert words[::2] == ["yaw", "pitch", "roll"]
+    np.testing.assert_allclose([float(word) for word in words[1::2]], pose, atol=1e-3)
+    refused = subprocess.run(
+        [program, tmp_path / "net.mlxfn", snapshot], check=False, capture_output=True, text=True
+    )
+    assert refused.returncode == 2
+    assert "not a binary PPM" in refused.stderr
+
+
+def test_export_as_a_user_types_it(snapshot, tmp_path):
+    def export(*arguments):
+        return subprocess.run(
+            [sys.executable, ROOT / "export.py", "--snapshot", snapshot, *map(str, arguments)],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+
+    done = export("--format", "mlxfn")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "weights" / "net.mlxfn").is_file()
+    done = export("--output", "hub")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "hub").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+    assert from_pretrained(tmp_path / "hub").config == from_pretrained(snapshot).config
+    done = export("--format", "mlxfn", "--quantize", "int8")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
