@@ -6,8 +6,9 @@
 ...     print(head.yaw, head.pitch, head.roll)
 """
 
-from . import _blas
+from . import _blas, _memory
 
+_memory.keep_freed_memory()
 _blas.load_optimised_blas()  # before anything imports mlx.core
 
 from typing import TYPE_CHECKING, Any  # noqa: E402

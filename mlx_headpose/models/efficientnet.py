@@ -11,7 +11,7 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..nn import BatchNorm, Conv2d
+from ..nn import BatchNorm, Conv2d, sigmoid, silu
 
 # Expansion, kernel, stride of the first block, output channels, blocks.
 STAGES = (
@@ -46,7 +46,7 @@ class ConvNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         x = self.norm(self.conv(x))
-        return nn.silu(x) if self.swish else x
+        return silu(x) if self.swish else x
 
 
 class SqueezeExcite(nn.Module):
@@ -59,8 +59,8 @@ class SqueezeExcite(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         weights = x.mean(axis=(1, 2), keepdims=True)  # (N, 1, 1, C)
-        weights = self.expand(nn.silu(self.reduce(weights)))
-        return x * mx.sigmoid(weights)
+        weights = self.expand(silu(self.reduce(weights)))
+        return x * sigmoid(weights)
 
 
 class MBConv(nn.Module):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..nn import BatchNorm, Conv2d
+from ..nn import BatchNorm, Conv2d, sigmoid, silu
 
 # PyTorch's default, with which the published head pose networks were trained, from ImageNet weights
 # that TensorFlow had trained with 1e-3.
@@ -99,7 +99,7 @@ class ConvNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         x = self.norm(self.conv(x))
-        return nn.silu(x) if self.activation else x
+        return silu(x) if self.activation else x
 
 
 class SqueezeExcitation(nn.Module):
@@ -112,7 +112,7 @@ class SqueezeExcitation(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         gate = x.mean(axis=(1, 2))  # (N, C)
-        gate = mx.sigmoid(self.expand(nn.silu(self.reduce(gate))))
+        gate = sigmoid(self.expand(silu(self.reduce(gate))))
         return x * gate[:, None, None]
 
 

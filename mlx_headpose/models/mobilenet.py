@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..nn import BatchNorm, Conv2d
+from ..nn import BatchNorm, Conv2d, relu6
 
 # expansion, output channels, number of blocks, stride of the first
 STAGES = (
@@ -40,7 +40,7 @@ class ConvNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         x = self.norm(self.conv(x))
-        return x if self.linear else mx.clip(x, 0.0, 6.0)
+        return x if self.linear else relu6(x)
 
 
 class InvertedResidual(nn.Module):

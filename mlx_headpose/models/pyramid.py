@@ -18,7 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import InputError
-from ..nn import BatchNorm, ConvTranspose2d
+from ..nn import BatchNorm, ConvTranspose2d, sigmoid, silu
 from ..pose import Bins
 from ..preprocessing import Preprocessing
 from .base import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
@@ -124,7 +124,7 @@ class Upsample(nn.Module):
         self.norm = BatchNorm(channels)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return nn.silu(self.norm(self.conv(x)))
+        return silu(self.norm(self.conv(x)))
 
 
 class Down(nn.Module):
@@ -190,7 +190,7 @@ class AtrousBranch(nn.Module):
         y = self.atrous(x)
         means = (x if self.attend_input else y).mean(axis=(1, 2))
         gate = self.eca(self.adjust(means)[..., None])  # (N, C, 1): neighbours are channels
-        return y * mx.sigmoid(gate)[:, None, None, :, 0]
+        return y * sigmoid(gate)[:, None, None, :, 0]
 
 
 class ASPP(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..nn import BatchNorm, Conv2d, GroupNorm, MaxPool2d
+from ..nn import BatchNorm, Conv2d, GroupNorm, MaxPool2d, relu
 
 # depth → (block, number of blocks in each of the four stages)
 DEPTHS: dict[int, tuple[str, tuple[int, int, int, int]]] = {
@@ -56,9 +56,9 @@ class BasicBlock(nn.Module):
             ]
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = nn.relu(self.bn1(self.conv1(x)))
+        y = relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return nn.relu(y + _shortcut(self, x))
+        return relu(y + _shortcut(self, x))
 
 
 class Bottleneck(nn.Module):
@@ -82,10 +82,10 @@ class Bottleneck(nn.Module):
             ]
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = nn.relu(self.bn1(self.conv1(x)))
-        y = nn.relu(self.bn2(self.conv2(y)))
+        y = relu(self.bn1(self.conv1(x)))
+        y = relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return nn.relu(y + _shortcut(self, x))
+        return relu(y + _shortcut(self, x))
 
 
 def _shortcut(block: nn.Module, x: mx.array) -> mx.array:
@@ -126,7 +126,7 @@ class ResNet(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """(N, H, W, 3) → (N, H/32, W/32, channels)."""
-        x = nn.relu(self.bn1(self.conv1(x)))  # (N, H/2, W/2, 64)
+        x = relu(self.bn1(self.conv1(x)))  # (N, H/2, W/2, 64)
         x = self.pool(x)  # (N, H/4, W/4, 64)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in stage:

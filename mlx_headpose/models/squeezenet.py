@@ -8,7 +8,7 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..nn import Conv2d, MaxPool2d
+from ..nn import Conv2d, MaxPool2d, relu
 
 
 class Fire(nn.Module):
@@ -21,8 +21,8 @@ class Fire(nn.Module):
         self.expand3x3 = Conv2d(squeeze, expand, 3, padding=1)
 
     def __call__(self, x: mx.array) -> mx.array:
-        x = nn.relu(self.squeeze(x))
-        return nn.relu(mx.concatenate([self.expand1x1(x), self.expand3x3(x)], axis=-1))
+        x = relu(self.squeeze(x))
+        return relu(mx.concatenate([self.expand1x1(x), self.expand3x3(x)], axis=-1))
 
 
 class SqueezeNet(nn.Module):

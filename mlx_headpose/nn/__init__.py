@@ -3,6 +3,7 @@
 Each is a drop-in for the layer of the same name in `mlx.nn`: same arguments, same parameter names.
 """
 
+from .activation import relu, relu6, sigmoid, silu
 from .conv import Conv2d, ConvTranspose2d, conv2d, conv_transpose2d
 from .norm import BatchNorm, GroupNorm
 from .plain import plain_operations
@@ -18,4 +19,8 @@ __all__ = [
     "conv_transpose2d",
     "max_pool2d",
     "plain_operations",
+    "relu",
+    "relu6",
+    "sigmoid",
+    "silu",
 ]

@@ -1,0 +1,122 @@
+"""Activations whose gradients keep and compute little, and a sigmoid that is fast on the CPU.
+
+MLX's CPU build calls the C library's exp for every element, which in a network of swishes takes
+longer than all convolutions. Here exp is a power of two, read off the bits of a float, times a
+polynomial. Elementwise parts are compiled as those of `mlx.nn` are: they become one pass where a
+compiler is there, and stay single operations where none is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from .plain import use_mlx_kernels, without_gradient_if_plain
+
+Activation = Callable[[mx.array], mx.array]
+
+_LOG2_E = 1.4426950408889634
+# Adding it leaves round(y) + 127, the bits of 2^round(y)'s exponent, in the float's lowest bits.
+_ROUND = 1.5 * 2**23 + 127
+
+
+def _power_series() -> list[float]:
+    """Coefficients of 2^f on [−1/2, 1/2], highest first, interpolated at Chebyshev's points."""
+    degree = 6
+    points = 0.5 * np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
+    return [float(c) for c in np.polyfit(points, np.exp2(points), degree)]
+
+
+_SERIES = _power_series()
+
+
+@partial(mx.compile, shapeless=True)
+def _split(x: mx.array) -> tuple[mx.array, mx.array]:
+    """x → (2^f, a float whose lowest bits hold k's exponent), where exp(−x) = 2^f · 2^k."""
+    # Beyond ±126 the power would leave float32; the sigmoid is 0 or 1 there to all digits.
+    y = mx.minimum(mx.maximum(x * -_LOG2_E, -126.0), 126.0)
+    rounded = y + _ROUND
+    f = y - (rounded - _ROUND)
+    power = f * _SERIES[0] + _SERIES[1]
+    for coefficient in _SERIES[2:]:
+        power = power * f + coefficient
+    return power, rounded
+
+
+def _sigmoid_float32(x: mx.array) -> mx.array:
+    fraction, bits = _split(x)
+    whole = mx.left_shift(bits.view(mx.int32), 23).view(mx.float32)
+    return _complement(fraction, whole)
+
+
+@partial(mx.compile, shapeless=True)
+def _complement(fraction: mx.array, whole: mx.array) -> mx.array:
+    return 1 / (1 + fraction * whole)
+
+
+def _sigmoid(x: mx.array) -> mx.array:
+    if use_mlx_kernels():
+        return mx.sigmoid(x)
+    return _sigmoid_float32(x.astype(mx.float32)).astype(x.dtype)
+
+
+@partial(mx.compile, shapeless=True)
+def _sigmoid_slope(y: mx.array, dy: mx.array) -> mx.array:
+    return dy * y * (1 - y)
+
+
+@partial(mx.compile, shapeless=True)
+def _silu_slope(x: mx.array, s: mx.array, dy: mx.array) -> mx.array:
+    return dy * s * (1 + x * (1 - s))
+
+
+@partial(mx.compile, shapeless=True)
+def _relu_slope(y: mx.array, dy: mx.array) -> mx.array:
+    return mx.sign(y) * dy
+
+
+@partial(mx.compile, shapeless=True)
+def _relu6_slope(y: mx.array, dy: mx.array) -> mx.array:
+    return mx.sign(y) * mx.sign(6 - y) * dy
+
+
+def _with_gradient(
+    slope: Callable[[mx.array, mx.array, mx.array], mx.array],
+) -> Callable[[Activation], Activation]:
+    """Give an activation its own gradient, slope(x, dy, y)."""
+
+    def decorate(function: Activation) -> Activation:
+        custom: Any = mx.custom_function(function)
+        custom.vjp(slope)
+        return without_gradient_if_plain(custom, function)
+
+    return decorate
+
+
+@_with_gradient(lambda x, dy, y: _sigmoid_slope(y, dy))
+def sigmoid(x: mx.array) -> mx.array:
+    """1 / (1 + exp(−x)), on the CPU to 5e-6 of its value."""
+    return _sigmoid(x)
+
+
+@_with_gradient(lambda x, dy, y: _silu_slope(x, _sigmoid(x), dy))
+def silu(x: mx.array) -> mx.array:
+    """x · sigmoid(x), also called swish."""
+    return x * _sigmoid(x)
+
+
+@_with_gradient(lambda x, dy, y: _relu_slope(y, dy))
+def relu(x: mx.array) -> mx.array:
+    """max(x, 0). Its gradient needs only the result, so the input need not be kept."""
+    return nn.relu(x)
+
+
+@_with_gradient(lambda x, dy, y: _relu6_slope(y, dy))
+def relu6(x: mx.array) -> mx.array:
+    """min(max(x, 0), 6). Its gradient needs only the result."""
+    return nn.relu6(x)
