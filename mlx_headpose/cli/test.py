@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.intervals import draw_intervals
 from ..evaluation.over_yaw import draw_error_curve
+from ..evaluation.report import write_report
 from ..files import atomic_path, write_json
 from ..models import METHODS, Estimator, ModelConfig
 from ..weights import from_pretrained
@@ -74,6 +75,9 @@ def make_parser(program: str) -> Parser:
     output = parser.add_argument_group("output")
     output.add_argument("--json", help="file to write the report to")
     output.add_argument("--csv", help="file to write every sample's prediction to")
+    output.add_argument(
+        "--report", help="page (.html) to write: table, curves, confusion, best and worst faces"
+    )
     output.add_argument("--curve", help="picture (.png) of the error over yaw to draw")
     output.add_argument(
         "--intervals", help="picture (.png) of the error by interval of yaw, pitch and roll to draw"
@@ -113,6 +117,9 @@ def run(program: str, arguments: list[str]) -> None:
         show(evaluation, options.legacy or model.config.legacy_errors)
         if options.csv:
             write_predictions(Path(options.csv), evaluation)
+        if options.report:
+            title = f"{path.name} on {evaluation.dataset}"
+            write_report(Path(options.report), evaluation, sets[key], title)
         if options.curve:
             draw_error_curve(
                 evaluation.predictions, evaluation.poses, Path(options.curve), evaluation.dataset
