@@ -93,9 +93,11 @@ def test_each_stage_is_kept_until_what_it_depends_on_changes(tmp_path, quick, ca
     assert done == {"manifold": False, "angle_networks": True}
     _, _, done = run(normalization="centroid")
     assert done == {"manifold": True, "tensor": True, "angle_networks": True}
-    (tmp_path / "stages" / "manifold.safetensors").unlink()  # the tensor stays
-    _, _, done = run(normalization="centroid")
-    assert done == {"manifold": True, "tensor": False, "angle_networks": False}
+    _, _, done = run(normalization="centroid", identity_rank=3)  # the tensor stays
+    assert done["manifold"]
+    assert not done["tensor"]
+    manifold = from_pretrained(tmp_path / "stages" / "manifold.safetensors")
+    assert manifold.config.ranks == (3, 3, 3, 3)
 
 
 def test_angle_networks_learn_the_way_back_from_the_cosines(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ class TurnedFaces(Dataset):
         poses = rng.uniform(-np.array(limits), limits, (count, 3)).astype(np.float32)
         super().__init__(
             name=name,
-            ids=range(count),  # type: ignore[arg-type]
+            ids=[f"{name}-{i}" for i in range(count)],
             poses=poses,
             boxes=np.zeros((count, 4), np.float32),
             rule=AS_GIVEN,

@@ -52,9 +52,12 @@ class Config(ModelConfig):
     max_pitch: int = option(40, "largest pitch")
     max_roll: int = option(30, "largest roll")
     step: int = option(10, "degrees between the poses of the manifold's tensor")
+    identity_rank: int = option(5, "ranks of identity that the manifold keeps; more search sharper")
 
     def __post_init__(self) -> None:
         check_landmarks(self.landmarks, self.normalization)
+        if self.identity_rank < 1:
+            raise InputError(f"nlml needs an identity rank of 1 or more, not {self.identity_rank}")
         for limit in self.limits:
             if not 0 < self.step <= limit <= 180:
                 raise InputError(

@@ -25,7 +25,7 @@ from ..files import atomic_path, write_json
 from ..manifold import ANGLES, Manifold, fit_manifold
 from ..manifold.plots import draw_factors
 from ..models import Estimator
-from ..models.nlml import Config, FactorHead, normalize_landmarks
+from ..models.nlml import RANK, Config, FactorHead, normalize_landmarks
 from ..models.nlml_manifold import estimator_of, manifold_of
 from ..pose import pose_to_matrix
 from ..weights import (
@@ -78,7 +78,7 @@ def prepare(model: Estimator, dataset: Dataset, folder: Path, seed: int, say: Sa
         grid, fill = measured_tensor(faces, dataset, config)
         samples = dataset
         content = digest(faces, dataset.poses, dataset.identities, config.normalization)
-    manifold = stages.manifold(content, grid, fill, config.normalization)
+    manifold = stages.manifold(content, grid, fill, config)
     cosines = manifold.cosines.astype(np.float32)  # as the file keeps them
     model.head.cosines = mx.array(cosines)
     stages.angle_networks(model.head, digest(cosines, config.limits, seed), config, seed)
@@ -186,17 +186,19 @@ class Stages:
         content: str,
         grid: dict[str, np.ndarray],
         fill: Callable[[], np.ndarray],
-        normalization: str,
+        config: Config,
     ) -> Manifold:
         """The decomposition with its cosines; the tensor is read only where it is needed."""
         path = self.folder / "manifold.safetensors"
-        if self.fresh(path, content):
+        ranked = digest(content, config.identity_rank)
+        if self.fresh(path, ranked):
             return manifold_of(from_pretrained(path))
-        manifold = fit_manifold(self.tensor(content, fill), grid)
-        save_pretrained(estimator_of(manifold, normalization), path)
+        ranks = (config.identity_rank, RANK, RANK, RANK)
+        manifold = fit_manifold(self.tensor(content, fill), grid, ranks)
+        save_pretrained(estimator_of(manifold, config.normalization), path)
         if available():
             draw_factors(manifold, path.with_name("factors.png"))
-        self.done(path, content)
+        self.done(path, ranked)
         return manifold
 
     def angle_networks(self, head: FactorHead, content: str, config: Config, seed: int) -> None:
