@@ -68,6 +68,10 @@ def test_faces_turn_to_the_front_and_to_any_pose():
     np.testing.assert_allclose(frontal_landmarks(turned), fronts[turned.faces], atol=1e-5)
     again = TurnedFaces("turned", fronts, (50, 40, 30), 100, seed=1)
     np.testing.assert_array_equal(again.landmarks(7), turned.landmarks(7))
+    noisy = TurnedFaces("turned", fronts, (50, 40, 30), 100, noise=0.1, seed=1)
+    np.testing.assert_array_equal(noisy.landmarks(7), noisy.landmarks(7))
+    far = np.stack([noisy.landmarks(i) - turned.landmarks(i) for i in range(100)])
+    assert far.std() == pytest.approx(np.hypot(0.1, 0.1 / np.sqrt(3)), rel=0.2)
 
 
 def stages_done(capsys) -> dict[str, bool]:
@@ -130,7 +134,7 @@ def test_real_landmarks_of_unseen_people(shared, tmp_path, monkeypatch):
     monkeypatch.setattr(manifold_stages, "TENSOR_BYTES", 60_000_000)  # a hundred faces
     mx.random.seed(0)
     seen, unseen = aflw2000(shared, tmp_path, 0), aflw2000(shared, tmp_path, 1)
-    model = build(Config(landmarks=68))
+    model = build(Config(landmarks=68, noise=0.0))
     options = TrainingOptions(epochs=3, batch_size=256, lr=1e-3, schedule="cosine")
     quiet = {"say": lambda line: None}
     Training(model, seen, unseen, Workdir(tmp_path), options, **quiet).run()

@@ -52,12 +52,15 @@ class Config(ModelConfig):
     max_pitch: int = option(40, "largest pitch")
     max_roll: int = option(30, "largest roll")
     step: int = option(10, "degrees between the poses of the manifold's tensor")
+    noise: float = option(0.1, "of the landmarks in training, in RMS radii of a face; 0 if exact")
     identity_rank: int = option(5, "ranks of identity that the manifold keeps; more search sharper")
 
     def __post_init__(self) -> None:
         check_landmarks(self.landmarks, self.normalization)
         if self.identity_rank < 1:
             raise InputError(f"nlml needs an identity rank of 1 or more, not {self.identity_rank}")
+        if not 0 <= self.noise < 1:
+            raise InputError(f"nlml needs a noise between 0 and 1, not {self.noise}")
         for limit in self.limits:
             if not 0 < self.step <= limit <= 180:
                 raise InputError(

@@ -70,7 +70,9 @@ def prepare(model: Estimator, dataset: Dataset, folder: Path, seed: int, say: Sa
         fronts = frontal_landmarks(dataset)
         require_points(dataset, fronts.shape[1], config)
         grid, fill = turned_tensor(fronts, config)
-        samples: Dataset = TurnedFaces(dataset.name, fronts, config.limits, SAMPLES, seed)
+        samples: Dataset = TurnedFaces(
+            dataset.name, fronts, config.limits, SAMPLES, config.noise, seed
+        )
         content = digest(fronts, config.normalization, {k: v.tolist() for k, v in grid.items()})
     else:
         faces = np.stack([dataset.landmarks(i) for i in range(len(dataset))])
