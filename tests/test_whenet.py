@@ -95,7 +95,7 @@ def test_loss_is_hopenets_with_yaw_wrapped():
 
 
 def test_loss_takes_180_as_minus_180_and_clamps_steep_pitch():
-    model = build(Config())
+    model = build(Config(alpha=1.0))
     outputs = (logits_at(0), logits_at(65, count=66), logits_at(0, count=66))
     _, parts = model.loss(outputs, mx.array([[180.0, 120.0, -120.0]]))
     assert parts["yaw"].item() < 1e-3  # same bin, same angle
