@@ -169,6 +169,13 @@ def test_real_faces_from_start_to_test(faces: str, capsys: pytest.CaptureFixture
         f"train.py {faces} --transfer 0 --snapshot workdirs_run --num_epochs 3 --output_string run"
     )
     assert "epoch 3/3" in capsys.readouterr().out
+    command("train.py --transfer 0 --snapshot workdirs_run --num_epochs 4 --output_string next")
+    output = capsys.readouterr().out
+    assert "epoch 4/4" in output
+    assert "Best: epoch 4" in output
+    assert Path("workdirs_next/best.safetensors").is_file()
+    again = f"train.py {faces} --transfer 0 --snapshot workdirs_run --output_string next"
+    assert "workdirs_next: holds a training already" in refused(again, capsys)
     assert sorted(p.name for p in Path("workdirs_run/snapshots").iterdir()) == [
         f"{epoch}.safetensors" for epoch in (1, 2, 3)
     ]

@@ -36,7 +36,7 @@ def launch(folder: Path, **changes: object) -> None:
     command = [LAUNCH, "-n", "2", "--backend", "ring", "--starting-port", str(free_ports())]
     command += [sys.executable, SCRIPT, folder, json.dumps(changes)]
     environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent.parent)}
-    subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
+    subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:

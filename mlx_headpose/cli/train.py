@@ -12,6 +12,7 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from ..data import dataset_name
 from ..errors import InputError
 from ..models import ModelConfig
 from ..training.checkpoint import Progress, Workdir, find_state, is_state, read_run
@@ -94,17 +95,26 @@ def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path 
         if "snapshot" not in args:
             raise InputError("--transfer 0 goes on with a training; say which by --snapshot")
         state = find_state(Path(args.snapshot))
-    elif Workdir(workdir_path(args)).state.exists():
-        raise InputError(
-            f"{workdir_path(args)}: holds a training already; add --resume to go on with it, or "
-            "choose another --output_string"
-        )
     if state is None:
+        refuse_to_overwrite(args, None)
         return args, None
     stored = read_run(state)[1]["arguments"]
     parser = make_parser(program, stored["model"])
     parser.set_defaults(**stored)
-    return parser.parse_args(arguments), state
+    args = parser.parse_args(arguments)
+    args.dataset = dataset_name(args.dataset)
+    refuse_to_overwrite(args, state)
+    return args, state
+
+
+def refuse_to_overwrite(args: argparse.Namespace, state: Path | None) -> None:
+    """Stop where the folder holds another training than the one that goes on, if one does."""
+    there = Workdir(workdir_path(args)).state
+    if there.exists() and not (state is not None and there.samefile(state)):
+        raise InputError(
+            f"{there.parent}: holds a training already; add --resume to go on with it, or choose "
+            "another --output_string"
+        )
 
 
 def workdir_path(args: argparse.Namespace) -> Path:

@@ -89,8 +89,13 @@ class Training:
         self.interrupt = Interrupt()
 
     def restore(self, state: Path) -> None:
-        """Go on where the training that wrote a state file stood."""
+        """Go on where the training that wrote a state file stood.
+
+        In another folder than that training's, the best epoch is chosen anew.
+        """
         self.progress = load_state(state, self.model, self.optimizer)
+        if not self.workdir.best.exists():
+            self.progress.best_epoch, self.progress.best_mae = 0, math.inf
 
     def run(self) -> Progress:
         """Train to the last epoch.
