@@ -24,7 +24,7 @@ from mlx_headpose.inference.tracking import overlap
 from mlx_headpose.models import Estimator
 from mlx_headpose.pose import angle_errors
 
-MARGINS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+MARGINS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 OVERLAP = 0.4
 GOOD = 10.0  # degrees of mean error that confidence speaks of
 BATCH = 32

@@ -326,3 +326,14 @@ def test_a_picture_with_a_drawn_circle_has_no_head(estimator: HeadPoseEstimator)
     picture = Image.new("RGB", (300, 200), "white")
     ImageDraw.Draw(picture).ellipse((100, 50, 200, 150), outline="black")
     assert estimator(picture) == []
+
+
+def test_confidence_is_low_where_there_is_nothing_to_see(
+    photo: Path, estimator: HeadPoseEstimator
+) -> None:
+    box = [(120, 126, 318, 382)]
+    noise = np.random.default_rng(0).integers(0, 256, (450, 450, 3)).astype(np.uint8)
+    clear, nothing = estimator(photo, box)[0].confidence, estimator(noise, box)[0].confidence
+    assert clear is not None
+    assert nothing is not None
+    assert 0 <= nothing < 0.8 < clear <= 1

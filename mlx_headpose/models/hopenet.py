@@ -30,7 +30,7 @@ NORMS = ("batch", "group", "hopenet_mlx")
 BINS = Bins(count=66, width=3.0, offset=-99.0)
 # Intercept and slope over ln(spread in degrees), fitted on every second image of AFLW2000 with
 # detected faces: bench/end_to_end.py.
-CONFIDENCE = (0.0, 1.0)
+CONFIDENCE = (15.67, 4.49)
 
 
 def arch_name(text: str) -> str:
