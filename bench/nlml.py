@@ -1,7 +1,7 @@
 """NLML-HPE on real landmarks: accuracy of network and search, and what each costs.
 
-    PYTHONPATH=. python bench/nlml.py --data_dir AFLW2000 --train_list train.txt --test_list test.txt \
-        --network best.safetensors --manifold stages/manifold.safetensors
+    PYTHONPATH=. python bench/nlml.py --data_dir AFLW2000 --train_list train.txt \
+        --test_list test.txt --network best.safetensors --manifold stages/manifold.safetensors
 
 Prints the mean absolute errors on the test list within the network's limits and over all poses, for
 the network, the batched search, Powell's method (on `--powell` of the faces) and rigid Procrustes
