@@ -175,7 +175,12 @@ def open_dataset(
         input_size: side of the network's input; pictures are a quarter larger.
     """
     rule = choose_rule(
-        crop, {"hopenet": HOPENET_TRAIN, "pyramid": PYRAMID_TEST, AS_GIVEN.name: AS_GIVEN}
+        crop,
+        {
+            "hopenet": HOPENET_TRAIN,
+            "pyramid": HOPENET_TRAIN if train else PYRAMID_TEST,
+            AS_GIVEN.name: AS_GIVEN,
+        },
     )
     if yaw is None:
         yaw = 180 if rule is AS_GIVEN else (95 if train else 75)
