@@ -56,10 +56,10 @@ def _backbone_fields(tensors: Tensors, prefix: str = "") -> dict[str, Any]:
 
 
 def _image_size(tensors: Tensors, patch: int, prefix: str = "") -> int:
-    tokens = tensors[f"{prefix}pos_embed"].shape[1] - 1
-    grid = round(tokens**0.5)
-    if grid * grid != tokens:
-        raise InputError(f"{prefix}pos_embed has {tokens} positions, which are no square")
+    _, positions, _ = tensors[f"{prefix}pos_embed"].shape
+    grid = round(max(positions - 1, 0) ** 0.5)
+    if grid * grid != positions - 1:
+        raise InputError(f"{prefix}pos_embed has {positions} positions: no class and square grid")
     return grid * patch
 
 

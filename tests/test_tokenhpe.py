@@ -32,15 +32,18 @@ def converted(tensors):
     return model, conversion
 
 
-def published(seeded, name=PUBLISHED):
+def with_sine(tensors):
     """A seeded state dict with the sine embedding in its place, as the authors' files have it."""
-    tensors = seeded.seeded_state_dict(name)
-    tensors["Ori_blocks.pos_embedding"] = np.array(sine_embedding(14, 128))[None]
-    return tensors
+    return tensors | {"Ori_blocks.pos_embedding": np.array(sine_embedding(14, 128))[None]}
 
 
-def test_equals_the_published_implementation(shared, seeded):
-    model, _ = converted(published(seeded))
+@pytest.fixture(scope="module")
+def published(seeded):
+    return with_sine(seeded.seeded_state_dict(PUBLISHED))
+
+
+def test_equals_the_published_implementation(shared, seeded, published):
+    model, _ = converted(published)
     golden = np.load(shared / "golden" / f"{PUBLISHED}_224.npz")
     outputs = model(mx.array(seeded.seeded_image(224)))
     assert len(outputs) == 2
@@ -130,8 +133,8 @@ def test_only_the_regions_own_token_is_trained_by_the_second_part():
 
 
 class TestNetwork:
-    def test_has_the_published_number_of_parameters(self, seeded):
-        tensors = seeded.seeded_state_dict(PUBLISHED)
+    def test_has_the_published_number_of_parameters(self, published):
+        tensors = published
         unused = ("feature_extractor.head.weight", "feature_extractor.head.bias")
         expected = sum(v.size for k, v in tensors.items() if k not in unused and "pos_emb" not in k)
         expected += tensors["feature_extractor.pos_embed"].size
@@ -209,9 +212,9 @@ class TestNetwork:
 
 
 class TestConversion:
-    def test_the_published_file(self, seeded, tmp_path):
+    def test_the_published_file(self, published, tmp_path):
         torch = pytest.importorskip("torch")
-        state = {k: torch.from_numpy(v) for k, v in published(seeded).items()}
+        state = {k: torch.from_numpy(v) for k, v in published.items()}
         path = tmp_path / "TokenHPEv1-ViTB-224_224-lyr3.tar"
         optimizer = {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": []}
         torch.save(
@@ -230,24 +233,32 @@ class TestConversion:
         assert np.array_equal(model.head.tokens, state["Ori_blocks.ori_tokens"].numpy())
 
     def test_eleven_regions(self, seeded):
-        model, conversion = converted(published(seeded, f"{PUBLISHED}_11regions"))
+        model, conversion = converted(with_sine(seeded.seeded_state_dict(f"{PUBLISHED}_11regions")))
         assert conversion.config["regions"] == 11
         assert model.head.fc1.weight.shape == (297, 99)
 
-    def test_another_position_embedding_is_not_passed_over_in_silence(self, seeded):
-        tensors = published(seeded)
-        tensors["Ori_blocks.pos_embedding"] += 1
-        _, conversion = converted(tensors)
+    def test_another_position_embedding_is_not_passed_over_in_silence(self, published):
+        learned = published["Ori_blocks.pos_embedding"] + 1
+        _, conversion = converted(published | {"Ori_blocks.pos_embedding": learned})
         assert "the file's is another" in conversion.left_out["Ori_blocks.pos_embedding"]
 
     @pytest.mark.parametrize(
         "name",
         ["mlp_head.2.bias", "Ori_blocks.ori_tokens", "feature_extractor.blocks.7.norm1.bias"],
     )
-    def test_a_missing_tensor_is_named(self, name, seeded):
-        tensors = published(seeded)
-        del tensors[name]
+    def test_a_missing_tensor_is_named(self, name, published):
+        tensors = {key: value for key, value in published.items() if key != name}
         with pytest.raises(InputError, match=r"complete|no known checkpoint"):
+            convert_tensors(tensors, "test")
+
+    @pytest.mark.parametrize("shape", [(197,), (1, 198, 64), (1, 0, 64)])
+    def test_a_misshapen_position_embedding_is_refused(self, shape):
+        tensors = {
+            "cls_token": np.zeros((1, 1, 64)),
+            "pos_embed": np.zeros(shape),
+            "patch_embed.proj.weight": np.zeros((64, 3, 16, 16)),
+        }
+        with pytest.raises(InputError, match=r"positions|not enough values"):
             convert_tensors(tensors, "test")
 
     def test_imagenet_backbone(self, seeded):
