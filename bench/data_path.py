@@ -14,7 +14,8 @@ import time
 import mlx_headpose
 
 # isort: split
-import mlx.core as mx
+
+import mlx.core as mx  # isort: skip
 import numpy as np
 
 from mlx_headpose.data import open_dataset

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 
-import mlx.core as mx
+import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
+
+import mlx.core as mx  # isort: skip
 import numpy as np
 from scipy.optimize import minimize
 from tqdm import tqdm

@@ -18,6 +18,10 @@ ADVICE = (
     "mlx-headpose: no optimised BLAS found, the CPU will be slow; "
     'run `pip install "opencv-python-headless>=5"` (or set MLX_HEADPOSE_BLAS=0 to hide this line)'
 )
+TOO_LATE = (
+    "mlx-headpose: mlx was imported first, so its CPU build keeps its slow BLAS; write `import "
+    "mlx_headpose` above `import mlx.core` (or set MLX_HEADPOSE_BLAS=0 to hide this line)"
+)
 
 
 def candidates() -> list[str]:
@@ -38,12 +42,13 @@ def candidates() -> list[str]:
 def load_optimised_blas() -> str | None:
     """Load an optimised BLAS globally, before MLX; return its name, or None where none is used.
 
-    Does nothing on macOS, after `mlx.core` has been imported, or with MLX_HEADPOSE_BLAS=0.
+    Does nothing on macOS, with a GPU build, or with MLX_HEADPOSE_BLAS=0.
     """
     setting = os.environ.get("MLX_HEADPOSE_BLAS", "1")
-    if not sys.platform.startswith("linux") or setting == "0" or "mlx.core" in sys.modules:
+    if not sys.platform.startswith("linux") or setting == "0" or _gpu_build():
         return None
-    if importlib.util.find_spec("mlx") and _gpu_build():
+    if "mlx.core" in sys.modules:
+        print(TOO_LATE, file=sys.stderr)
         return None
     for name in [setting, *candidates()] if setting != "1" else candidates():
         try:

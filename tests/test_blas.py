@@ -38,11 +38,23 @@ def test_it_can_be_switched_off():
     assert (done.stdout.strip(), done.stderr) == ("False", "")
 
 
+def test_advice_where_mlx_came_first():
+    done = subprocess.run(
+        [sys.executable, "-c", "import mlx.core, mlx_headpose"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "MLX_HEADPOSE_BLAS": "1"},
+    )
+    assert done.stderr.count("\n") == 1
+    assert "above `import mlx.core`" in done.stderr
+
+
 def test_advice_where_there_is_none(monkeypatch, capsys):
     from mlx_headpose import _blas
 
     monkeypatch.setattr(_blas, "candidates", list)
-    monkeypatch.delitem(sys.modules, "mlx.core")
+    monkeypatch.delitem(sys.modules, "mlx.core", raising=False)
     monkeypatch.delenv("MLX_HEADPOSE_BLAS", raising=False)
     assert _blas.load_optimised_blas() is None
     advice = capsys.readouterr().err
