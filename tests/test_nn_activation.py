@@ -28,8 +28,7 @@ def test_sigmoid_is_accurate_everywhere():
     x = np.linspace(-87, 87, 100_001).astype(np.float32)
     want = 1 / (1 + np.exp(-x.astype(np.float64)))
     error = np.abs(np.array(sigmoid(mx.array(x)), dtype=np.float64) - want) / want
-    assert error.max() < 5e-6
-    assert error[np.abs(x) < 10].max() < 1e-6
+    assert error.max() < 5e-7
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])

@@ -8,6 +8,7 @@ compiler is there, and stay single operations where none is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,30 +22,35 @@ from .plain import use_mlx_kernels, without_gradient_if_plain
 Activation = Callable[[mx.array], mx.array]
 
 _LOG2_E = 1.4426950408889634
-# Adding it leaves round(y) + 127, the bits of 2^round(y)'s exponent, in the float's lowest bits.
+# ln 2 = _LN2_HIGH + _LN2_LOW; the first has so few digits that k times it is exact.
+_LN2_HIGH = 0.693359375
+_LN2_LOW = math.log(2) - _LN2_HIGH
+# Adding it leaves round(y) + 127, the exponent bits of 2^round(y), in the float's lowest bits.
 _ROUND = 1.5 * 2**23 + 127
 
 
-def _power_series() -> list[float]:
-    """Coefficients of 2^f on [−1/2, 1/2], highest first, interpolated at Chebyshev's points."""
+def _exp_series() -> list[float]:
+    """Coefficients of exp on [−ln 2 / 2, ln 2 / 2], highest first, by Chebyshev's points."""
     degree = 6
-    points = 0.5 * np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
-    return [float(c) for c in np.polyfit(points, np.exp2(points), degree)]
+    angles = np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1)
+    points = math.log(2) / 2 * np.cos(angles)
+    return [float(c) for c in np.polyfit(points, np.exp(points), degree)]
 
 
-_SERIES = _power_series()
+_SERIES = _exp_series()
 
 
 @partial(mx.compile, shapeless=True)
 def _split(x: mx.array) -> tuple[mx.array, mx.array]:
-    """x → (2^f, a float whose lowest bits hold k's exponent), where exp(−x) = 2^f · 2^k."""
-    # Beyond ±126 the power would leave float32; the sigmoid is 0 or 1 there to all digits.
-    y = mx.minimum(mx.maximum(x * -_LOG2_E, -126.0), 126.0)
-    rounded = y + _ROUND
-    f = y - (rounded - _ROUND)
-    power = f * _SERIES[0] + _SERIES[1]
+    """x → (exp(r), a float whose lowest bits hold k's exponent), where exp(−x) = exp(r) · 2^k."""
+    # Beyond ±87 the power would leave float32; the sigmoid is 0 or 1 there to all digits.
+    x = mx.minimum(mx.maximum(x, -87.0), 87.0)
+    rounded = x * -_LOG2_E + _ROUND
+    k = rounded - _ROUND
+    r = -(x + k * _LN2_HIGH) - k * _LN2_LOW
+    power = r * _SERIES[0] + _SERIES[1]
     for coefficient in _SERIES[2:]:
-        power = power * f + coefficient
+        power = power * r + coefficient
     return power, rounded
 
 
@@ -100,7 +106,7 @@ def _with_gradient(
 
 @_with_gradient(lambda x, dy, y: _sigmoid_slope(y, dy))
 def sigmoid(x: mx.array) -> mx.array:
-    """1 / (1 + exp(−x)), on the CPU to 5e-6 of its value."""
+    """1 / (1 + exp(−x)), on the CPU to 5e-7 of its value."""
     return _sigmoid(x)
 
 
