@@ -39,10 +39,9 @@ def find_pairs(model: Estimator, inputs: mx.array) -> dict[str, str]:
 
 def largest_change(outputs: tuple[mx.array, ...], others: tuple[mx.array, ...]) -> float:
     """Largest difference between two results of a network, relative to the largest value."""
-    return max(
-        float((mx.abs(a - b).max() / mx.maximum(mx.abs(b).max(), 1e-6)).item())
-        for a, b in zip(outputs, others, strict=True)
-    )
+    pairs = zip(outputs, others, strict=True)
+    changes = [mx.abs(a - b).max() / mx.maximum(mx.abs(b).max(), 1e-6) for a, b in pairs]
+    return float(mx.stack(changes).max())
 
 
 def rounding_tolerance(model: Estimator, inputs: mx.array) -> float:
