@@ -5,15 +5,16 @@
         --filename_list datasets/AFLW2000/files.txt
 
 Both networks hold the same numbers and are timed in turns in one run. Memory is the most that a
-fresh process took beyond what it held before the first pass. The second command measures
+fresh process with one of the networks held, its libraries included. The second command measures
 bfloat16's change of the angles on real images with trained weights as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +27,7 @@ import mlx.nn as nn  # isort: skip
 import mlx.optimizers as optim  # isort: skip
 import numpy as np
 import torch
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 from pyramid import seconds, table
 from torch_tokenhpe import TorchTokenHPE, loss
 
@@ -98,19 +99,27 @@ def training(ours: Estimator, theirs: TorchTokenHPE, images: np.ndarray, pose: n
 
 
 def peak_megabytes(what: str, name: str, arguments: list[str]) -> float:
-    """What a fresh process needed for two passes, beyond what it held before."""
+    """The memory of a fresh process, at its highest during two passes."""
     command = [sys.executable, __file__, *arguments, "--only", what, name]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])
 
 
-def grown_by(run: Callable[[], object]) -> float:
-    """MB by which two runs raise the process's memory at its highest."""
-    now = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+def peak_of(run: Callable[[], object]) -> float:
+    """MB of this process's memory at its highest during two runs (Linux)."""
+    gc.collect()
+    mx.clear_cache()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of building the networks
     for _ in range(2):
         run()
-    scale = 1e6 if sys.platform == "darwin" else 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale - now
+    return resident("VmHWM")
+
+
+def resident(field: str) -> float:
+    """MB of this process's memory that a field of its status tells."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) / 1e3 for line in lines if line.startswith(field))
 
 
 def bfloat16_change(model: Estimator, images: np.ndarray, batch_size: int) -> str:
@@ -171,7 +180,12 @@ def main() -> None:
     }
     if args.only:
         what, name = args.only
-        print(grown_by(works[what]()[name]))
+        run = works[what]()[name]
+        if name == "MLX":
+            theirs.to_empty(device="meta")
+        else:
+            ours.update(tree_map(lambda value: mx.zeros(0), ours.parameters()))
+        print(peak_of(run))
         return
     count = sum(value.size for _, value in tree_flatten(ours.trainable_parameters()))
     print(
