@@ -45,12 +45,16 @@ def largest_change(outputs: tuple[mx.array, ...], others: tuple[mx.array, ...]) 
 
 
 def rounding_tolerance(model: Estimator, inputs: mx.array) -> float:
-    """How far rounding may move the outputs; untrained networks can magnify it without bound."""
+    """How far rounding may move the outputs; untrained networks can magnify it without bound.
+
+    Never beyond half of the largest output: a wrong fold changes outputs by their own size.
+    """
     if model.config.inputs == "image":
         inputs = model.config.preprocessing.normalize(inputs)
     before = model(inputs)
     noise = (1e-5 * mx.random.normal(inputs.shape, key=mx.random.key(i)) for i in range(2))
-    return max(TOLERANCE, *(3 * largest_change(model(inputs + n), before) for n in noise))
+    change = max(largest_change(model(inputs + n), before) for n in noise)
+    return min(max(TOLERANCE, 3 * change), 0.5)
 
 
 def fold_batch_norms(model: Estimator, inputs: mx.array) -> tuple[tuple[str, str], ...]:
