@@ -132,6 +132,12 @@ def test_a_missing_file_is_named_or_counted(folder):
     assert data.dropped == {"file missing": 1}
 
 
+def test_annotations_without_a_picture_are_passed_over(folder):
+    (folder / "landmarks").mkdir()
+    shutil.copyfile(folder / "image00002.mat", folder / "landmarks" / "image00002.mat")
+    assert len(open_dataset("AFLW2000", folder)) == 3
+
+
 def test_a_broken_annotation_is_named_or_counted(folder):
     (folder / "image00004.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(500))
     with pytest.raises(InputError, match=r"image00004\.mat: damaged"):

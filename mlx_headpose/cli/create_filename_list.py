@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..data.annotated import LIMIT, read_annotation
-from ..data.listing import require_folder, walk
+from ..data.annotated import LIMIT, annotated_names, read_annotation
+from ..data.listing import require_folder
 from ..errors import InputError
 from ..files import atomic_path
 from ..pose import pose_para_to_pose
@@ -24,11 +24,10 @@ def run(program: str, arguments: list[str]) -> None:
     )
     options = parser.parse_args(arguments)
     root = require_folder(Path(options.root_dir), "create_filename_list")
-    # The datasets also hold .mat files that belong to no picture.
-    names = [name for name in walk(root, ".mat") if (root / f"{name}.jpg").is_file()]
+    names = annotated_names(root)
     kept = [name for name in tqdm(names, unit="file", disable=None) if within_limits(root, name)]
     if not kept:
-        raise InputError(f"{root}: holds no .jpg with a .mat beside it; check --root_dir")
+        raise InputError(f"{root}: holds no pose within the field's limits; check --root_dir")
     output = Path(options.filename)
     if output.parent == Path():
         output = root / output

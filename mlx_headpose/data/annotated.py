@@ -54,6 +54,20 @@ def read_annotation(path: Path, *fields: str) -> dict[str, np.ndarray]:
     return arrays
 
 
+def annotated_names(folder: Path) -> list[str]:
+    """Every picture below a folder that has its `.mat` file.
+
+    The published archives also hold `.mat` files that belong to no picture.
+
+    Raises:
+        InputError: there is none.
+    """
+    names = [name for name in walk(folder, ".mat") if (folder / f"{name}.jpg").is_file()]
+    if not names:
+        raise InputError(f"{folder}: holds no .jpg with a .mat beside it; check the folder")
+    return names
+
+
 class AnnotatedPictures(Dataset):
     """JPEGs with a `.mat` file each.
 
@@ -76,7 +90,7 @@ class AnnotatedPictures(Dataset):
         skip_bad: bool = False,
     ):
         self.folder = require_folder(folder, name)
-        ids = read_list(filename_list) if filename_list else walk(self.folder, ".mat")
+        ids = read_list(filename_list) if filename_list else annotated_names(self.folder)
         dropped = {}
         if skip_bad:
             there = [self._annotation(i).is_file() and self._picture(i).is_file() for i in ids]

@@ -111,3 +111,7 @@ class TensorBoard:
             if value is not None:
                 self.writer.add_scalar(f"{kind}/{name}", value, step)
         self.writer.flush()
+
+    def close(self) -> None:
+        """Wait until everything is in the file: a thread of the writer's own writes it."""
+        self.writer.close()

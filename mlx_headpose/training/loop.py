@@ -117,12 +117,18 @@ class Training:
                 if not available():
                     self.say("No curves.png: `pip install matplotlib` draws it.")
             step = make_step(self.model, self.optimizer, self.options, self.processes)
-            while self.progress.epoch < self.options.epochs:
-                started = time.perf_counter()
-                rate = self._train_epoch(step)
-                self.processes.average_norm_statistics(self.model)
-                metrics = validate(self.model, self.validation_set, self.options, self.processes)
-                self._finish_epoch(metrics, rate, time.perf_counter() - started)
+            try:
+                while self.progress.epoch < self.options.epochs:
+                    started = time.perf_counter()
+                    rate = self._train_epoch(step)
+                    self.processes.average_norm_statistics(self.model)
+                    metrics = validate(
+                        self.model, self.validation_set, self.options, self.processes
+                    )
+                    self._finish_epoch(metrics, rate, time.perf_counter() - started)
+            finally:
+                if self.board is not None:
+                    self.board.close()
         return self.progress
 
     def _train_epoch(self, step: Callable[..., StepResult]) -> float:
