@@ -133,10 +133,10 @@ def to_torch(config: dict[str, Any], tensors: dict[str, mx.array]) -> dict[str, 
         published network has and never uses, is zero.
 
     Raises:
-        InputError: the network has a stem of convolutions, which the published code lacks.
+        InputError: the network has a ResNet stem, which the published code lacks.
     """
     if config["stem"] != "patch":
-        raise InputError("the published TokenHPE has no conv stem; choose --format safetensors")
+        raise InputError("the published TokenHPE has no resnet stem; choose --format safetensors")
     published: dict[str, Any] = {}
     for name, value in tensors.items():
         array = np.array(value.astype(mx.float32))

@@ -141,7 +141,7 @@ class TestNetwork:
         model = build(Config())
         assert sum(v.size for _, v in tree_flatten(model.parameters())) == expected
 
-    @pytest.mark.parametrize("stem", ["patch", "conv"])
+    @pytest.mark.parametrize("stem", ["patch", "resnet"])
     @pytest.mark.parametrize("regions", [9, 11])
     def test_outputs_are_rotations_and_every_parameter_learns(self, stem, regions):
         mx.random.seed(0)

@@ -101,9 +101,10 @@ class ResNet(nn.Module):
     Args:
         depth: 18, 34, 50, 101 or 152.
         norm: "batch", "group" or "hopenet_mlx" (see `make_norm`).
+        stages: how many of the four stages there are.
     """
 
-    def __init__(self, depth: int, norm: str = "batch"):
+    def __init__(self, depth: int, norm: str = "batch", stages: int = 4):
         super().__init__()
         kind, counts = DEPTHS[depth]
         block = BasicBlock if kind == "basic" else Bottleneck
@@ -114,7 +115,7 @@ class ResNet(nn.Module):
             MaxPool2d(2, stride=2) if norm == "hopenet_mlx" else MaxPool2d(3, stride=2, padding=1)
         )
         inputs = 64
-        for stage, count in enumerate(counts):
+        for stage, count in enumerate(counts[:stages]):
             width = 64 << stage
             blocks = []
             for i in range(count):
@@ -125,10 +126,10 @@ class ResNet(nn.Module):
         self.channels = inputs
 
     def __call__(self, x: mx.array) -> mx.array:
-        """(N, H, W, 3) → (N, H/32, W/32, channels)."""
+        """(N, H, W, 3) → (N, H/32, W/32, channels), with all four stages."""
         x = relu(self.bn1(self.conv1(x)))  # (N, H/2, W/2, 64)
         x = self.pool(x)  # (N, H/4, W/4, 64)
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            for block in stage:
+        for stage in ("layer1", "layer2", "layer3", "layer4"):
+            for block in self.get(stage, []):
                 x = block(x)
         return x

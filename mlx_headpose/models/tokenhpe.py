@@ -51,8 +51,8 @@ class Config(ModelConfig):
     backbone_heads: int = option(12, "its attention heads")
     stem: str = option(
         "patch",
-        "how pixels become tokens: by patches, as published, or by convolutions, which learn "
-        "faster from random weights",
+        "how pixels become tokens: by patches, as published, or by a ResNet-18's stages, which "
+        "learn much faster from random weights",
         choices=STEMS,
     )
     dim: int = option(128, "width of the orientation tokens")
