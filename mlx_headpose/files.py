@@ -22,26 +22,56 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     new one, never a mixture.
 
     Raises:
-        InputError: the folder cannot be written or the disk is full.
+        InputError: the folder cannot be written, `path` is a folder, or the disk is full.
     """
     path = Path(path)
     temporary = None
+    with _explained(path):
+        try:
+            temporary = _beside(path)
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            # mkstemp makes files private; what users write should obey their umask.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
+        finally:
+            if temporary is not None:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+
+
+def require_writable(path: str | Path) -> None:
+    """Fail before the work whose result goes to `path`, not after it.
+
+    Raises:
+        InputError: see `atomic_path`.
+    """
+    path = Path(path)
+    with _explained(path):
+        _beside(path).unlink()
+
+
+def _beside(path: Path) -> Path:
+    """A new empty file beside `path`, with its suffix: some writers (mlx, PIL) go by that."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix stays: some writers (mlx, PIL) choose the format by it.
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
-        )
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes files private; what users write should obey their umask.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+    except FileNotFoundError as error:  # in a place where nobody can make folders, such as /proc
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    return Path(name)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what the user can mend into one sentence."""
+    try:
+        yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise InputError(f"{path}: the disk is full; free some space and try again") from error
@@ -50,10 +80,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
                 f"{path}: cannot be written ({error.strerror}); choose another folder"
             ) from error
         raise
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:

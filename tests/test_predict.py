@@ -16,7 +16,9 @@ from PIL import Image
 
 from mlx_headpose import cli
 from mlx_headpose.convert import convert_file
+from mlx_headpose.inference.estimator import Head
 from mlx_headpose.inference.face_detector import ONNX_NAME
+from mlx_headpose.inference.video import Frame, VideoEstimator
 from mlx_headpose.models import build, config_class
 from mlx_headpose.weights import save_pretrained
 
@@ -153,6 +155,9 @@ def test_grey_and_turned_pictures_are_drawn_upright(predict, photos, tmp_path: P
         (("97",), "camera 97 cannot be opened"),
         (("PHOTO", "--bbox", "1,2,3"), "x,y,width,height"),
         (("PHOTO", "--bbox", "1,2,0,9"), "x,y,width,height"),
+        (("PHOTO", "--bbox", "450,2,9,9"), "outside the picture of 450×450"),
+        (("PHOTO", "--json", "empty"), "empty: is a folder"),
+        (("PHOTO", "--csv", "broken.jpg/o.csv"), "cannot be written"),
         (("PHOTO", "--min_score", "2"), "between 0 and 1"),
         (("PHOTO", "--crop_margin", "-1"), "between 0 and 10"),
         (("PHOTO", "--max_faces", "0"), "at least 1"),
@@ -206,6 +211,30 @@ def test_a_video(predict, photos, capsys, tmp_path: Path) -> None:
     assert played.get(cv2.CAP_PROP_FRAME_COUNT) == 12
 
 
+def test_ctrl_c_keeps_what_was_found(
+    predict, photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (320, 240))
+    for _ in range(9):
+        writer.write(np.zeros((240, 320, 3), np.uint8))
+    writer.release()
+    real = VideoEstimator.__call__
+
+    def interrupted(self: VideoEstimator, frame: Frame) -> list[Head]:
+        if frame.index == 5:
+            raise KeyboardInterrupt
+        return real(self, frame)
+
+    monkeypatch.setattr(VideoEstimator, "__call__", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        predict(photos[0], "clip.avi", "--json", "o.json", "--csv", "o.csv")
+    assert stopped.value.code == 130
+    photo, film = read_results(tmp_path / "o.json")
+    assert len(photo["heads"]) == 1
+    assert [frame["frame"] for frame in film["frames"]] == list(range(5))
+    assert len((tmp_path / "o.csv").read_text().splitlines()) == 2
+
+
 def test_the_webcam_window(predict, photos, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = []
     frame = cv2.imread(str(photos[2]))
@@ -229,10 +258,13 @@ def test_the_webcam_window(predict, photos, capsys, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     monkeypatch.setattr(cv2, "imshow", lambda name, pixels: shown.append(pixels))
     monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 4 else -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0 if len(shown) != 6 else 0.0)
     monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
     predict("--source", 0)
     assert len(shown) == 4
     assert "4 frames" in capsys.readouterr().out
+    predict("--source", 0)  # this time the window is closed, after two frames more
+    assert len(shown) == 6
 
     def no_window(name: str, pixels: np.ndarray) -> None:
         raise cv2.error("The function is not implemented")

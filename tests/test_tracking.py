@@ -116,6 +116,42 @@ def test_a_lost_face_is_carried_and_taken_up_again() -> None:
     assert tracks == []
 
 
+def test_a_doubtful_box_takes_no_track_from_a_likely_face() -> None:
+    tracker = Tracker(min_score=0.5)
+    tracker.update(faces(square(100)), DT)
+    both = Detections(
+        np.array([square(103), square(125)], np.float32),
+        np.array([0.25, 0.7]),
+        np.zeros((2, 5, 2)),
+    )
+    (track,) = tracker.update(both, DT)  # the doubtful box overlaps the track more
+    assert (track.number, track.score) == (1, 0.7)
+
+
+def test_a_head_that_turned_round_keeps_its_number() -> None:
+    tracker = Tracker(min_score=0.5)
+    for _ in range(10):
+        tracker.update(faces(square(100)), DT)
+    tracker.update(faces(square(80), score=0.3), DT)  # a vanishing face's box jumps
+    for _ in range(30):
+        (track,) = tracker.update(faces(), DT)
+    np.testing.assert_allclose(track.box, square(80))
+    (track,) = tracker.update(faces(square(151)), DT)  # beside where it was lost
+    assert track.number == 1
+    np.testing.assert_array_equal(track.velocity, 0)
+    for _ in range(30):
+        tracker.update(faces(), DT)
+    tracks = tracker.update(faces(square(240)), DT)  # too far off
+    assert [t.number for t in tracks] == [1, 2]
+
+
+def test_who_is_seen_is_not_taken_for_somebody_beside() -> None:
+    tracker = Tracker(min_score=0.5)
+    tracker.update(faces(square(100)), DT)
+    tracks = tracker.update(faces(square(165)), DT)  # nothing was lost before this frame
+    assert [t.number for t in tracks] == [1, 2]
+
+
 def test_weak_faces_begin_no_track_and_only_so_many_do() -> None:
     tracker = Tracker(min_score=0.5, max_tracks=1)
     assert tracker.update(faces(square(0), score=0.4), DT) == []

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..files import atomic_path, write_json
+from ..files import atomic_path, require_writable, write_json
 from ..inference.draw import STYLES, draw_heads
 from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.face_detector import DEFAULT_MIN_SCORE
@@ -103,6 +103,8 @@ def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     options = make_parser(program).parse_args(arguments)
     given = [*options.inputs, *options.source]
+    for file in filter(None, (options.json, options.csv)):
+        require_writable(file)  # an hour of video is not looked at in vain
     if options.landmarks:
         _predict_landmarks(options)
         return
@@ -119,22 +121,32 @@ def run(program: str, arguments: list[str]) -> None:
     print(f"network: {network}")
     if not options.bbox:
         _ = estimator.detector  # fails now, not after the first picture
-    results = []
+    results: list[dict[str, Any]] = []
     unread = 0
-    for source, target in zip(sources, targets, strict=True):
-        try:
-            results.append(_predict(source, target, estimator, options))
-        except InputError as error:
-            if len(sources) == 1:
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            unread += 1
+    try:
+        for source, target in zip(sources, targets, strict=True):
+            try:
+                _predict(source, target, estimator, options, results)
+            except InputError as error:
+                if len(sources) == 1:
+                    raise
+                print(f"error: {error}", file=sys.stderr)
+                unread += 1
+    except KeyboardInterrupt:
+        _write_results(options, network, results)
+        raise
+    _write_results(options, network, results)
+    if unread:
+        raise InputError(f"{unread} of {len(sources)} inputs could not be used; see above")
+
+
+def _write_results(
+    options: argparse.Namespace, network: str | Path, results: list[dict[str, Any]]
+) -> None:
     if options.json:
         write_json(options.json, {"network": str(network), "results": results})
     if options.csv:
         _write_csv(Path(options.csv), results)
-    if unread:
-        raise InputError(f"{unread} of {len(sources)} inputs could not be used; see above")
 
 
 def _predict_landmarks(options: argparse.Namespace) -> None:
@@ -149,25 +161,42 @@ def _predict_landmarks(options: argparse.Namespace) -> None:
         results.append({"file": name, "yaw": yaw, "pitch": pitch, "roll": roll})
     if options.json:
         write_json(options.json, {"network": str(network), "results": results})
+    if options.csv:
+        with atomic_path(options.csv) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ("file", "yaw", "pitch", "roll"))
+            writer.writeheader()
+            writer.writerows(results)
 
 
 def _predict(
-    source: Source, target: Path | None, estimator: HeadPoseEstimator, options: argparse.Namespace
-) -> dict[str, Any]:
+    source: Source,
+    target: Path | None,
+    estimator: HeadPoseEstimator,
+    options: argparse.Namespace,
+    results: list[dict[str, Any]],
+) -> None:
+    """Look at one input; what is found in it is in `results` even if the user stops halfway."""
     if source.kind == "picture":
-        return _picture(source.name, target, estimator, options)
+        results.append(_picture(source.name, target, estimator, options))
+        return
     video = VideoEstimator(
         estimator, options.min_score, options.max_faces, options.detect_every, not options.raw
     )
     if source.kind == "video":
-        return _video(source.name, target, video, options.draw)
-    return _camera(int(source.name), video, options.draw)
+        _video(source.name, target, video, options.draw, results)
+    else:
+        _camera(int(source.name), video, options.draw, results)
 
 
 def _picture(
     name: str, target: Path | None, estimator: HeadPoseEstimator, options: argparse.Namespace
 ) -> dict[str, Any]:
     image = open_picture(name)
+    height, width = image.shape[:2]
+    if options.bbox:
+        (left, top, right, bottom) = options.bbox[0]
+        if left >= width or top >= height or right <= 0 or bottom <= 0:
+            raise InputError(f"{name}: --bbox lies outside the picture of {width}×{height} pixels")
     heads = estimator(image, options.bbox, options.min_score, options.max_faces)
     print(f"{name}: {_count(len(heads))}")
     if heads:
@@ -176,7 +205,6 @@ def _picture(
         with atomic_path(target) as temporary:
             Image.fromarray(draw_heads(image, heads, options.draw)).save(temporary, quality=95)
         print(f"wrote {target}")
-    height, width = image.shape[:2]
     return {
         "file": name,
         "width": width,
@@ -185,10 +213,18 @@ def _picture(
     }
 
 
-def _video(name: str, target: Path | None, video: VideoEstimator, style: str) -> dict[str, Any]:
+def _video(
+    name: str,
+    target: Path | None,
+    video: VideoEstimator,
+    style: str,
+    results: list[dict[str, Any]],
+) -> None:
     frames: list[dict[str, Any]] = []
     start = time.perf_counter()
     with VideoReader(name) as reader:
+        result = {"file": name, "fps": reader.fps, "undecoded_frames": 0, "frames": frames}
+        results.append(result)
         bar = tqdm(
             reader, Path(name).name, total=reader.announced or None, unit="frame", disable=None
         )
@@ -199,27 +235,28 @@ def _video(name: str, target: Path | None, video: VideoEstimator, style: str) ->
                     writer.put(frame.image, heads)
                     frames.append(_frame_result(frame, heads))
         else:
-            frames = [_frame_result(frame, video(frame)) for frame in bar]
+            for frame in bar:
+                frames.append(_frame_result(frame, video(frame)))
     seconds = time.perf_counter() - start
     people = video.tracker.begun
     print(
         f"{name}: {reader.decoded} frames, {people} {'person' if people == 1 else 'people'}, "
         f"{reader.decoded / seconds:.1f} frames/s"
     )
-    missing = max(reader.failed, reader.announced - reader.decoded)
+    missing = result["undecoded_frames"] = max(reader.failed, reader.announced - reader.decoded)
     if missing:
         print(f"{missing} of {reader.announced} frames could not be decoded")
     if target and reader.decoded:
         print(f"wrote {target}")
     if not reader.decoded:
         raise InputError(f"{name}: not one frame could be decoded; it is damaged")
-    return {"file": name, "fps": reader.fps, "undecoded_frames": missing, "frames": frames}
 
 
-def _camera(number: int, video: VideoEstimator, style: str) -> dict[str, Any]:
+def _camera(number: int, video: VideoEstimator, style: str, results: list[dict[str, Any]]) -> None:
     """Show a camera's picture until q is pressed or the window is closed."""
     cv2 = require_opencv()
-    frames = []
+    frames: list[dict[str, Any]] = []
+    results.append({"file": f"camera {number}", "frames": frames})
     rate = 0.0
     last = time.perf_counter()
     try:
@@ -242,7 +279,8 @@ def _camera(number: int, video: VideoEstimator, style: str) -> dict[str, Any]:
                     2,
                 )
                 cv2.imshow(WINDOW, pixels)
-                if cv2.waitKey(1) & 0xFF == ord("q"):
+                quit_ = cv2.waitKey(1) & 0xFF == ord("q")
+                if quit_ or cv2.getWindowProperty(WINDOW, cv2.WND_PROP_VISIBLE) < 1:
                     break
     except cv2.error as error:
         raise InputError(
@@ -252,7 +290,6 @@ def _camera(number: int, video: VideoEstimator, style: str) -> dict[str, Any]:
     else:
         cv2.destroyAllWindows()
     print(f"camera {number}: {len(frames)} frames, {rate:.1f} frames/s")
-    return {"file": f"camera {number}", "frames": frames}
 
 
 def table(heads: list[Head]) -> str:
@@ -293,9 +330,10 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
     if one_file and len(sources) > 1:
         raise InputError(f"--save {save}: one file for {len(sources)} inputs; give a folder")
     if one_file:
-        known = VIDEO_SUFFIXES if sources[0].kind == "video" else SUFFIXES
+        film = sources[0].kind == "video"
+        known, usual = (VIDEO_SUFFIXES, ".mp4") if film else (SUFFIXES, ".jpg or .png")
         if save.suffix.lower() not in known:
-            raise InputError(f"--save {save}: no {sources[0].kind} format; end it in .png or .mp4")
+            raise InputError(f"--save {save}: no {sources[0].kind} format; end it in {usual}")
     targets: list[Path | None] = []
     for source in sources:
         if source.kind == "camera":

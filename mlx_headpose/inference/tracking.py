@@ -16,8 +16,11 @@ from .smoothing import OneEuro, PoseFilter
 MIN_OVERLAP = 0.25
 # A face this likely keeps a track alive; to begin one it needs the user's score.
 KEEP_SCORE = 0.2
+# A likely face that overlaps no track is still a carried one's if it comes up within this many of
+# its sides from where that was expected: a head that turns right round shows its face again there.
+REACH = 1.0
 # Seconds that a track is carried without a face; its speed fades with the time constant below.
-CARRY_S = 2.0
+CARRY_S = 2.5
 FADE_S = 0.3
 # Between detections, faces are looked for near where they were: in a square this many times the
 # box's longer side, scaled to this many pixels.
@@ -59,9 +62,19 @@ class Track:
         self.unseen_s += dt
         self.age_s += dt
 
-    def see(self, box: np.ndarray, score: float, dt: float) -> None:
-        """Correct the expected box by the measured one."""
-        if self.age_s > 0:
+    def see(self, box: np.ndarray, score: float, dt: float, sure: bool = True) -> None:
+        """Correct the expected box by the measured one.
+
+        Args:
+            box: (4,) measured.
+            score: of the detector.
+            dt: seconds since the frame before.
+            sure: whether the box may change the velocity. The boxes of vanishing faces jump, and
+                would send a track away just before nothing is left to bring it back.
+        """
+        if self.unseen_s > dt:
+            self.velocity = np.zeros(4)  # where a face comes up again says nothing of its motion
+        elif sure and self.age_s > 0:
             self.velocity = self.velocity + 0.5 * (box - self.box) / max(dt, 1e-6)
             # What grows in one frame is the detector's noise: only the middle moves on.
             middle = (self.velocity[:2] + self.velocity[2:]) / 2
@@ -103,12 +116,31 @@ class Tracker:
             track.move(dt)
         keep = faces.scores >= KEEP_SCORE
         boxes, scores = faces.boxes[keep].astype(np.float64), faces.scores[keep]
-        overlaps = overlap(np.array([t.box for t in self.tracks]).reshape(-1, 4), boxes)
+        likely = scores >= self.min_score
         free = set(range(len(boxes)))
-        for row, column in zip(*linear_sum_assignment(-overlaps), strict=True):
-            if overlaps[row, column] >= MIN_OVERLAP:
-                self.tracks[row].see(boxes[column], float(scores[column]), dt)
-                free.discard(int(column))
+        unseen = set(range(len(self.tracks)))
+
+        def join(likeness: np.ndarray, least: float, allowed: np.ndarray) -> None:
+            rows, columns = sorted(unseen), [i for i in sorted(free) if allowed[i]]
+            part = likeness[np.ix_(rows, columns)]
+            for i, j in zip(*linear_sum_assignment(-part), strict=True):
+                row, column = rows[i], columns[j]
+                if part[i, j] >= least:
+                    self.tracks[row].see(
+                        boxes[column], float(scores[column]), dt, bool(likely[column])
+                    )
+                    unseen.discard(row)
+                    free.discard(column)
+
+        expected = np.array([t.box for t in self.tracks]).reshape(-1, 4)
+        near = nearness(expected, boxes)
+        overlaps = overlap(expected, boxes)
+        # Likely faces first, so that a doubtful box beside one cannot take its track (ByteTrack,
+        # Zhang et al., 2022).
+        join(overlaps, MIN_OVERLAP, likely)
+        join(overlaps, MIN_OVERLAP, ~likely)
+        lost = np.array([t.unseen_s > dt for t in self.tracks], bool)
+        join(np.where(lost[:, None], near, -1e9), -REACH, likely)
         self.tracks = [track for track in self.tracks if track.unseen_s <= CARRY_S]
         if begin:
             area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
@@ -127,6 +159,13 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     shared = np.maximum(high - low, 0).prod(-1)
     area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1), (b[:, 2:] - b[:, :2]).prod(-1)
     return shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-9)
+
+
+def nearness(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N, 4) and (M, 4) boxes → (N, M) minus the distance of their middles, in sides of b."""
+    middle_a, middle_b = (a[:, :2] + a[:, 2:]) / 2, (b[:, :2] + b[:, 2:]) / 2
+    distance = np.linalg.norm(middle_a[:, None] - middle_b[None], axis=-1)
+    return -distance / np.maximum((b[:, 2:] - b[:, :2]).max(1, initial=0), 1e-9)[None]
 
 
 def search_nearby(
