@@ -27,7 +27,8 @@ from mlx_headpose.quantization import (
     quantize_int8,
     quantize_weights,
 )
-from mlx_headpose.quantization.int8 import best_range
+from mlx_headpose.quantization.int8 import best_range, input_range
+from mlx_headpose.quantization.layers import InputRange, int8_layer, weight_view
 from mlx_headpose.quantization.tree import copy_of, layers
 from mlx_headpose.weights import from_pretrained, read_config, save_pretrained, save_tensors
 
@@ -109,27 +110,37 @@ def test_int8_linear_against_integers():
     """The layer against numpy's integer arithmetic: exact up to the last rescaling."""
     rng = np.random.default_rng(0)
     linear = nn.Linear(40, 7)
-    layer = Int8Linear(linear)
-    layer.set_range(-0.3, 4.0)
+    channels = rng.uniform(0.5, 2, 40)
+    layer = Int8Linear(linear, InputRange(channels, -0.3, 4.0))
     x = rng.uniform(-1, 5, (9, 40)).astype(np.float32)
-    scale, zero = float(layer.input_scale), int(layer.input_zero)
-    quantized = np.clip(np.round(x / np.float32(scale)) + zero, 0, 255).astype(np.int64)
+    scale, zero = np.array(layer.input_scale), int(layer.input_zero)
+    quantized = np.clip(np.round(x / scale) + zero, 0, 255).astype(np.int64)
     sums = (quantized - zero) @ np.array(layer.weight).astype(np.int64).T
-    expected = sums * (scale * np.array(layer.weight_scale)) + np.array(linear.bias)
+    expected = sums * np.array(layer.weight_scale) + np.array(linear.bias)
     assert np.allclose(np.array(layer(mx.array(x))), expected, rtol=1e-5, atol=1e-5)
     assert layer.weight.dtype == mx.int8
     weight = np.array(layer.weight) * np.array(layer.weight_scale)[:, None]
-    assert np.abs(weight - np.array(linear.weight)).max() <= np.array(layer.weight_scale).max() / 2
+    error = np.abs(weight - np.array(linear.weight) * scale)
+    assert (error <= 0.501 * np.array(layer.weight_scale)[:, None]).all()
 
 
 def test_int8_convolution_pads_with_zero():
     conv = Conv2d(3, 5, 3, 2, "same")
-    layer = Int8Conv2d(conv)
-    layer.set_range(-2.0, 6.0)
+    layer = Int8Conv2d(conv, InputRange(np.array([0.5, 1, 2]), -4.0, 12.0))
     x = mx.random.uniform(-2, 6, (2, 9, 9, 3))
     assert layer(x).shape == conv(x).shape
     assert relative([layer(x)], [conv(x)]) < 0.03
     assert mx.abs(layer(mx.zeros((1, 9, 9, 3))) - conv(mx.zeros((1, 9, 9, 3)))).max() < 1e-6
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_channels_of_different_size_are_rounded_alike(groups):
+    conv = Conv2d(6, 12, 3, padding="same", groups=groups)
+    sizes = mx.array([0.01, 0.1, 1, 10, 100, 1000])
+    x = mx.random.uniform(-1, 1, (2, 8, 8, 6)) * sizes
+    conv.weight = conv.weight / weight_view(sizes, conv)
+    layer = int8_layer(conv, input_range(conv, np.array(x).reshape(-1, 6)))
+    assert relative([layer(x)], [conv(x)]) < 0.02
 
 
 def test_range_clips_outliers_that_do_not_pay():

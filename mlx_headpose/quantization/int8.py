@@ -2,12 +2,16 @@
 
 Batch norms are folded, each output channel's weights get their own scale, and each layer's input
 range is chosen on calibration images so that the squared rounding error is smallest (clipping
-a few large values buys finer steps for all others).
+a few large values buys finer steps for all others). Channels of very different size would share one
+step, so the large ones are made smaller and their weights larger by the same factor, half of the
+difference each (SmoothQuant, Xiao et al. 2023, equation 4); in a depthwise convolution, where each
+channel has its own weights, all of it.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,7 +19,7 @@ import numpy as np
 
 from ..models import Estimator
 from .fold import fold_batch_norms
-from .layers import LEVELS, int8_layer
+from .layers import LEVELS, InputRange, int8_layer
 from .spec import Quantization
 from .tree import CONVOLUTIONS, Watched, copy_of, layers, replace
 
@@ -38,10 +42,11 @@ def quantize_int8(model: Estimator, inputs: np.ndarray, batch_size: int = 10) ->
     copy = copy_of(model)
     folded = fold_batch_norms(copy, mx.array(inputs[:2]))
     floats = layers(copy, (*CONVOLUTIONS, nn.Linear))
-    samples = _collect(copy, floats, inputs, batch_size)
-    quantized = {name: int8_layer(layer) for name, layer in floats.items()}
-    for name, layer in quantized.items():
-        layer.set_range(*best_range(samples[name]))
+    inputs_of = _collect(copy, floats, inputs, batch_size)
+    quantized = {
+        name: int8_layer(layer, input_range(layer, inputs_of[name]))
+        for name, layer in floats.items()
+    }
     replace(copy, quantized)
     copy.quantization = Quantization("int8", tuple(quantized), folded)
     copy.eval()
@@ -51,20 +56,32 @@ def quantize_int8(model: Estimator, inputs: np.ndarray, batch_size: int = 10) ->
 def _collect(
     model: Estimator, floats: dict[str, nn.Module], inputs: np.ndarray, batch_size: int
 ) -> dict[str, np.ndarray]:
-    """A sample of each layer's inputs, always with the smallest and the largest."""
+    """(n, C) of each layer's inputs: pixels at random, and the extremes of every channel."""
     kept: dict[str, list[np.ndarray]] = {name: [] for name in floats}
     rng = np.random.default_rng(0)
 
     def watch(name: str, x: mx.array, _y: mx.array) -> None:
-        flat = np.array(x, np.float32).ravel()
-        picked = flat if flat.size <= SAMPLES else flat[rng.integers(0, flat.size, SAMPLES)]
-        kept[name] += [picked, np.array([flat.min(), flat.max()])]
+        pixels = np.array(x, np.float32).reshape(-1, x.shape[-1])
+        count = max(SAMPLES // pixels.shape[1], 1)
+        few = len(pixels) <= count
+        picked = pixels if few else pixels[rng.integers(0, len(pixels), count)]
+        kept[name] += [picked, pixels.min(0, keepdims=True), pixels.max(0, keepdims=True)]
 
     replace(model, {name: Watched(layer, partial(watch, name)) for name, layer in floats.items()})
     for start in range(0, len(inputs), batch_size):
         mx.eval(model(mx.array(inputs[start : start + batch_size])))
     replace(model, floats)
     return {name: np.concatenate(values) for name, values in kept.items()}
+
+
+def input_range(layer: Any, inputs: np.ndarray) -> InputRange:
+    """How a layer's inputs are rounded, from (n, C) of them."""
+    size = np.maximum(np.abs(inputs).max(axis=0), 1e-6)
+    if getattr(layer, "groups", 1) == 1:
+        weight = np.abs(np.array(layer.weight)).max(axis=tuple(range(layer.weight.ndim - 1)))
+        size = np.sqrt(size / np.maximum(weight, 1e-6))
+    channels = size / np.exp(np.log(size).mean())
+    return InputRange(channels, *best_range(inputs / channels))
 
 
 def best_range(values: np.ndarray) -> tuple[float, float]:
