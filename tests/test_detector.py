@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlx_headpose import cli
 from mlx_headpose.convert import yunet
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference import face_detector
@@ -173,6 +174,8 @@ def test_where_the_weights_are_looked_for(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     assert face_detector.find_weights() == package / face_detector.ONNX_NAME
+    cli.main("convert", ["--weight", str(onnx_file)])
+    assert face_detector.find_weights() == Path("weights/face_detection_yunet_2023mar.safetensors")
 
 
 def head_model(path: Path, rows: np.ndarray, names: str = "") -> Path:

