@@ -273,7 +273,7 @@ def _from_video(path: Path, frames: list[int]) -> Iterator[tuple[int, Image.Imag
         import cv2
     except ImportError:
         raise InputError(
-            f"{path}: reading videos needs OpenCV; run `pip install mlx-headpose[video]`"
+            f"{path}: reading videos needs OpenCV; run `pip install opencv-python`"
         ) from None
     video = cv2.VideoCapture(str(path))
     try:
