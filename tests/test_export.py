@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlx_headpose.convert import convert_tensors
+from mlx_headpose.convert import convert_file, convert_tensors
 from mlx_headpose.errors import InputError
 from mlx_headpose.export import BATCH_SIZES, export_mlxfn
 from mlx_headpose.models import build, config_class, config_from_dict
@@ -130,6 +130,26 @@ def test_onnx_gives_the_same_angles(seeded, tmp_path, name):
     expected = network.head.probabilities(outputs)
     for ours, theirs in zip(expected, found[1:], strict=True):
         np.testing.assert_allclose(theirs, np.array(ours), atol=max(1e-4, tolerance / 10))
+
+
+def test_onnx_equals_mlx_to_a_ten_thousandth_of_a_degree(shared, tmp_path):
+    pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
+    runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime")
+    from mlx_headpose.convert.onnx_graph import export_onnx
+
+    convert_file(shared / "weights" / "squeezenet_1_1.pkl", tmp_path / "net.safetensors")
+    network = from_pretrained(tmp_path / "net.safetensors")
+    export_onnx(network, tmp_path / "net.onnx")
+    session = runtime.InferenceSession(
+        str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"]
+    )
+    with Image.open(ROOT / "docs" / "images" / "astronaut.jpg") as photo:
+        face = photo.convert("RGB").crop((165, 46, 281, 193)).resize((224, 224))
+    for angle in (-30, 0, 30):
+        image = np.asarray(face.rotate(angle))[None]
+        pose = network.decode(network(mx.array(image)))
+        found = session.run(["pose"], {session.get_inputs()[0].name: image})[0]
+        np.testing.assert_allclose(found, np.array(pose), atol=1e-4)
 
 
 ROTATED = mx.array(np.random.default_rng(1).normal(size=(5, 3, 3, 4)).astype(np.float32))
