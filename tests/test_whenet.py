@@ -16,7 +16,7 @@ from convert.whenet import FORMATS
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
 from mlx_headpose.models import build, config_from_dict
-from mlx_headpose.models.whenet import Config, wrapped_square
+from mlx_headpose.models.whenet import BINS, Config, soft_labels, wrapped_square
 from mlx_headpose.weights import from_pretrained, load_strictly, save_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,6 +110,23 @@ def test_decodings_agree_away_from_the_seam():
         assert np.allclose(circular.decode(outputs), published.decode(outputs), atol=1e-2)
 
 
+@pytest.mark.parametrize(("name", "angle"), [("yaw", 179.0), ("yaw", -12.3), ("pitch", 41.7)])
+def test_soft_labels_stand_for_their_angle(name, angle):
+    bins = BINS[name]
+    labels = soft_labels(mx.array([angle]), bins, 10.0)
+    assert np.isclose(labels.sum().item(), 1, atol=1e-6)
+    decode = bins.circular_expectation if bins.circular else bins.expectation
+    assert np.isclose(decode(mx.log(labels)).item(), angle, atol=0.02)
+    # The loss is smaller where the network says just that.
+    model = build(Config(label_width=10.0, alpha=0.0))
+    outputs = [mx.zeros((1, b.count)) for b in BINS.values()]
+    index = list(BINS).index(name)
+    pose = mx.array([[angle if i == index else 0.0 for i in range(3)]])
+    at_random = model.loss(tuple(outputs), pose)[1][name].item()
+    outputs[index] = mx.log(labels + 1e-30)
+    assert model.loss(tuple(outputs), pose)[1][name].item() < at_random - 0.5
+
+
 # Bins 119 and 0 are 177° and −180°: neighbours, whose mean is 178.5°.
 @pytest.mark.parametrize(("decoding", "yaw"), [("circular", 178.5), ("expectation", -1.5)])
 def test_decoding_is_the_configs(decoding, yaw):
@@ -129,7 +146,8 @@ def test_checkpoint_round_trip(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"decoding": "median"}, {"drop_connect": 1.0}, {"alpha": float("nan")}]
+    "options",
+    [{"decoding": "median"}, {"drop_connect": 1.0}, {"alpha": float("nan")}, {"label_width": -1.0}],
 )
 def test_config_refuses_nonsense(options):
     with pytest.raises(InputError):

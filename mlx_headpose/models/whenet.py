@@ -15,7 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import InputError
-from ..pose import Bins
+from ..pose import Bins, wrap
 from ..preprocessing import Preprocessing
 from .base import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from .efficientnet import FEATURES, EfficientNetB0
@@ -36,6 +36,11 @@ class Config(ModelConfig):
     )
     # HopeNet's 1 drowns the cross entropy at first: at random the squared error of yaw is 10,800.
     alpha: float = option(1e-4, "weight of the squared error beside the cross entropy")
+    label_width: float = option(
+        0.0,
+        "standard deviation in degrees of the labels' Gaussian over the bins, which learns from "
+        "fewer samples; 0 labels one bin, as published",
+    )
     decoding: str = option(
         "circular",
         "how the bins of yaw become an angle: their mean direction, or the published expectation, "
@@ -49,14 +54,24 @@ class Config(ModelConfig):
             raise InputError(f"decoding {self.decoding!r} is neither circular nor expectation")
         if not 0 <= self.drop_connect < 1:
             raise InputError(f"drop_connect {self.drop_connect} is not in 0..1")
-        if not (math.isfinite(self.alpha) and self.alpha >= 0):
-            raise InputError(f"alpha {self.alpha} is no weight of a loss")
+        for name in ("alpha", "label_width"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} must be 0 or more, not {value}")
 
 
 def wrapped_square(difference: mx.array) -> mx.array:
     """WHENet's equation 3, for |difference| ≤ 360°: min(|d|², (360 − |d|)²)."""
     distance = mx.abs(difference)
     return mx.minimum(mx.square(distance), mx.square(360 - distance))
+
+
+def soft_labels(angles: mx.array, bins: Bins, width: float) -> mx.array:
+    """(N,) degrees → (N, count): a Gaussian around each angle, on a circle across the seam too."""
+    difference = mx.array(bins.lower_edges, mx.float32) - angles[:, None]
+    if bins.circular:
+        difference = wrap(difference)
+    return mx.softmax(-0.5 * mx.square(difference / width), axis=1)
 
 
 class WHENetHead(PoseHead):
@@ -67,6 +82,7 @@ class WHENetHead(PoseHead):
     def __init__(self, config: Config):
         super().__init__()
         self.alpha = config.alpha
+        self.label_width = config.label_width
         self.decoding = config.decoding
         self.yaw, self.pitch, self.roll = (
             nn.Linear(FEATURES, bins.count) for bins in BINS.values()
@@ -79,7 +95,12 @@ class WHENetHead(PoseHead):
         """Σ over angles of cross entropy + α · squared error of the expectation (yaw: wrapped)."""
         parts = {}
         for logits, (name, bins), true in zip(outputs, BINS.items(), pose.T, strict=True):
-            entropy = nn.losses.cross_entropy(logits, bins.encode(true), reduction="mean")
+            labels = (
+                soft_labels(true, bins, self.label_width)
+                if self.label_width > 0
+                else bins.encode(true)
+            )
+            entropy = nn.losses.cross_entropy(logits, labels, reduction="mean")
             difference = bins.expectation(logits) - true
             square = wrapped_square(difference) if bins.circular else mx.square(difference)
             parts[name] = entropy + self.alpha * square.mean()
