@@ -131,10 +131,14 @@ def test_golden_outputs_as_closely_as_rounding_lets_them(shared, seeded, form):
     name = FORMS[form]
     model = network(recognise(seeded.seeded_state_dict(name)))
     image = mx.array(seeded.seeded_image(224))
-    outputs, moved = (model(image * scale) for scale in (1.0, 1 + 1e-7))
+    outputs = model(image)
     with np.load(shared / "golden" / f"{name}_224.npz") as golden:
         distance = max(relative(o, golden[f"output{i}"]) for i, o in enumerate(outputs))
-    rounding = max(relative(b, np.array(a)) for a, b in zip(outputs, moved, strict=True))
+    # One change may happen to move them little, so several are tried.
+    moved = (model(image * (1 + change)) for change in (1e-7, -1e-7, 2e-7, -2e-7, 5e-7))
+    rounding = max(
+        relative(b, np.array(a)) for other in moved for a, b in zip(outputs, other, strict=True)
+    )
     assert distance < min(4 * rounding, 0.3)
 
 
