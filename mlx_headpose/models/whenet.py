@@ -29,7 +29,7 @@ class Config(ModelConfig):
     """WHENet."""
 
     model_type: ClassVar[str] = "whenet"
-    recipe: ClassVar[Recipe] = Recipe(lr=1e-5, lr_scratch=1e-3, batch_size=32)
+    recipe: ClassVar[Recipe] = Recipe(lr=1e-5, lr_scratch=3e-4, batch_size=32)
 
     preprocessing: Preprocessing = field(
         default_factory=lambda: Preprocessing(resize="squash", crop="box")
