@@ -13,7 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import mlx.core as mx
+import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
+
+import mlx.core as mx  # isort: skip
 import numpy as np
 
 from mlx_headpose.cli.options import Parser, positive
