@@ -29,8 +29,8 @@ def example_input(model: Estimator, batch: int) -> mx.array:
     """Noise of the shape and type that a network reads."""
     rng = np.random.default_rng(0)
     if model.config.inputs == "landmarks":
-        landmarks = getattr(model.config, "landmarks", 0)
-        return mx.array(rng.standard_normal((batch, landmarks, 3)).astype(np.float32))
+        shape = (batch, model.config.landmark_count, 3)
+        return mx.array(rng.standard_normal(shape).astype(np.float32))
     size = model.config.preprocessing.size
     return mx.array(rng.integers(0, 256, (batch, size, size, 3), np.uint8))
 

@@ -106,7 +106,7 @@ def run(program: str, arguments: list[str]) -> None:
         model = from_pretrained(path)
         adapt(model, options, path)
         rule = options.crop_rule or model.config.preprocessing.crop
-        key = (rule, getattr(model.config, "landmarks", 0))
+        key = (rule, model.config.landmark_count)
         if key not in sets:
             sets[key] = open_set(options, rule, model.config)
             describe(sets[key])
@@ -151,7 +151,7 @@ def open_set(options: argparse.Namespace, rule: str, config: ModelConfig) -> Dat
         skip_bad=options.skip_bad,
     )
     if config.inputs == "landmarks":
-        return with_landmarks(dataset, getattr(config, "landmarks", 0))
+        return with_landmarks(dataset, config.landmark_count)
     return dataset
 
 

@@ -95,7 +95,7 @@ def _open(
         **options,
     )
     if config.inputs == "landmarks":
-        dataset = with_landmarks(dataset, getattr(config, "landmarks", 0))
+        dataset = with_landmarks(dataset, config.landmark_count)
     if config.limits is not None and not train:
         keep_within(dataset, config.limits)
     return dataset

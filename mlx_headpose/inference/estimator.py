@@ -208,7 +208,7 @@ class HeadPoseEstimator:
         """What the network reads of one face."""
         if self.model.config.inputs == "landmarks":
             if self.landmarker is None:
-                self.landmarker = face_mesh(getattr(self.model.config, "landmarks", 0))
+                self.landmarker = face_mesh(self.model.config.landmark_count)
             return self.landmarker(image, box)
         height, width = image.shape[:2]
         left, top, right, bottom = self.rule.apply(box)

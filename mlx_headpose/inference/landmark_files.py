@@ -61,7 +61,7 @@ def pose_of_landmarks(model: Estimator, points: np.ndarray, source: str | Path) 
     config = model.config
     if config.inputs != "landmarks":
         raise InputError(f"{config.model_type} reads pictures, not landmarks; give it a picture")
-    count = getattr(config, "landmarks", 0)
+    count = config.landmark_count
     if len(points) != count:
         raise InputError(f"{source}: has {len(points)} landmarks, the network reads {count}")
     return np.array(model.decode(model(mx.array(points[None]))))[0]

@@ -88,6 +88,11 @@ class ModelConfig:
         """Largest absolute yaw, pitch and roll in degrees that the method is for, if it says."""
         return None
 
+    @property
+    def landmark_count(self) -> int:
+        """How many landmarks of a face the network reads; 0 if it reads pictures."""
+        return 0
+
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON can hold it; `config_from_dict` reads it back."""
         return {"model_type": self.model_type, **dataclasses.asdict(self)}

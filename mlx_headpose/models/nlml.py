@@ -72,6 +72,11 @@ class Config(ModelConfig):
         """Largest absolute yaw, pitch and roll in degrees."""
         return self.max_yaw, self.max_pitch, self.max_roll
 
+    @property
+    def landmark_count(self) -> int:
+        """How many landmarks of a face the network reads."""
+        return self.landmarks
+
     def grid(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Yaws, pitches and rolls of the tensor in degrees, symmetric about 0."""
         yaw, pitch, roll = (

@@ -50,6 +50,11 @@ class Config(ModelConfig):
         yaw, pitch, roll = self.reach
         return yaw, pitch, roll
 
+    @property
+    def landmark_count(self) -> int:
+        """How many landmarks of a face the network reads."""
+        return self.landmarks
+
 
 class Tucker(nn.Module):
     """The tensors of a manifold."""
