@@ -5,7 +5,7 @@ Each is a drop-in for the layer of the same name in `mlx.nn`: same arguments, sa
 
 from .activation import relu, relu6, sigmoid, silu
 from .conv import Conv2d, ConvTranspose2d, conv2d, conv_transpose2d
-from .norm import BatchNorm, GroupNorm
+from .norm import BatchNorm, GroupNorm, is_statistic
 from .plain import plain_operations
 from .pool import MaxPool2d, max_pool2d
 
@@ -17,6 +17,7 @@ __all__ = [
     "MaxPool2d",
     "conv2d",
     "conv_transpose2d",
+    "is_statistic",
     "max_pool2d",
     "plain_operations",
     "relu",

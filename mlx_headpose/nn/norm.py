@@ -17,6 +17,13 @@ import mlx.nn as nn
 
 from .plain import without_gradient_if_plain
 
+STATISTICS = ("running_mean", "running_var")
+
+
+def is_statistic(name: str) -> bool:
+    """Whether a parameter is one of a batch norm's running statistics."""
+    return name.endswith(STATISTICS)
+
 
 def _group_mean(per_channel: mx.array, groups: int, interleaved: bool) -> mx.array:
     """(B, 1, C) → (B, 1, C), every channel replaced by the mean over the channels of its group."""
@@ -116,12 +123,12 @@ class BatchNorm(nn.Module):
         if track_running_stats:
             self.running_mean = mx.zeros((num_features,))
             self.running_var = mx.ones((num_features,))
-            self.freeze(keys=["running_mean", "running_var"], recurse=False)
+            self.freeze(keys=list(STATISTICS), recurse=False)
 
     def unfreeze(self, *args, **kwargs):
         """As `nn.Module.unfreeze`; the running statistics stay frozen."""
         super().unfreeze(*args, **kwargs)
-        self.freeze(keys=["running_mean", "running_var"], recurse=False)
+        self.freeze(keys=list(STATISTICS), recurse=False)
         return self
 
     def _extra_repr(self) -> str:

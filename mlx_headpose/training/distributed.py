@@ -9,6 +9,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..models import Estimator
+from ..nn import is_statistic
 
 
 class Processes:
@@ -45,7 +46,7 @@ class Processes:
         statistics = [
             (name, value)
             for name, value in dict(tree_flatten(model.parameters())).items()
-            if name.endswith(("running_mean", "running_var"))
+            if is_statistic(name)
         ]
         if self.size > 1 and statistics:
             model.update(self.average(tree_unflatten(statistics)))

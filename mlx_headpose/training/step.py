@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..data.augment import apply as augment
 from ..errors import InputError
 from ..models import Estimator
-from ..nn import BatchNorm, GroupNorm
+from ..nn import BatchNorm, GroupNorm, is_statistic
 from .distributed import Processes
 from .optimizer import Optimizer
 from .options import TrainingOptions
@@ -91,11 +91,6 @@ def angle_error(predicted: mx.array, poses: mx.array) -> mx.array:
     """(3,) mean absolute error of (N, 3) angles in degrees, the shorter way round the circle."""
     difference = mx.abs(predicted - poses) % 360
     return mx.minimum(difference, 360 - difference).mean(0)
-
-
-def is_statistic(name: str) -> bool:
-    """Whether a parameter is one of a norm's running statistics."""
-    return name.endswith(("running_mean", "running_var"))
 
 
 def in_bfloat16(model: Estimator, parameters: dict) -> dict:
