@@ -26,7 +26,19 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def seeded(shared: Path) -> ModuleType:
     """../shared/checkpoints/seeded.py: reproducible checkpoints behind the golden outputs."""
-    spec = importlib.util.spec_from_file_location("seeded", shared / "checkpoints" / "seeded.py")
+    return _module_at(shared / "checkpoints" / "seeded.py")
+
+
+@pytest.fixture(scope="session")
+def torch_pyramid() -> ModuleType:
+    """bench/torch_pyramid.py: the pyramid network in PyTorch, under the published names."""
+    pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+    return _module_at(ROOT / "bench" / "torch_pyramid.py")
+
+
+def _module_at(path: Path) -> ModuleType:
+    """A Python file outside the import path as a module, leaving no bytecode beside it."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

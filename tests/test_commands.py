@@ -5,36 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from doors import assert_refused, installed, run
 
-ROOT = Path(__file__).resolve().parent.parent
 ANGLES = ("yaw", "pitch", "roll")
-
-
-def run(door: str, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A door of the repository, run in a folder."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / door), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        timeout=300,
-    )
-
-
-def assert_refused(done, *words):
-    """Exit code 2 and one sentence that holds the words."""
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    for word in words:
-        assert word in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +127,7 @@ def test_convert_refuses_in_one_sentence(tmp_path):
 
 
 def test_the_console_command_knows_all_doors():
-    done = subprocess.run(
-        [sys.executable, "-m", "mlx_headpose", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
+    done = installed("--help")
+    assert done.returncode == 0, done.stderr
     for command in ("train", "test", "predict", "convert", "export"):
         assert f"\n  {command} " in done.stdout

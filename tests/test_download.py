@@ -6,14 +6,13 @@ import dataclasses
 import hashlib
 import json
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from doors import assert_refused, run
 
 from mlx_headpose import cli
 from mlx_headpose.convert import download
@@ -21,7 +20,6 @@ from mlx_headpose.convert.download import fetch, find, is_published, table
 from mlx_headpose.convert.published import PUBLISHED, Published
 from mlx_headpose.errors import InputError
 
-ROOT = Path(__file__).resolve().parent.parent
 CONTENT = bytes(range(256)) * 2000  # 0.5 MB: several chunks
 
 
@@ -186,13 +184,8 @@ def test_table_agrees_with_the_collected_sources(shared: Path) -> None:
             assert str(source.get(key, "")) in ours.figure
 
 
-def convert(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "convert.py"), *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-
-
 def test_the_command_lists_and_refuses(tmp_path: Path) -> None:
-    listed = convert("--list")
+    listed = run("convert.py", "--list")
     assert listed.returncode == 0
     assert "hopelessnet-resnet18" in listed.stdout
     for name, words in (
@@ -201,10 +194,8 @@ def test_the_command_lists_and_refuses(tmp_path: Path) -> None:
         ("no-such-name", "--list"),
         ("missing.pkl", "no such checkpoint"),
     ):
-        refused = convert("--weight", name, "--output", str(tmp_path / "out.safetensors"))
-        assert refused.returncode == 2
-        assert words in refused.stderr
-        assert refused.stderr.count("\n") == 1
+        output = tmp_path / "out.safetensors"
+        assert_refused(run("convert.py", "--weight", name, "--output", output), words)
 
 
 def test_by_name_to_a_converted_file(

@@ -5,21 +5,12 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
+from converted import seeded_network
 
-from mlx_headpose.convert import convert_tensors
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build, config_from_dict
+from mlx_headpose.models import build
 from mlx_headpose.models.hopenet import ARCHS, BinHead, Config, arch_name
 from mlx_headpose.preprocessing import Preprocessing
-from mlx_headpose.weights import load_strictly
-
-
-def seeded_network(seeded, name):
-    conversion = convert_tensors(seeded.seeded_state_dict(name), name)
-    network = build(config_from_dict(conversion.config))
-    load_strictly(network, {k: mx.array(v) for k, v in conversion.tensors.items()}, name)
-    network.eval()
-    return network
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from doors import installed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -31,7 +29,6 @@ from mlx_headpose.data.panoptic_labels import (
 )
 from mlx_headpose.errors import InputError
 
-ROOT = Path(__file__).resolve().parent.parent
 DISTANCE = 250.0
 
 
@@ -221,9 +218,7 @@ def test_labels_of_a_recording(recording):
 
 def test_command_makes_a_list_that_the_dataset_reads(recording, tmp_path):
     output = tmp_path / "ready"
-    command = [sys.executable, "-m", "mlx_headpose", "panoptic", str(recording)]
-    command += ["--output", str(output), "--interval", "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = installed("panoptic", recording, "--output", output, "--interval", 1)
     assert done.returncode == 0, done.stderr
     assert "7 heads" in done.stdout  # four cameras, two frames, less the recorder's blank one
     dataset = open_dataset("panoptic", output)

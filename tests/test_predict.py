@@ -12,6 +12,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from doors import ROOT, assert_refused, run
 from PIL import Image
 
 from mlx_headpose import cli
@@ -24,8 +25,6 @@ from mlx_headpose.weights import save_pretrained
 
 pytest.importorskip("onnx")
 cv2 = pytest.importorskip("cv2")
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -276,18 +275,9 @@ def test_the_webcam_window(predict, photos, capsys, monkeypatch: pytest.MonkeyPa
 
 def test_the_door_and_what_a_new_user_sees(tmp_path: Path, shared: Path) -> None:
     photo = shared / "data" / "AFLW2000" / "image00002.jpg"
-    ran = subprocess.run(
-        [sys.executable, str(ROOT / "predict.py"), str(photo)],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=60,
-    )
-    assert ran.returncode == 2
+    ran = run("predict.py", photo, folder=tmp_path)
+    assert_refused(ran, "python convert.py --weight hopelessnet-resnet18")
     assert ran.stdout == ""
-    assert "python convert.py --weight hopelessnet-resnet18" in ran.stderr
-    assert ran.stderr.count("\n") == 1
 
 
 def test_photos_need_neither_opencv_nor_the_converters(

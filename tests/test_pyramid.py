@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
-import pickle
 import re
-import shutil
-from pathlib import Path
 from types import ModuleType
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from converted import network_of
 from mlx.utils import tree_flatten
 
-from mlx_headpose.cli import main
-from mlx_headpose.convert import convert_file
 from mlx_headpose.convert import pyramid as convert
 from mlx_headpose.convert.base import Conversion
-from mlx_headpose.convert.readers import read_tensors
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build, config_class, config_from_dict
-from mlx_headpose.models.base import Estimator
+from mlx_headpose.models import build, config_from_dict
 from mlx_headpose.models.pyramid import Config, arch_name, labels
 from mlx_headpose.preprocessing import Preprocessing
-from mlx_headpose.weights import from_pretrained, load_strictly, load_tensors, save_pretrained
+from mlx_headpose.weights import load_strictly
 
-ROOT = Path(__file__).resolve().parent.parent
 FORMS = {
     "pyramid": "pyramid_efficientnet_v2_s",
     "pyramid_pfas": "pyramid_pfas_efficientnet_v2_s",
@@ -40,28 +32,8 @@ def recognise(tensors: dict[str, np.ndarray]) -> Conversion:
     return matching[0].convert(tensors)
 
 
-def network(conversion: Conversion) -> Estimator:
-    model = build(config_from_dict(conversion.config))
-    load_strictly(model, {k: mx.array(v) for k, v in conversion.tensors.items()}, "seeded")
-    model.eval()
-    return model
-
-
 def relative(ours: mx.array, theirs: np.ndarray) -> float:
     return float(np.abs(np.array(ours) - theirs).max() / np.abs(theirs).max())
-
-
-@pytest.fixture(scope="module")
-def torch_pyramid() -> ModuleType:
-    """bench/torch_pyramid.py: the same network in PyTorch, under the published names."""
-    pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
-    path = ROOT / "bench" / "torch_pyramid.py"
-    spec = importlib.util.spec_from_file_location("torch_pyramid", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def torch_outputs(module: ModuleType, form: str, state: dict[str, np.ndarray], images: np.ndarray):
@@ -121,7 +93,7 @@ def test_outputs_equal_the_torch_networks(seeded, torch_pyramid, form, size):
     state = calm(seeded.seeded_state_dict(FORMS[form]))
     images = seeded.seeded_image(size)
     expected = torch_outputs(torch_pyramid, form, state, images)
-    for ours, theirs in zip(network(recognise(state))(mx.array(images)), expected, strict=True):
+    for ours, theirs in zip(network_of(recognise(state))(mx.array(images)), expected, strict=True):
         assert relative(ours, theirs) < 1e-5
 
 
@@ -129,7 +101,7 @@ def test_outputs_equal_the_torch_networks(seeded, torch_pyramid, form, size):
 def test_golden_outputs_as_closely_as_rounding_lets_them(shared, seeded, form):
     """A change of the image by one rounding error moves these outputs by 0.05 and more: `calm`."""
     name = FORMS[form]
-    model = network(recognise(seeded.seeded_state_dict(name)))
+    model = network_of(recognise(seeded.seeded_state_dict(name)))
     image = mx.array(seeded.seeded_image(224))
     outputs = model(image)
     with np.load(shared / "golden" / f"{name}_224.npz") as golden:
@@ -350,167 +322,6 @@ def test_training_reaches_every_parameter():
     assert np.isfinite(loss.item())
     zero = [name for name, value in tree_flatten(gradients) if not mx.any(value != 0).item()]
     assert not zero
-
-
-def test_convert_reads_a_trained_pickle_and_the_network_predicts(seeded, tmp_path, capsys):
-    torch = pytest.importorskip("torch", reason="PyTorch's files need PyTorch")
-    state = calm(seeded.seeded_state_dict(FORMS["pyramid_pfas"]))
-    tensors = {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
-    torch.save({"epoch": 3, "model": tensors, "optimizer": {"state": {}}}, tmp_path / "3.pkl")
-    main("convert", ["--weight", f"{tmp_path}/3.pkl", "--output", f"{tmp_path}/3.safetensors"])
-    assert "PFAS form" in capsys.readouterr().out
-    model = from_pretrained(tmp_path / "3.safetensors")
-    image = mx.array(seeded.seeded_image(64))
-    expected = network(recognise(state))(image)
-    np.testing.assert_array_equal(np.array(model(image)[0]), np.array(expected[0]))
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_export_writes_what_the_published_code_loads(torch_pyramid, form, tmp_path, capsys):
-    import torch
-
-    mx.random.seed(1)
-    model = build(Config(form=form, preprocessing=Preprocessing(64, "squash", crop="pyramid")))
-    model.eval()
-    save_pretrained(model, tmp_path / "best.safetensors")
-    arguments = ["--snapshot", f"{tmp_path}/best.safetensors", "--format", "torch"]
-    main("export", [*arguments, "--output", f"{tmp_path}/best.pkl"])
-    assert "wrote" in capsys.readouterr().out
-    saved = torch.load(tmp_path / "best.pkl", weights_only=True)
-    theirs = torch_pyramid.TorchPyramid(form=form)
-    theirs.load_state_dict(saved["model"])  # strictly: every name, every shape
-    theirs.eval()
-    images = np.random.default_rng(0).standard_normal((2, 64, 64, 3)).astype(np.float32)
-    with torch.no_grad():
-        expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
-    for ours, output in zip(model(mx.array(images)), expected, strict=True):
-        assert relative(ours, output.numpy()) < 1e-4
-    main("convert", ["--weight", f"{tmp_path}/best.pkl", "--output", f"{tmp_path}/2.safetensors"])
-    again = from_pretrained(tmp_path / "2.safetensors")
-    for (name, a), (_, b) in zip(
-        tree_flatten(model.parameters()), tree_flatten(again.parameters()), strict=True
-    ):
-        np.testing.assert_array_equal(np.array(a), np.array(b), err_msg=name)
-
-
-def test_methods_without_a_pytorch_form_say_so(tmp_path, capsys):
-    save_pretrained(build(config_class("whenet")()), tmp_path / "w.safetensors")
-    with pytest.raises(SystemExit):
-        main("export", ["--snapshot", f"{tmp_path}/w.safetensors", "--format", "torch"])
-    assert "whenet cannot be written for PyTorch" in capsys.readouterr().err
-
-
-def test_tensorflow_file_becomes_a_backbone_to_train_from(seeded, tmp_path):
-    path = tmp_path / "efficientnetv2-s-21k.npy"
-    seeded.write_tf_npy("imagenet21k_efficientnetv2_s_npy", path)
-    conversion = convert_file(path, tmp_path / "s.safetensors")
-    assert conversion.config == {"model_type": "backbone", "arch": "efficientnetv2_s"}
-    backbone = build(Config()).backbone
-    load_strictly(backbone, load_tensors(tmp_path / "s.safetensors"), path)
-
-
-class Harmful:
-    """A pickle that runs code when it is loaded the ordinary way."""
-
-    def __reduce__(self):
-        return (Path.touch, (Path("harm was done"),))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (np.array({"stem": Harmful()}, dtype=object), "refused"),
-        (np.array([Harmful()], dtype=object), "without a name"),
-        (np.array({"stem": np.array(["a", None], dtype=object)}, dtype=object), "refused"),
-        (np.array({"stem": {"a": np.zeros(3)}}, dtype=object), "more than named arrays"),
-        (np.array([np.zeros(3)] * 2, dtype=object), "without a name"),
-        (np.zeros(3), "without a name"),
-        (np.array("text", dtype=object), "no dict"),
-    ],
-)
-def test_a_pickled_npy_is_never_trusted(tmp_path, monkeypatch, content, message):
-    monkeypatch.chdir(tmp_path)
-    np.save("weights.npy", content, allow_pickle=True)
-    with pytest.raises(InputError, match=message):
-        read_tensors(Path("weights.npy"))
-    assert not Path("harm was done").exists()
-
-
-def test_a_truncated_npy_is_damaged(seeded, tmp_path):
-    path = tmp_path / "weights.npy"
-    np.save(path, np.array({"a": np.arange(100.0)}, dtype=object), allow_pickle=True)
-    np.testing.assert_array_equal(read_tensors(path)["a"], np.arange(100.0))
-    content = path.read_bytes()
-    for length in range(7, len(content), 37):
-        path.write_bytes(content[:length])
-        with pytest.raises(InputError):
-            read_tensors(path)
-
-
-def test_every_kind_of_array_survives_the_pickle(tmp_path):
-    arrays = {
-        "fortran": np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
-        "big_endian": np.arange(4, dtype=">f4"),
-        "half": np.arange(3, dtype=np.float16),
-        "scalar": np.array(7, np.int64),
-        "empty": np.zeros((0, 3)),
-    }
-    for protocol in (2, 4):
-        path = tmp_path / f"{protocol}.npy"
-        np.save(path, np.array(0))
-        header = {"descr": "|O", "fortran_order": False, "shape": ()}
-        with path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            pickle.dump(np.array(arrays, dtype=object), file, protocol=protocol)
-        read = read_tensors(path)
-        for name, value in arrays.items():
-            np.testing.assert_array_equal(read[name], value)
-            assert read[name].dtype == value.dtype.newbyteorder("=")
-
-
-def test_the_published_training_command_word_for_word(shared, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    datasets = tmp_path / "datasets"
-    shutil.copytree(shared / "data/300W_LP", datasets / "300W_LP")
-    (datasets / "AFLW2000").mkdir()
-    for name in ("image00002.jpg", "image00002.mat", "image00004.jpg", "image00004.mat"):
-        shutil.copy(shared / "data/AFLW2000" / name, datasets / "AFLW2000")
-    (datasets / "AFLW2000/aflw2000_list.txt").write_text("image00002\nimage00004\n")
-    config = Config(preprocessing=Preprocessing(32, "squash", crop="pyramid"))
-    save_pretrained(build(config), tmp_path / "X.safetensors")
-    command = (
-        "--dataset 300W_LP --data_dir datasets/300W_LP/ --filename_list "
-        "datasets/300W_LP/300wlp_list.txt --num_epoch 2 --batch_size 32 --lr 0.00001 --augment 0.5 "
-        "--flip 0 --output_string 300W_LP --val_dataset AFLW2000 --val_data_dir datasets/AFLW2000 "
-        "--val_filename_list datasets/AFLW2000/aflw2000_list.txt --transfer 1 --snapshot "
-        "X.safetensors"
-    )
-    main("train", command.split())
-    shown = capsys.readouterr().out
-    assert "3 training and 2 validation samples, 2 epochs" in shown
-    assert "lr 1e-05" in shown
-    snapshots = sorted(path.name for path in (tmp_path / "workdirs_300W_LP/snapshots").iterdir())
-    assert snapshots == ["1.safetensors", "2.safetensors"]
-    main(
-        "test",
-        [
-            "--dataset",
-            "AFLW2000",
-            "--val_data_dir",
-            "datasets/AFLW2000",
-            "--ad",
-            "0.3",
-            "--val_filename_list",
-            "datasets/AFLW2000/aflw2000_list.txt",
-            "--snapshot",
-            "workdirs_300W_LP",
-            "--start",
-            "2",
-            "--num_epoch",
-            "2",
-        ],
-    )
-    assert "k = 0.3" in capsys.readouterr().out
 
 
 def test_the_outputs_train_five_times_as_fast():

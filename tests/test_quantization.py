@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from doors import assert_refused, run
 from mlx.utils import tree_flatten
 
 from mlx_headpose.errors import InputError
@@ -32,7 +30,6 @@ from mlx_headpose.quantization.layers import InputRange, int8_layer, weight_view
 from mlx_headpose.quantization.tree import copy_of, layers
 from mlx_headpose.weights import from_pretrained, read_config, save_pretrained, save_tensors
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZE = 64
 
 
@@ -246,10 +243,4 @@ def test_export_command(model, shared, tmp_path):
     assert tested.returncode == 0, tested.stderr
     assert "3 images" in tested.stdout
     again = run("export.py", "--snapshot", tmp_path / "q.safetensors", "--quantize", "int8")
-    assert again.returncode == 2
-    assert "quantised already" in again.stderr
-
-
-def run(*words):
-    command = [sys.executable, *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert_refused(again, "quantised already")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
+from converted import converted_network, network_of
 from mlx.utils import tree_flatten
 
 from convert import convert_file, convert_tensors
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build, config_from_dict
+from mlx_headpose.models import build
 from mlx_headpose.models.tokenhpe import Config, TokenAttention, region_of, sine_embedding
 from mlx_headpose.pose import geodesic_radians, pose_to_r
 from mlx_headpose.preprocessing import Preprocessing
@@ -24,14 +25,6 @@ def small(**options):
     return Config(preprocessing=Preprocessing(size=64, crop="tokenhpe"), **options)
 
 
-def converted(tensors):
-    conversion = convert_tensors(tensors, "test")
-    model = build(config_from_dict(conversion.config))
-    load_strictly(model, {k: mx.array(v) for k, v in conversion.tensors.items()}, "test")
-    model.eval()
-    return model, conversion
-
-
 def with_sine(tensors):
     """A seeded state dict with the sine embedding in its place, as the authors' files have it."""
     return tensors | {"Ori_blocks.pos_embedding": np.array(sine_embedding(14, 128))[None]}
@@ -43,7 +36,7 @@ def published(seeded):
 
 
 def test_equals_the_published_implementation(shared, seeded, published):
-    model, _ = converted(published)
+    model = converted_network(published)
     golden = np.load(shared / "golden" / f"{PUBLISHED}_224.npz")
     outputs = model(mx.array(seeded.seeded_image(224)))
     assert len(outputs) == 2
@@ -233,13 +226,15 @@ class TestConversion:
         assert np.array_equal(model.head.tokens, state["Ori_blocks.ori_tokens"].numpy())
 
     def test_eleven_regions(self, seeded):
-        model, conversion = converted(with_sine(seeded.seeded_state_dict(f"{PUBLISHED}_11regions")))
+        tensors = with_sine(seeded.seeded_state_dict(f"{PUBLISHED}_11regions"))
+        conversion = convert_tensors(tensors, "test")
+        model = network_of(conversion)
         assert conversion.config["regions"] == 11
         assert model.head.fc1.weight.shape == (297, 99)
 
     def test_another_position_embedding_is_not_passed_over_in_silence(self, published):
         learned = published["Ori_blocks.pos_embedding"] + 1
-        _, conversion = converted(published | {"Ori_blocks.pos_embedding": learned})
+        conversion = convert_tensors(published | {"Ori_blocks.pos_embedding": learned}, "test")
         assert "the file's is another" in conversion.left_out["Ori_blocks.pos_embedding"]
 
     @pytest.mark.parametrize(

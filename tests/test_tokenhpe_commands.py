@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from doors import installed, run
 from PIL import Image
 from scipy.io import savemat
 
@@ -25,25 +22,12 @@ from mlx_headpose.pose import pose_metrics
 from mlx_headpose.preprocessing import Preprocessing
 from mlx_headpose.weights import from_pretrained, save_pretrained, tensors_of
 
-ROOT = Path(__file__).resolve().parent.parent
 # As published, but for the line breaks.
 TRAIN = """--batch_size 64 --num_epochs 60 --lr 0.00001 --dataset Pose_300W_LP
     --data_dir datasets/300W_LP --filename_list datasets/300W_LP/files.txt"""
 TEST = """--batch_size 64 --dataset ALFW2000 --data_dir datasets/AFLW2000
     --filename_list datasets/AFLW2000/files.txt --model_path weights/X.safetensors
     --show_viz False"""
-
-
-def run(door: str, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A door of the repository, run in a folder."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / door), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        timeout=300,
-    )
 
 
 def small(size=64, **options):
@@ -182,18 +166,11 @@ class TestTokens:
     def test_the_command(self, shared, tmp_path):
         pytest.importorskip("matplotlib")
         save_pretrained(small(), tmp_path / "t.safetensors")
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "mlx_headpose", "tokens", "--snapshot", "t.safetensors"),
-                *("--image", str(shared / "data" / "AFLW2000" / "image00004.jpg")),
-                *("--box", "150", "150", "300", "330", "--output", "t.png"),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            timeout=300,
+        done = installed(
+            *("tokens", "--snapshot", "t.safetensors"),
+            *("--image", shared / "data" / "AFLW2000" / "image00004.jpg"),
+            *("--box", 150, 150, 300, 330, "--output", "t.png"),
+            folder=tmp_path,
         )
         assert done.returncode == 0, done.stderr
         assert "region" in done.stdout

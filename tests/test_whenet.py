@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import mlx.core as mx
 import numpy as np
 import pytest
+from converted import seeded_network
+from doors import run
 from mlx.utils import tree_flatten
 
 from convert.h5 import read_h5
 from convert.whenet import FORMATS
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build, config_from_dict
+from mlx_headpose.models import build
 from mlx_headpose.models.whenet import BINS, Config, soft_labels, wrapped_square
-from mlx_headpose.weights import from_pretrained, load_strictly, save_tensors
+from mlx_headpose.weights import from_pretrained, save_tensors
 
-ROOT = Path(__file__).resolve().parent.parent
 [FORMAT] = FORMATS
-
-
-def converted(tensors):
-    conversion = FORMAT.convert(tensors)
-    model = build(config_from_dict(conversion.config))
-    load_strictly(model, {k: mx.array(v) for k, v in conversion.tensors.items()}, "test")
-    model.eval()
-    return model
 
 
 def test_has_the_published_number_of_parameters():
@@ -38,7 +27,7 @@ def test_has_the_published_number_of_parameters():
 
 
 def test_equals_the_published_implementation(shared, seeded):
-    model = converted(seeded.seeded_state_dict("whenet_keras"))
+    model = seeded_network(seeded, "whenet_keras")
     golden = np.load(shared / "golden" / "whenet_keras_224.npz")
     outputs = model(mx.array(seeded.seeded_image(224)))
     for index, output in enumerate(outputs):
@@ -281,8 +270,7 @@ class TestHostileFile:
 def test_convert_command(seeded, shared, tmp_path):
     source, output = tmp_path / "WHENet.h5", tmp_path / "whenet.safetensors"
     seeded.write_keras_h5("whenet_keras", source)
-    command = [sys.executable, "convert.py", "--weight", str(source), "--output", str(output)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run("convert.py", "--weight", source, "--output", output)
     assert done.returncode == 0, done.stderr
     assert "WHENet" in done.stdout
     golden = np.load(shared / "golden" / "whenet_keras_224.npz")["output1"]

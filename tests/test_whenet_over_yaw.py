@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from doors import run
 from PIL import Image
 
 from mlx_headpose.evaluation.over_yaw import (
@@ -22,8 +20,6 @@ from mlx_headpose.models import build
 from mlx_headpose.models.whenet import Config
 from mlx_headpose.preprocessing import Preprocessing
 from mlx_headpose.weights import save_pretrained
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -78,11 +74,11 @@ def test_command_reports_bands_and_draws(shared, tmp_path):
     mx.random.seed(0)
     preprocessing = Preprocessing(size=64, resize="squash", crop="box")
     save_pretrained(build(Config(preprocessing=preprocessing)), tmp_path / "w.safetensors")
-    command = [sys.executable, "test.py", "--dataset", "panoptic"]
-    command += ["--data_dir", str(shared / "data" / "panoptic")]
-    command += ["--snapshot", str(tmp_path / "w.safetensors")]
-    command += ["--json", str(tmp_path / "report.json"), "--curve", str(tmp_path / "curve.png")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run(
+        *("test.py", "--dataset", "panoptic", "--data_dir", shared / "data" / "panoptic"),
+        *("--snapshot", "w.safetensors", "--json", "report.json", "--curve", "curve.png"),
+        folder=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["used"] == 3
