@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
-import sys
-import time
 from collections.abc import Callable
 
 import mlx_headpose.nn as fast  # first: it loads the fast BLAS before MLX
@@ -23,6 +20,7 @@ import mlx.nn as nn  # isort: skip
 import mlx.optimizers as optim  # isort: skip
 import numpy as np
 import torch
+from beside_torch import CLOCK, Runs, add_clock_option, planes, seconds, table
 from mlx.utils import tree_flatten, tree_map
 from torch_pyramid import TorchPyramid
 
@@ -30,21 +28,6 @@ from mlx_headpose.convert.pyramid import to_torch
 from mlx_headpose.models import Estimator
 from mlx_headpose.models.pyramid import Config, build
 from mlx_headpose.preprocessing import Preprocessing
-
-# Where others use the machine too, the processor's seconds say more than the wall clock's.
-clock = time.process_time if "--cpu_time" in sys.argv else time.perf_counter
-
-
-def seconds(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each function, called in turns after one call that does not count."""
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(repeats + 1):
-        for name, run in runs.items():
-            start = clock()
-            run()
-            if number:
-                taken[name].append(clock() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
 
 
 def twins(size: int, form: str) -> tuple[Estimator, TorchPyramid]:
@@ -57,12 +40,11 @@ def twins(size: int, form: str) -> tuple[Estimator, TorchPyramid]:
     return ours, theirs
 
 
-def inference(ours: Estimator, theirs: TorchPyramid, images: np.ndarray) -> dict[str, Callable]:
+def inference(ours: Estimator, theirs: TorchPyramid, images: np.ndarray) -> Runs:
     ours.eval()
     theirs.eval()
-    batch = mx.array(images)
-    planes = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    last = planes.contiguous(memory_format=torch.channels_last)
+    batch, torch_batch = mx.array(images), planes(images)
+    last = torch_batch.contiguous(memory_format=torch.channels_last)
 
     def torch_run(x: torch.Tensor) -> None:
         with torch.inference_mode():
@@ -70,7 +52,7 @@ def inference(ours: Estimator, theirs: TorchPyramid, images: np.ndarray) -> dict
 
     return {
         "MLX": lambda: mx.eval(ours(batch)),
-        "PyTorch": lambda: torch_run(planes),
+        "PyTorch": lambda: torch_run(torch_batch),
         "PyTorch, channels last": lambda: torch_run(last),
     }
 
@@ -90,14 +72,12 @@ def torch_loss(outputs: tuple[torch.Tensor, ...], pose: torch.Tensor) -> torch.T
     return total
 
 
-def training(
-    ours: Estimator, theirs: TorchPyramid, images: np.ndarray, pose: np.ndarray
-) -> dict[str, Callable]:
+def training(ours: Estimator, theirs: TorchPyramid, images: np.ndarray, pose: np.ndarray) -> Runs:
     ours.train()
     theirs.train()
     batch, target = mx.array(images), mx.array(pose)
-    planes = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    last, torch_target = planes.contiguous(memory_format=torch.channels_last), torch.tensor(pose)
+    torch_batch, torch_target = planes(images), torch.tensor(pose)
+    last = torch_batch.contiguous(memory_format=torch.channels_last)
     optimizer, torch_optimizer = optim.AdamW(1e-5), torch.optim.AdamW(theirs.parameters(), 1e-5)
     gradient = nn.value_and_grad(ours, lambda model: model.loss(model(batch), target)[0])
 
@@ -113,16 +93,9 @@ def training(
 
     return {
         "MLX": mlx_step,
-        "PyTorch": lambda: torch_step(planes),
+        "PyTorch": lambda: torch_step(torch_batch),
         "PyTorch, channels last": lambda: torch_step(last),
     }
-
-
-def table(title: str, images: int, taken: dict[str, float]) -> None:
-    print(title, flush=True)
-    for name, value in taken.items():
-        share = f"  ({taken['PyTorch'] / value:.2f} of PyTorch)" if name == "MLX" else ""
-        print(f"  {name:24} {images / value:8.2f} images/s{share}")
 
 
 def parts(model: Estimator, images: np.ndarray, repeats: int) -> None:
@@ -212,12 +185,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--form", default="pyramid")
-    parser.add_argument(
-        "--cpu_time",
-        action="store_true",
-        help="count the processor's seconds, for a machine that others use too; best with "
-        "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1, because waiting threads count",
-    )
+    add_clock_option(parser)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     images = rng.standard_normal((args.batch_size, args.size, args.size, 3)).astype(np.float32)
@@ -226,8 +194,7 @@ def main() -> None:
     count = sum(value.size for _, value in tree_flatten(ours.trainable_parameters()))
     print(
         f"{count:,} parameters, {args.size} pixels, batch {args.batch_size}, "
-        f"{os.cpu_count()} cores, {mx.default_device()}, "
-        f"{'processor' if args.cpu_time else 'wall'} seconds"
+        f"{os.cpu_count()} cores, {mx.default_device()}, {CLOCK}"
     )
     for title, runs in (
         ("inference", inference(ours, theirs, images)),

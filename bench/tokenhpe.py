@@ -27,8 +27,8 @@ import mlx.nn as nn  # isort: skip
 import mlx.optimizers as optim  # isort: skip
 import numpy as np
 import torch
+from beside_torch import CLOCK, Runs, add_clock_option, planes, seconds, table
 from mlx.utils import tree_flatten, tree_map
-from pyramid import seconds, table
 from torch_tokenhpe import TorchTokenHPE, loss
 
 from mlx_headpose.convert.tokenhpe import to_torch
@@ -39,8 +39,6 @@ from mlx_headpose.models.tokenhpe import Config, region_of
 from mlx_headpose.pose import angle_errors, geodesic_errors, pose_to_r
 from mlx_headpose.weights import from_pretrained, tensors_of
 
-Runs = dict[str, Callable[[], object]]
-
 
 def twins(config: Config) -> tuple[Estimator, TorchTokenHPE]:
     """The network in MLX and in PyTorch, with the same weights."""
@@ -50,10 +48,6 @@ def twins(config: Config) -> tuple[Estimator, TorchTokenHPE]:
     theirs = TorchTokenHPE(config)
     theirs.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
     return ours, theirs
-
-
-def planes(images: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 def difference(ours: Estimator, theirs: TorchTokenHPE, images: np.ndarray) -> float:
@@ -152,12 +146,7 @@ def main() -> None:
     parser.add_argument("--snapshot", help="trained network, to see what bfloat16 does to it")
     parser.add_argument("--data_dir", help="AFLW2000")
     parser.add_argument("--filename_list")
-    parser.add_argument(
-        "--cpu_time",
-        action="store_true",
-        help="count the processor's seconds, for a machine that others use too; best with "
-        "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1, because waiting threads count",
-    )
+    add_clock_option(parser)
     parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.snapshot:
@@ -190,8 +179,8 @@ def main() -> None:
     count = sum(value.size for _, value in tree_flatten(ours.trainable_parameters()))
     print(
         f"{count:,} parameters, {size} pixels, batch {args.batch_size}, {os.cpu_count()} cores, "
-        f"{mx.default_device()}, {'processor' if args.cpu_time else 'wall'} seconds; rotations "
-        f"differ by {difference(ours, theirs, images):.1e} at most"
+        f"{mx.default_device()}, {CLOCK}; rotations differ by "
+        f"{difference(ours, theirs, images):.1e} at most"
     )
     for title, work in works.items():
         table(title, 1 if "one" in title else len(images), seconds(work(), args.repeats))
