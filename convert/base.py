@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,3 +51,15 @@ class Format:
 def conv_weight(weight: np.ndarray) -> np.ndarray:
     """PyTorch's (out, in, kh, kw) → MLX's (out, kh, kw, in)."""
     return np.ascontiguousarray(weight.transpose(0, 2, 3, 1))
+
+
+def torch_conv_weight(weight: np.ndarray) -> np.ndarray:
+    """MLX's (out, kh, kw, in) → PyTorch's (out, in, kh, kw)."""
+    return np.ascontiguousarray(weight.transpose(0, 3, 1, 2))
+
+
+def renamed(name: str, rules: list[tuple[str, str]]) -> str:
+    """A tensor's name in another naming: every (pattern, replacement) applied, in order."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name

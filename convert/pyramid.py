@@ -18,7 +18,7 @@ from mlx_headpose.models import build
 from mlx_headpose.models.efficientnetv2 import ARCHITECTURES, EfficientNetV2
 from mlx_headpose.models.pyramid import Config
 
-from .base import Conversion, Format, Tensors, conv_weight
+from .base import Conversion, Format, Tensors, conv_weight, renamed, torch_conv_weight
 
 # Our module's name → its name in the published PyTorch code. "artous" is how they spell it.
 TORCH_NAMES = [
@@ -74,13 +74,6 @@ TENSORFLOW_NAMES = [
 AVERAGE = "/ExponentialMovingAverage"
 
 
-def translate(name: str, table: list[tuple[str, str]]) -> str:
-    """Our tensor's name in another naming."""
-    for pattern, replacement in table:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
 def _arch(stem: int, blocks: set[int]) -> str:
     """The backbone with such a stem and at least such blocks, the uncut network's or the cut's."""
     for arch, (channels, stages, uncut) in ARCHITECTURES.items():
@@ -117,7 +110,7 @@ def _to_torch_layout(name: str, value: np.ndarray) -> np.ndarray:
     if value.ndim == 4 and "upsample" in name:
         return np.ascontiguousarray(value.transpose(3, 0, 1, 2))
     if value.ndim == 4:
-        return np.ascontiguousarray(value.transpose(0, 3, 1, 2))
+        return torch_conv_weight(value)
     if value.ndim == 3:
         return np.ascontiguousarray(value.transpose(0, 2, 1))
     return value
@@ -181,7 +174,7 @@ def convert_trained(tensors: Tensors) -> Conversion:
     form = "pyramid" if adjust.shape[0] == adjust.shape[1] else "pyramid_pfas"
     config = Config(arch=arch, form=form)
     expected = _expected(config)
-    names = {name: translate(name, TORCH_NAMES) for name in expected}
+    names = {name: renamed(name, TORCH_NAMES) for name in expected}
     ours, left_out = _fill(tensors, expected, names, _from_torch_layout)
     suffix = ", PFAS form" if form == "pyramid_pfas" else ""
     return Conversion(
@@ -194,7 +187,7 @@ def _backbone(
 ) -> Conversion:
     arch = _arch(stem, _blocks(tensors))
     expected = _expected(Config(arch=arch), "backbone.")
-    theirs = {name: translate(name, names) + average for name in expected}
+    theirs = {name: renamed(name, names) + average for name in expected}
     ours, left_out = _fill(tensors, expected, theirs, layout)
     return Conversion(
         f"{_title(arch)}, ImageNet-21k, {kind}",
@@ -231,7 +224,7 @@ def to_torch(config: dict[str, Any], tensors: dict[str, mx.array]) -> dict[str, 
     """
     published: Tensors = {}
     for name, value in tensors.items():
-        theirs = translate(name, TORCH_NAMES)
+        theirs = renamed(name, TORCH_NAMES)
         published[theirs] = _to_torch_layout(name, np.array(value.astype(mx.float32)))
         if theirs.endswith("running_var"):
             counter = theirs.replace("running_var", "num_batches_tracked")

@@ -16,7 +16,7 @@ from mlx_headpose.models.vit import ViT
 from mlx_headpose.preprocessing import Preprocessing
 from mlx_headpose.weights import tensors_of
 
-from .base import Conversion, Format, Tensors, conv_weight
+from .base import Conversion, Format, Tensors, conv_weight, renamed, torch_conv_weight
 
 # Our module's name → its name in the published code.
 NAMES = [
@@ -78,12 +78,6 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: value.shape for name, value in tensors_of(module).items()}
 
 
-def _published_name(name: str) -> str:
-    for pattern, replacement in NAMES:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
 def _convert_trained(tensors: Tensors) -> Conversion:
     fields = _backbone_fields(tensors, BACKBONE)
     size = _image_size(tensors, fields["patch"], BACKBONE)
@@ -98,7 +92,7 @@ def _convert_trained(tensors: Tensors) -> Conversion:
         **fields,
     )
     expected = _shapes(build(config))
-    names = {name: _published_name(name) for name in expected}
+    names = {name: renamed(name, NAMES) for name in expected}
     left_out = {name: _why_left_out(name, tensors, config) for name in tensors}
     for name in names.values():
         left_out.pop(name, None)
@@ -140,9 +134,7 @@ def to_torch(config: dict[str, Any], tensors: dict[str, mx.array]) -> dict[str, 
     published: dict[str, Any] = {}
     for name, value in tensors.items():
         array = np.array(value.astype(mx.float32))
-        if array.ndim == 4:
-            array = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
-        published[_published_name(name)] = array
+        published[renamed(name, NAMES)] = torch_conv_weight(array) if array.ndim == 4 else array
     published[POSITION] = np.array(
         sine_embedding(config["preprocessing"]["size"] // config["patch"], config["dim"])
     )[None]
