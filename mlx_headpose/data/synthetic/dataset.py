@@ -11,8 +11,10 @@ from PIL import Image
 from ...pose import pose_to_matrix
 from ..base import Dataset
 from ..crop import AS_GIVEN, HOPENET_TRAIN, PYRAMID_TEST, CropRule, choose_rule
+from .effects import Effects, without
 from .geometry import boxes_of, draw_geometry, points_68, points_468, points_head
 from .person import Person, draw_person
+from .photo import PLAIN, Photo
 from .scene import Shot, draw_shot, render
 
 _SPLITS = {"train": 0, "val": 1}
@@ -43,6 +45,7 @@ class SyntheticHeads(Dataset):
         jitter: standard deviation of the box's sides, relative to its size.
         loose: share of the boxes whose sides lie further out, by up to `_LOOSE` of their size. So
             they do in AFLW2000's published test, whose box holds the −1 of hidden points.
+        photo: makes background and camera; `effects.Effects` offers more than the plain one.
     """
 
     def __init__(
@@ -57,9 +60,11 @@ class SyntheticHeads(Dataset):
         rule: CropRule = HOPENET_TRAIN,
         jitter: float = 0.03,
         loose: float = 0.0,
+        photo: Photo = PLAIN,
     ):
         self.seed = (seed, _SPLITS[split])
         self.size = size
+        self.photo = photo
         self.geometry = draw_geometry(
             np.random.SeedSequence(self.seed), count, np.array((yaw, pitch, roll), float)
         )
@@ -97,7 +102,7 @@ class SyntheticHeads(Dataset):
             return Image.fromarray(self._drawn[key])
         rng = self._rng(number, 1)
         shot = self.shot(index)
-        picture = render(self.identity(index), shot, self.poses[index], self.size, rng)
+        picture = render(self.identity(index), shot, self.poses[index], self.size, rng, self.photo)
         if (number + 1) * self.size**2 * 3 <= KEPT_BYTES:
             self._drawn[key] = np.array(picture)
         return picture
@@ -160,6 +165,7 @@ def open_dataset(
     samples: int | None = None,
     yaw: float | None = None,
     input_size: int = 128,
+    camera_without: str | None = None,
     **_: Any,
 ) -> SyntheticHeads:
     """Synthetic heads for training or, by default, validation.
@@ -173,6 +179,8 @@ def open_dataset(
         samples: how many; None means 20000 for training, 1000 for validation.
         yaw: largest yaw in degrees; None means as above, and the full circle for the rule "box".
         input_size: side of the network's input; pictures are a quarter larger.
+        camera_without: groups of `effects.GROUPS` that the pictures lack, by commas, or "none" for
+            all effects; None means the plain background and camera.
     """
     rule = choose_rule(
         crop,
@@ -195,4 +203,5 @@ def open_dataset(
         roll=(-tilt, tilt),
         rule=rule,
         loose=0.35 if train and rule is not AS_GIVEN else 0.0,
+        photo=PLAIN if camera_without is None else Effects(without(camera_without)),
     )

@@ -25,7 +25,7 @@ from .parts import (
     triangles_of,
 )
 from .person import Person
-from .photo import background, develop, occlude
+from .photo import PLAIN, Photo
 from .shape import PIVOT, head_model, tilt
 
 # The head is drawn this much larger than asked for and scaled down, against jagged edges.
@@ -170,7 +170,12 @@ def camera(shot: Shot, side: float) -> Camera:
 
 
 def render(
-    person: Person, shot: Shot, pose: np.ndarray, side: int, rng: np.random.Generator
+    person: Person,
+    shot: Shot,
+    pose: np.ndarray,
+    side: int,
+    rng: np.random.Generator,
+    photo: Photo = PLAIN,
 ) -> Image.Image:
     """Draw a person.
 
@@ -179,10 +184,11 @@ def render(
         pose: (3,) yaw, pitch, roll of the head in degrees.
         side: of the square picture in pixels.
         rng: draws light, background and what else the pose has no part in.
+        photo: makes background and camera.
     """
     light = draw_light(rng)
     large = round(side * SUPERSAMPLING)
-    canvas = background(large, rng)
+    canvas = photo.background(large, rng)
     mesh = build_mesh(person, shot, pose, rng)
     mesh.attributes[:, 4] = shadows(mesh.vertices, light.direction)
     fragments = rasterize(camera(shot, large).project(mesh.vertices), mesh.triangles, large, large)
@@ -195,5 +201,5 @@ def render(
     pixels = np.asarray(canvas).reshape(-1, 3).copy()
     pixels[fragments.pixel] = colour.T.astype(np.uint8)
     picture = Image.fromarray(pixels.reshape(large, large, 3))
-    occlude(picture, person, rng)
-    return develop(picture, side, rng)
+    photo.occlude(picture, person.skin, rng)
+    return photo.develop(picture, side, rng)
