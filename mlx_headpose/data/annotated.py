@@ -119,12 +119,9 @@ class AnnotatedPictures(Dataset):
             if not skip_bad:
                 first = self._annotation(ids[int(np.argmax(broken))])
                 raise InputError(f"{first}: its pose or landmarks are not numbers; replace it")
-            self.dropped["annotation broken"] = int(broken.sum())
-            self.select(~broken)
+            self.drop(broken, "annotation broken")
         outside = (np.abs(self.poses) > LIMIT).any(axis=1)
-        if outside.any():
-            self.dropped[f"an angle outside ±{LIMIT:.0f}°"] = int(outside.sum())
-            self.select(~outside)
+        self.drop(outside, f"an angle outside ±{LIMIT:.0f}°")
         if not self.ids:
             raise InputError(f"{self.folder}: no usable sample is left of {self.listed}")
 

@@ -72,6 +72,12 @@ class Dataset:
         if self.identities is not None:
             self.identities = self.identities[keep]
 
+    def drop(self, bad: np.ndarray, reason: str) -> None:
+        """Leave out, and count, the samples where the (N,) boolean `bad` is true."""
+        if bad.any():
+            self.dropped[reason] = int(bad.sum())
+            self.select(~bad)
+
 
 def open_picture(path: Path) -> Image.Image:
     """A picture file as RGB.

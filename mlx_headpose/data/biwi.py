@@ -175,10 +175,7 @@ class PreparedBiwi(Dataset):
         super().__init__(
             name="BIWI", ids=ids, poses=table["poses"], boxes=table["boxes"], rule=AS_GIVEN
         )
-        good = _finite(self.poses, ids, skip_bad)
-        if not good.all():
-            self.dropped["file broken"] = int((~good).sum())
-            self.select(good)
+        self.drop(~_finite(self.poses, ids, skip_bad), "file broken")
         chosen = f"those that {filename_list.name} lists" if filename_list else "all crops"
         if split == "sequence":
             raise InputError(
@@ -272,12 +269,8 @@ class ReleasedBiwi(Dataset):
             boxes=self._read_boxes(boxes, ids, cache),
             rule=rule,
         )
-        good = _finite(self.poses, ids, skip_bad)
-        boxed = np.isfinite(self.boxes).all(axis=1)
-        for reason, bad in (("a broken pose", ~good), ("no face box", good & ~boxed)):
-            if bad.any():
-                self.dropped[reason] = int(bad.sum())
-        self.select(good & boxed)
+        self.drop(~_finite(self.poses, ids, skip_bad), "a broken pose")
+        self.drop(~np.isfinite(self.boxes).all(axis=1), "no face box")
         if not self.ids:
             raise InputError(f"{folder}: no frame has a face box")
         source = f"boxes of {boxes.name}" if isinstance(boxes, Path) else "detected boxes"

@@ -50,9 +50,7 @@ class DAD3DHeads(Dataset):
         if broken:
             self.dropped["a broken annotation"] = broken
         outside = (np.abs(self.poses) > LIMIT).any(axis=1)
-        if outside.any():
-            self.dropped[f"an angle outside ±{LIMIT:.0f}°"] = int(outside.sum())
-            self.select(~outside)
+        self.drop(outside, f"an angle outside ±{LIMIT:.0f}°")
         if not self.ids:
             raise InputError(f"{annotations}: no usable sample is left")
 

@@ -115,7 +115,6 @@ class PhotoLandmarks(Dataset):
         seen = np.isfinite(self.points).all(axis=(1, 2))
         self.without_face = [name for name, s in zip(photos.ids, seen, strict=True) if not s]
         if self.without_face:
-            self.dropped["no face found by MediaPipe"] = len(self.without_face)
             names = ", ".join(self.without_face[:NAMED])
             more = len(self.without_face) - NAMED
             print(
@@ -123,7 +122,7 @@ class PhotoLandmarks(Dataset):
                 f"{names}{f' and {more} more' if more > 0 else ''}",
                 file=sys.stderr,
             )
-            self.select(seen)
+            self.drop(~seen, "no face found by MediaPipe")
         if not self.ids:
             raise InputError(f"{self.name}: MediaPipe found no face in any of its photos")
 
@@ -184,7 +183,4 @@ def with_landmarks(dataset: Dataset, count: int) -> Dataset:
 def keep_within(dataset: Dataset, limits: tuple[float, ...]) -> None:
     """Leave out, and count, poses outside ±yaw, ±pitch, ±roll."""
     inside = (np.abs(dataset.poses) <= limits).all(axis=1)
-    if not inside.all():
-        bounds = ", ".join(f"±{limit:g}°" for limit in limits)
-        dataset.dropped[f"a pose outside {bounds}"] = int((~inside).sum())
-        dataset.select(inside)
+    dataset.drop(~inside, f"a pose outside {', '.join(f'±{limit:g}°' for limit in limits)}")

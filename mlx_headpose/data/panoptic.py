@@ -43,11 +43,7 @@ class Panoptic(Dataset):
         )
         self.folder = folder
         locked = np.abs(np.abs(self.poses[:, 0]) - 90) < GIMBAL_LOCK_MARGIN
-        if locked.any():
-            self.dropped["near gimbal lock (yaw ±90), where pitch and roll are undefined"] = int(
-                locked.sum()
-            )
-            self.select(~locked)
+        self.drop(locked, "near gimbal lock (yaw ±90), where pitch and roll are undefined")
 
     def image(self, index: int) -> Image.Image:
         return open_picture(self.path(index))
