@@ -170,6 +170,12 @@ def test_huge_pictures(photo: Path, estimator: HeadPoseEstimator, tmp_path: Path
         open_picture(too_large)
 
 
+@pytest.mark.parametrize("nothing", [5, None, b"GIF89a", [5], [[1.0, 2.0]], mx.zeros((9, 9, 3))])
+def test_what_is_no_picture_is_refused(estimator: HeadPoseEstimator, nothing: object) -> None:
+    with pytest.raises(InputError, match="is no picture; give a path, a PIL image or a NumPy"):
+        estimator(nothing)
+
+
 def test_given_boxes(photo: Path, estimator: HeadPoseEstimator) -> None:
     (found,) = estimator(photo)
     heads = estimator(photo, boxes=[found.box, (0, 0, 50, 50)])
@@ -180,9 +186,11 @@ def test_given_boxes(photo: Path, estimator: HeadPoseEstimator) -> None:
     # Boxes that reach far beyond the picture, or miss it.
     outside = [(-1e6, -1e6, 1e6, 1e6), (5000, 5000, 5010, 5010), (-50, -50, -40, -40)]
     assert len(estimator(photo, boxes=outside)) == 3
-    for wrong in ([(5, 5, 5, 9)], [(0, 0, 1)], [(0, 0, np.nan, 4)]):
+    for wrong in ([(5, 5, 5, 9)], [(0, 0, 1)], [(0, 0, np.nan, 4)], 5, "box", [(1, 2), 3]):
         with pytest.raises(InputError, match="box"):
             estimator(photo, boxes=wrong)
+    with pytest.raises(InputError, match="boxes must be"):
+        estimator([photo], boxes=5)
     with pytest.raises(InputError, match="as many lists"):
         estimator([photo, photo], boxes=[[found.box]])
 

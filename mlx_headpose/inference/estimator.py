@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from .pictures import Picture, open_picture
 WEIGHTS = Path("weights")
 # The published checkpoint to name to someone who has none.
 SUGGESTION = "hopelessnet-resnet18"
+# What can be iterated over and is one thing all the same.
+ONE_PICTURE = (str, bytes, os.PathLike, Image.Image, np.ndarray, mx.array)
 # Crops that go through the network at once.
 BATCH = 64
 
@@ -154,14 +157,15 @@ class HeadPoseEstimator:
         Raises:
             InputError: a picture cannot be read, or there is no face detector.
         """
-        single = isinstance(pictures, (str, Path, Image.Image, np.ndarray))
+        # What is no list of pictures is one, if only to be refused as such.
+        single = isinstance(pictures, ONE_PICTURE) or not isinstance(pictures, Iterable)
         several: Any = [pictures] if single else pictures
         images = [open_picture(picture) for picture in several]
         if boxes is None:
             found = self.detector(images, min_score)
             found = [largest(faces, max_heads) for faces in found]
         else:
-            given = [boxes] if single else list(boxes)
+            given = [boxes] if single or not isinstance(boxes, Iterable) else list(boxes)
             found = [_given(b) for b in given]
             if len(found) != len(images):
                 raise InputError(f"{len(images)} pictures need as many lists of boxes")
@@ -298,7 +302,10 @@ def largest(faces: Detections, count: int | None = None) -> Detections:
 
 def _given(boxes: Any) -> Detections:
     """Boxes that a user gives, checked."""
-    values = np.asarray(boxes, np.float32)
+    try:
+        values = np.asarray(boxes, np.float32)
+    except (TypeError, ValueError):
+        raise InputError("boxes must be (N, 4) numbers") from None
     values = values.reshape(0, 4) if values.size == 0 else np.atleast_2d(values)
     if values.ndim != 2 or values.shape[1] != 4 or not np.isfinite(values).all():
         raise InputError(f"boxes must be (N, 4) numbers, not {values.shape}")

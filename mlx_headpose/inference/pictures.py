@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -39,6 +40,10 @@ def open_picture(source: Picture) -> np.ndarray:
         return from_array(source)
     if isinstance(source, Image.Image):
         return from_pil(source)
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            f"{type(source).__name__} is no picture; give a path, a PIL image or a NumPy array"
+        )
     path = Path(source)
     if path.suffix.lower() in HEIF_SUFFIXES:
         _register_heif(path)
