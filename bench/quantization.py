@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from mlx_headpose.cli.options import Parser, positive
-from mlx_headpose.cli.quantize import BATCH, add_options, open_images, quantize
+from mlx_headpose.cli.quantize import BATCH, HALF, add_options, open_images, quantize
 from mlx_headpose.evaluation.evaluate import evaluate
 from mlx_headpose.pose import angle_errors
 from mlx_headpose.quantization import SCHEMES
@@ -39,11 +39,11 @@ def main() -> None:
         f"{'95 %':>6} {'MAE':>6} {'img/s':>6}"
     )
     with tempfile.TemporaryDirectory() as folder:
-        for scheme in ("float32", *SCHEMES):
+        for scheme in ("float32", HALF, *SCHEMES):
             options.quantize = scheme
-            network = model if scheme == "float32" else quantize(model, options)
+            network = quantize(model, options) if scheme in SCHEMES else model
             path = Path(folder) / f"{scheme}.safetensors"
-            save_pretrained(network, path)
+            save_pretrained(network, path, half=scheme == HALF)
             found = evaluate(from_pretrained(path), unseen, BATCH)
             change = angle_errors(found.predictions, original.predictions)
             yaw, pitch, roll = change.mean(axis=0)

@@ -99,7 +99,10 @@ def tensors_of(module: nn.Module) -> dict[str, mx.array]:
 
 
 def load_strictly(module: nn.Module, tensors: dict[str, mx.array], source: str | Path) -> None:
-    """Fill a module; a missing, extra or misshapen tensor is an InputError that names it."""
+    """Fill a module; a missing, extra or misshapen tensor is an InputError that names it.
+
+    Floats of any width become those of the module: 16 bits are a way to store, not to compute.
+    """
     expected = tensors_of(module)
     problems = [f"{name} is missing" for name in expected if name not in tensors]
     problems += [f"{name} is not in the network" for name in tensors if name not in expected]
@@ -108,22 +111,59 @@ def load_strictly(module: nn.Module, tensors: dict[str, mx.array], source: str |
         for name, value in expected.items()
         if name in tensors and tensors[name].shape != value.shape
     ]
+    problems += [
+        f"{name} is {_name(tensors[name].dtype)}, the network has {_name(value.dtype)}"
+        for name, value in expected.items()
+        if name in tensors and not _same_kind(tensors[name].dtype, value.dtype)
+    ]
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise InputError(f"{source}: does not fit the network: {'; '.join(problems[:3])}{more}")
-    module.load_weights(list(tensors.items()))
+    module.load_weights([(name, tensors[name].astype(expected[name].dtype)) for name in tensors])
 
 
-def save_pretrained(model: Estimator, path: str | Path) -> None:
+def _name(dtype: mx.Dtype) -> str:
+    return str(dtype).removeprefix("mlx.core.")
+
+
+def _same_kind(stored: mx.Dtype, wanted: mx.Dtype) -> bool:
+    floats = mx.issubdtype(stored, mx.floating) and mx.issubdtype(wanted, mx.floating)
+    return floats or stored == wanted
+
+
+def in_half(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
+    """Tensors to store: matrices and kernels in float16, all else as it is.
+
+    Vectors keep their width, for they are few, and a norm's variance may not fit into 16 bits.
+
+    Raises:
+        InputError: a weight is too large for float16.
+    """
+    half = {
+        name: value.astype(mx.float16) if value.ndim > 1 and value.dtype == mx.float32 else value
+        for name, value in tensors.items()
+    }
+    for name, value in half.items():
+        if value.dtype == mx.float16 and not mx.isfinite(value).all().item():
+            raise InputError(f"{name} has weights that float16 cannot hold; keep float32")
+    return half
+
+
+def save_pretrained(model: Estimator, path: str | Path, half: bool = False) -> None:
     """Write a network: to a `.safetensors` file, or to a folder in the hub's form.
 
     The folder form is `config.json` beside `model.safetensors`.
+
+    Args:
+        model: the network.
+        path: ends in `.safetensors`, or names a folder.
+        half: store it in about half the bytes, see `in_half`; it is read back as float32.
     """
     path = Path(path)
     config = model.config.to_dict()
     if model.quantization is not None:
         config["quantization"] = model.quantization.to_dict()
-    tensors = tensors_of(model)
+    tensors = in_half(tensors_of(model)) if half else tensors_of(model)
     if path.suffix == ".safetensors":
         save_tensors(path, tensors, config)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -11,6 +12,7 @@ import pytest
 from doors import assert_refused, run
 from mlx.utils import tree_flatten
 
+from mlx_headpose.cli import main
 from mlx_headpose.errors import InputError
 from mlx_headpose.models import build
 from mlx_headpose.models.hopenet import Config as HopeNetConfig
@@ -28,7 +30,13 @@ from mlx_headpose.quantization import (
 from mlx_headpose.quantization.int8 import best_range, input_range
 from mlx_headpose.quantization.layers import InputRange, int8_layer, weight_view
 from mlx_headpose.quantization.tree import copy_of, layers
-from mlx_headpose.weights import from_pretrained, read_config, save_pretrained, save_tensors
+from mlx_headpose.weights import (
+    from_pretrained,
+    load_tensors,
+    read_config,
+    save_pretrained,
+    save_tensors,
+)
 
 SIZE = 64
 
@@ -219,6 +227,31 @@ def test_hostile_configs_are_refused(int8, tmp_path, damage):
 def test_spec_round_trip():
     spec = Quantization("mlx4", ("a", "b"), (("n", "c"),))
     assert Quantization.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_half_precision_works_in_every_command(shared, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    mx.random.seed(0)
+    preprocessing = Preprocessing(size=64, crop="pyramid")
+    save_pretrained(
+        build(HopeNetConfig(arch="squeezenet1_1", preprocessing=preprocessing)), "net.safetensors"
+    )
+    folder = str(shared / "data" / "panoptic")
+    half = ["--quantize", "half", "--calibration_dataset", "panoptic", "--calibration_dir", folder]
+    main("export", ["--snapshot", "net.safetensors", *half])
+    printed = capsys.readouterr().out
+    assert "wrote weights/net-half.safetensors (1.6" in printed
+    assert float(re.search(r"at most ([\d.]+)°", printed)[1]) < 0.1
+    given = ["--snapshot", "weights/net-half.safetensors"]
+    main("export", [*given, "--format", "mlxfn"])
+    main("test", [*given, "--dataset", "panoptic", "--data_dir", folder])
+    photo = str(shared / "data" / "AFLW2000" / "image00002.jpg")
+    main("predict", [*given, photo, "--bbox", "150,150,150,150"])
+    data = ["--samples", "8", "--val_dataset", "panoptic", "--val_data_dir", folder]
+    options = ["--batch_size", "4", "--num_epochs", "1", "--output_string", "x"]
+    main("train", [*given, "--dataset", "synthetic", *data, *options])
+    trained = load_tensors("workdirs_x/best.safetensors")
+    assert {value.dtype for value in trained.values()} == {mx.float32}
 
 
 def test_export_command(model, shared, tmp_path):

@@ -1,4 +1,4 @@
-"""The camera around synthetic heads, rendering them to disk, and training from what was rendered."""
+"""The camera around synthetic heads, heads rendered to disk, and training from those."""
 
 from __future__ import annotations
 

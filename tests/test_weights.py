@@ -15,6 +15,7 @@ from mlx_headpose.models.hopenet import Config
 from mlx_headpose.preprocessing import Preprocessing
 from mlx_headpose.weights import (
     from_pretrained,
+    load_tensors,
     read_config,
     save_pretrained,
     save_tensors,
@@ -35,6 +36,48 @@ def test_both_forms_come_back_the_same(network, tmp_path, name):
     assert not again.training
     for key, value in tensors_of(network).items():
         assert mx.array_equal(tensors_of(again)[key], value), key
+
+
+@pytest.mark.parametrize("name", ["net.safetensors", "folder"])
+def test_half_precision_is_read_back_as_float32(network, tmp_path, name):
+    save_pretrained(network, tmp_path / name, half=True)
+    path = tmp_path / name if name.endswith("s") else tmp_path / name / "model.safetensors"
+    whole = sum(value.nbytes for value in tensors_of(network).values())
+    assert path.stat().st_size < 0.52 * whole
+    stored, again = load_tensors(path), tensors_of(from_pretrained(tmp_path / name))
+    for key, value in tensors_of(network).items():
+        expected = mx.float16 if value.ndim > 1 else mx.float32
+        assert stored[key].dtype == expected, key
+        assert again[key].dtype == mx.float32
+        # float16 has ten bits behind the point, and fixed steps below 2⁻¹⁴.
+        assert mx.allclose(again[key], value, rtol=2**-11, atol=2**-25).item(), key
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_any_floats_become_float32(network, tmp_path, dtype):
+    path = tmp_path / "net.safetensors"
+    narrow = {name: value.astype(dtype) for name, value in tensors_of(network).items()}
+    save_tensors(path, narrow, network.config.to_dict())
+    for name, value in tensors_of(from_pretrained(path)).items():
+        assert value.dtype == mx.float32
+        assert mx.array_equal(value, narrow[name].astype(mx.float32)), name
+
+
+def test_integers_do_not_become_floats(network, tmp_path):
+    path = tmp_path / "net.safetensors"
+    tensors = tensors_of(network)
+    tensors["head.yaw.weight"] = tensors["head.yaw.weight"].astype(mx.int32)
+    save_tensors(path, tensors, network.config.to_dict())
+    with pytest.raises(InputError, match=r"head\.yaw\.weight is int32, the network has float32"):
+        from_pretrained(path)
+
+
+def test_weights_beyond_half_precision_are_refused(tmp_path):
+    network = build(Config(arch="squeezenet1_1", preprocessing=Preprocessing(size=96)))
+    network.head.yaw.weight = network.head.yaw.weight * 1e8
+    with pytest.raises(InputError, match=r"head\.yaw\.weight"):
+        save_pretrained(network, tmp_path / "net.safetensors", half=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_half_written_is_left(network, tmp_path, monkeypatch):
