@@ -18,8 +18,7 @@ import numpy as np
 
 from mlx_headpose.data.synthetic import SyntheticHeads
 from mlx_headpose.data.synthetic.scene import draw_shot, render
-from mlx_headpose.inference.estimator import Head, HeadPoseEstimator, find_network
-from mlx_headpose.inference.face_detector import FaceDetector
+from mlx_headpose.inference.estimator import Head, HeadPoseEstimator
 from mlx_headpose.inference.video import VideoEstimator, VideoReader, VideoWriter
 from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
 
@@ -90,10 +89,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--keep", help="folder to keep the videos in")
     options = parser.parse_args()
-    estimator = HeadPoseEstimator(
-        HeadPoseEstimator.from_pretrained(find_network(options.snapshot)).model,
-        FaceDetector.from_pretrained(options.detector),
-    )
+    estimator = HeadPoseEstimator.from_pretrained(options.snapshot, options.detector)
     poses = motion()
     print("person  detect every  filter     error  jitter  at rest  seen  frames/s")
     with tempfile.TemporaryDirectory() as folder:

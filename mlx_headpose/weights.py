@@ -17,6 +17,8 @@ from .models import Estimator, build, config_from_dict
 from .quantization import Quantization, restructure
 
 FORMAT = "mlx-headpose"
+# The network that comes with the package. In a checkout `pretrained` is a link to weights/.
+IN_THE_BOX = Path(__file__).parent / "pretrained" / "headpose.safetensors"
 # A header larger than this is no checkpoint of ours; it bounds what a lying file can make us read.
 MAX_HEADER = 16 << 20
 

@@ -280,19 +280,31 @@ def test_margin(photo: Path, weights: Path, estimator: HeadPoseEstimator) -> Non
 
 def test_which_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"convert\.py --weight hopelessnet-resnet18"):
-        find_network()
     with pytest.raises(InputError, match=r"python convert\.py --weight whenet"):
         find_network("whenet")
     folder = tmp_path / "weights"
     folder.mkdir()
-    (folder / "damaged.safetensors").write_bytes(b"nothing")
     (folder / "mine.safetensors").write_bytes(weights.read_bytes())
-    assert find_network() == module.WEIGHTS / "mine.safetensors"
     assert find_network("mine") == module.WEIGHTS / "mine.safetensors"
     assert find_network(weights) == weights
     with pytest.raises(InputError, match=r"nowhere\.safetensors"):
         HeadPoseEstimator.from_pretrained("nowhere.safetensors")
+
+
+def test_the_network_in_the_box(
+    photo: Path, weights: Path, estimator: HeadPoseEstimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlx_headpose.weights.IN_THE_BOX", weights)
+    boxes = [estimator(photo)[0].box]
+    for default in (HeadPoseEstimator(), HeadPoseEstimator.from_pretrained()):
+        assert_same(default(photo, boxes), estimator(photo, boxes), degrees=0.01)
+
+
+def test_a_copy_without_a_network_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlx_headpose.weights.IN_THE_BOX", tmp_path / "headpose.safetensors")
+    for make in (HeadPoseEstimator, HeadPoseEstimator.from_pretrained):
+        with pytest.raises(InputError, match=r"python convert\.py --weight hopelessnet-resnet18"):
+            make()
 
 
 def test_hub_folder(tmp_path: Path, weights: Path, photo: Path) -> None:

@@ -273,11 +273,26 @@ def test_the_webcam_window(predict, photos, capsys, monkeypatch: pytest.MonkeyPa
     assert "pip install opencv-python" in fails(predict, capsys, "0")
 
 
-def test_the_door_and_what_a_new_user_sees(tmp_path: Path, shared: Path) -> None:
-    photo = shared / "data" / "AFLW2000" / "image00002.jpg"
-    ran = run("predict.py", photo, folder=tmp_path)
-    assert_refused(ran, "python convert.py --weight hopelessnet-resnet18")
-    assert ran.stdout == ""
+def test_the_door(weights: Path, tmp_path: Path) -> None:
+    photo = ROOT / "docs" / "images" / "astronaut.jpg"
+    given = (photo, "--bbox", "178,63,90,114")
+    ran = run("predict.py", *given, "--snapshot", weights, folder=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "1 face" in ran.stdout
+    assert_refused(run("predict.py", *given, "--snapshot", "none", folder=tmp_path), "none")
+
+
+def test_the_network_in_the_box(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo = str(ROOT / "docs" / "images" / "astronaut.jpg")
+    monkeypatch.setattr("mlx_headpose.weights.IN_THE_BOX", weights)
+    cli.main("predict", [photo, "--bbox", "178,63,90,114"])
+    assert f"network: {weights}\n" in capsys.readouterr().out
+    monkeypatch.setattr("mlx_headpose.weights.IN_THE_BOX", tmp_path / "headpose.safetensors")
+    error = fails(lambda *given: cli.main("predict", [*given]), capsys, photo)
+    assert "python convert.py --weight hopelessnet-resnet18" in error
 
 
 def test_photos_need_neither_opencv_nor_the_converters(

@@ -53,8 +53,8 @@ def make_parser(program: str) -> Parser:
         "--snapshot",
         "--model_path",
         dest="snapshot",
-        help=".safetensors file, model folder, hub id, or name in weights/; by default the newest"
-        " network in weights/",
+        help=".safetensors file, model folder, hub id, or name in weights/; by default the network"
+        " that comes with mlx-headpose",
     )
     network.add_argument(
         "--crop_margin",

@@ -13,11 +13,12 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
+from .. import weights
 from ..data.crop import AS_GIVEN, SAME_CROP, CropRule, cut
 from ..data.landmarks import face_mesh
 from ..errors import InputError
-from ..models import METHODS, Estimator
-from ..weights import from_pretrained, read_config
+from ..models import Estimator
+from ..weights import from_pretrained
 from .face_detector import DEFAULT_MIN_SCORE, Detections, FaceDetector
 from .head_detector import HeadDetector
 from .pictures import Picture, open_picture
@@ -85,20 +86,25 @@ class HeadPoseEstimator:
     """Estimates the pose of every head in a picture.
 
     Args:
-        model: a network.
+        model: a network; None loads the one that comes with the package.
         detector: what finds the faces or heads; None loads YuNet when it is first needed.
         crop_margin: margin k of the crop rule; None means the method's own, around heads none.
         landmarker: finds the landmarks of a face, for networks that read landmarks; None takes
             MediaPipe's face mesh when it is first needed.
+
+    Raises:
+        InputError: no model is given, and the package has come without one.
     """
 
     def __init__(
         self,
-        model: Estimator,
+        model: Estimator | None = None,
         detector: Detector | None = None,
         crop_margin: float | None = None,
         landmarker: Landmarker | None = None,
     ):
+        if model is None:
+            model = from_pretrained(find_network())
         self.model = model
         self.landmarker = landmarker
         self._detector = detector
@@ -259,19 +265,18 @@ def find_network(source: str | Path | None = None) -> str | Path:
 
     Args:
         source: a `.safetensors` file, a folder, a hub id, or the name of a file in weights/
-            without its ending; None takes the newest network in weights/.
+            without its ending; None takes the network that comes with the package.
 
     Raises:
         InputError: it is not there; the message says which command makes or fetches it.
     """
     if source is None:
-        networks = [path for path in WEIGHTS.glob("*.safetensors") if _is_network(path)]
-        if not networks:
+        if not weights.IN_THE_BOX.is_file():
             raise InputError(
-                f"no network in {WEIGHTS}/; run `python convert.py --weight {SUGGESTION}` to "
-                "download one, or convert or train your own"
+                f"{weights.IN_THE_BOX}: this copy comes without a network of its own; run `python "
+                f"convert.py --weight {SUGGESTION}` and give `--snapshot {SUGGESTION}`"
             )
-        return max(networks, key=lambda path: path.stat().st_mtime)
+        return weights.IN_THE_BOX
     if Path(source).exists():
         return source
     named = WEIGHTS / f"{source}.safetensors"
@@ -284,13 +289,6 @@ def find_network(source: str | Path | None = None) -> str | Path:
             f"{source}: not here yet; run `python convert.py --weight {source}` to fetch it"
         )
     return source
-
-
-def _is_network(path: Path) -> bool:
-    try:
-        return read_config(path).get("model_type") in METHODS
-    except InputError:
-        return False
 
 
 def largest(faces: Detections, count: int | None = None) -> Detections:

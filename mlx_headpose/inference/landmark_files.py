@@ -60,7 +60,10 @@ def pose_of_landmarks(model: Estimator, points: np.ndarray, source: str | Path) 
     """
     config = model.config
     if config.inputs != "landmarks":
-        raise InputError(f"{config.model_type} reads pictures, not landmarks; give it a picture")
+        raise InputError(
+            f"{config.model_type} reads pictures, not landmarks; give it a picture, or name a "
+            "network that reads landmarks"
+        )
     count = config.landmark_count
     if len(points) != count:
         raise InputError(f"{source}: has {len(points)} landmarks, the network reads {count}")

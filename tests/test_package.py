@@ -1,0 +1,81 @@
+"""Built packages: everything is in them, and the network that comes along is found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from doors import ROOT
+
+from mlx_headpose.models import build
+from mlx_headpose.models.hopenet import Config
+from mlx_headpose.preprocessing import Preprocessing
+from mlx_headpose.weights import save_pretrained
+
+pytest.importorskip("setuptools", minversion="77", reason="builds a wheel with setuptools")
+
+USE = """
+import numpy as np, mlx_headpose
+(head,) = mlx_headpose.HeadPoseEstimator()(np.zeros((90, 90, 3), np.uint8), boxes=[(9, 9, 80, 80)])
+print(mlx_headpose.__file__, head.yaw)
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is packed, with a network of random weights in weights/ and another beside it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("mlx_headpose", "convert"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    mx.random.seed(0)
+    network = build(Config(arch="squeezenet1_1", preprocessing=Preprocessing(size=64)))
+    for name in ("headpose", "downloaded"):
+        save_pretrained(network, folder / "weights" / f"{name}.safetensors", half=True)
+    return folder
+
+
+def built(kind: str, source: Path, target: Path) -> Path:
+    """The archive that pip and build make of a folder."""
+    code = f"from setuptools import build_meta; build_meta.build_{kind}({str(target)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
+    (archive,) = target.iterdir()
+    return archive
+
+
+@pytest.mark.parametrize("way", ["wheel", "wheel of the source archive"])
+def test_a_wheel_has_all_code_and_the_network(checkout: Path, tmp_path: Path, way: str) -> None:
+    source = checkout
+    if way != "wheel":
+        with tarfile.open(built("sdist", checkout, tmp_path / "sdist")) as archive:
+            archive.extractall(tmp_path, filter="data")
+        (source,) = tmp_path.glob("mlx_headpose-*")
+    wheel = built("wheel", source, tmp_path / "wheel")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("mlx_headpose/")}
+        archive.extractall(tmp_path / "site")
+    code = {f"mlx_headpose/{path.relative_to(ROOT / 'mlx_headpose')}" for path in modules()}
+    assert packed == code | {"mlx_headpose/pretrained/headpose.safetensors"}
+    done = subprocess.run(
+        [sys.executable, "-c", USE],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith(str(tmp_path / "site"))
+
+
+def modules() -> list[Path]:
+    package = ROOT / "mlx_headpose"
+    return [*package.rglob("*.py"), *(package / "convert").glob("*.py")]
