@@ -42,6 +42,7 @@ def make_parser(program: str) -> Parser:
     data.add_argument(
         "--split", help="test part of a division that the dataset has, such as sequence for BIWI"
     )
+    data.add_argument("--mesh", help="head model (.npz) of synthetic heads")
     data.add_argument("--boxes", help=face_boxes.HELP)
     data.add_argument("--skip_bad", action="store_true", help="count broken samples and go on")
     network = parser.add_argument_group("network")
@@ -146,6 +147,7 @@ def open_set(options: argparse.Namespace, rule: str, config: ModelConfig) -> Dat
         crop=rule,
         ad=options.ad,
         split=options.split,
+        mesh=options.mesh,
         boxes=face_boxes.box_source(options.boxes),
         input_size=config.preprocessing.size,
         skip_bad=options.skip_bad,

@@ -50,6 +50,13 @@ def _data(parser: Parser) -> None:
     _add(
         group, "--samples", type=positive, help="number of synthetic heads (default: the set's own)"
     )
+    _add(group, "--mesh", help="head model (.npz) of synthetic heads (default: built-in heads)")
+    _add(
+        group,
+        "--identities",
+        type=positive,
+        help="people that the head model shows (default: another one in each picture)",
+    )
     _add(
         group,
         "--val_dataset",

@@ -80,7 +80,8 @@ def _folder(args: argparse.Namespace, prefix: str, name: str) -> Path | None:
 def _open(
     args: argparse.Namespace, prefix: str, name: str, config: ModelConfig, train: bool
 ) -> Dataset:
-    options = {"samples": args.samples} if train and "samples" in args else {}
+    names = ("samples", "mesh", "identities") if train else ("mesh",)
+    options = {option: getattr(args, option) for option in names if option in args}
     dataset = open_dataset(
         name,
         _folder(args, prefix, name),
@@ -108,7 +109,7 @@ def _test_options(args: argparse.Namespace, prefix: str, name: str) -> str:
         words += ["--data_dir", str(folder)]
     if f"{prefix}filename_list" in args:
         words += ["--filename_list", getattr(args, f"{prefix}filename_list")]
-    for option in ("split", "boxes"):
+    for option in ("split", "boxes", "mesh"):
         if option in args:
             words += [f"--{option}", getattr(args, option)]
     return shlex.join(words)

@@ -64,8 +64,9 @@ def open_dataset(
             `crop` (name of the crop rule), `ad` (margin of the "pyramid" rule),
             `train` (the rule's random training margins, and a split's training part), `split`
             (name of a division into training and test), `boxes` (where face boxes come from),
-            `seed`, `skip_bad`, and for drawn heads `samples` (how many), `yaw` (the largest) and
-            `input_size` (of the network).
+            `seed`, `skip_bad`, and for drawn heads `samples` (how many), `yaw` (the largest),
+            `mesh` (a head model's file), `identities` (how many people it shows) and `input_size`
+            (of the network).
 
     Raises:
         InputError: a folder, list or sample is missing or broken.

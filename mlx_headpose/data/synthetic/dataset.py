@@ -13,6 +13,7 @@ from ..base import Dataset
 from ..crop import AS_GIVEN, HOPENET_TRAIN, PYRAMID_TEST, CropRule, choose_rule
 from .effects import Effects, without
 from .geometry import boxes_of, draw_geometry, points_68, points_468, points_head
+from .mesh import MeshPeople
 from .person import Person, draw_person
 from .photo import PLAIN, Photo
 from .scene import Shot, draw_shot, render
@@ -46,6 +47,12 @@ class SyntheticHeads(Dataset):
         loose: share of the boxes whose sides lie further out, by up to `_LOOSE` of their size. So
             they do in AFLW2000's published test, whose box holds the −1 of hidden points.
         photo: makes background and camera; `effects.Effects` offers more than the plain one.
+        mesh: file of a head model (see `mesh/`), whose people are drawn instead of the built-in
+            ones; None draws those.
+        identities: how many people of the head model there are; None means another one for each
+            sample.
+        natural: whether the head model's poses are denser where people's heads are (see
+            `mesh.people.draw_poses`) instead of uniform.
     """
 
     def __init__(
@@ -61,18 +68,21 @@ class SyntheticHeads(Dataset):
         jitter: float = 0.03,
         loose: float = 0.0,
         photo: Photo = PLAIN,
+        mesh: Path | None = None,
+        identities: int | None = None,
+        natural: bool = False,
     ):
         self.seed = (seed, _SPLITS[split])
         self.size = size
         self.photo = photo
-        self.geometry = draw_geometry(
-            np.random.SeedSequence(self.seed), count, np.array((yaw, pitch, roll), float)
-        )
-        turns = np.asarray(pose_to_matrix(self.geometry.poses.astype(np.float64)))
-        if rule.points == "box":
-            boxes = boxes_of(points_head(), self.geometry, turns, margin=_HAIR)
+        limits = np.array((yaw, pitch, roll), float)
+        self.people = None
+        if mesh is not None:
+            self.people = MeshPeople(mesh, self.seed, count, limits, identities, natural)
+            poses, boxes = self.people.poses, self.people.boxes(rule.points == "box")
         else:
-            boxes = boxes_of(points_68(), self.geometry, turns)
+            self.geometry = draw_geometry(np.random.SeedSequence(self.seed), count, limits)
+            poses, boxes = self.geometry.poses, self._boxes(rule)
         extent = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
         noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*self.seed, 1))))
         boxes += jitter * noise.standard_normal((count, 4)) * np.tile(extent, 2)
@@ -84,10 +94,11 @@ class SyntheticHeads(Dataset):
         super().__init__(
             name="synthetic",
             ids=[f"{split}-{seed}-{i:06d}" for i in range(count)],
-            poses=self.geometry.poses,
+            poses=poses,
             boxes=boxes * size,
             rule=rule,
-            protocol=f"synthetic heads ({split}, seed {seed}, {count} samples, "
+            protocol=f"{'synthetic' if mesh is None else 'head model'} heads "
+            f"({split}, seed {seed}, {count} samples, "
             f"yaw {yaw[0]:g}..{yaw[1]:g}°), crop rule {rule.name}",
         )
 
@@ -100,15 +111,29 @@ class SyntheticHeads(Dataset):
         key = (number, self.poses[index].tobytes())
         if key in self._drawn:
             return Image.fromarray(self._drawn[key])
-        rng = self._rng(number, 1)
-        shot = self.shot(index)
-        picture = render(self.identity(index), shot, self.poses[index], self.size, rng, self.photo)
+        picture = self.draw(index)
         if (number + 1) * self.size**2 * 3 <= KEPT_BYTES:
             self._drawn[key] = np.array(picture)
         return picture
 
+    def draw(self, index: int) -> Image.Image:
+        """Sample `index`, drawn anew and not kept."""
+        if self.people is not None:
+            number = int(self.numbers[index])
+            return self.people.picture(number, self.poses[index], self.size, self.photo)
+        rng = self._rng(int(self.numbers[index]), 1)
+        shot = self.shot(index)
+        return render(self.identity(index), shot, self.poses[index], self.size, rng, self.photo)
+
+    def _boxes(self, rule: CropRule) -> np.ndarray:
+        """(N, 4) exact boxes of the built-in heads in pictures of side 1."""
+        turns = np.asarray(pose_to_matrix(self.geometry.poses.astype(np.float64)))
+        if rule.points == "box":
+            return boxes_of(points_head(), self.geometry, turns, margin=_HAIR)
+        return boxes_of(points_68(), self.geometry, turns)
+
     def identity(self, index: int) -> Person:
-        """The person of sample `index`."""
+        """The person of sample `index`, one of the built-in heads."""
         number = int(self.numbers[index])
         return draw_person(
             self._rng(number, 0),
@@ -128,20 +153,28 @@ class SyntheticHeads(Dataset):
         )
 
     def landmarks(self, index: int) -> np.ndarray:
-        """(468, 3) float32 mm from the head's pivot, turned, with the picture's expression.
+        """(L, 3) float32 mm from the head's pivot, turned, with the picture's expression.
 
-        The numbers are MediaPipe's; see `landmarks.py` for which of them are exact.
+        Of the built-in heads MediaPipe's 468; see `landmarks.py` for which of them are exact. Of a
+        head model 300W's 68.
         """
         number = int(self.numbers[index])
-        points = points_468().of(self.geometry.shapes[number], self.geometry.expressions[number])
+        if self.people is not None:
+            points = self.people.landmarks(np.array([number]))[0]
+        else:
+            points = points_468().of(
+                self.geometry.shapes[number], self.geometry.expressions[number]
+            )
         return points @ np.asarray(pose_to_matrix(self.poses[index].astype(np.float32))).T
 
     def frontal_landmarks(self, index: int) -> np.ndarray:
-        """(468, 3) float32 mm of the person of sample `index`, looking ahead without expression."""
+        """(L, 3) float32 mm of the person of sample `index`, looking ahead without expression."""
+        if self.people is not None:
+            return self.people.frontal_landmarks(int(self.numbers[index]))
         return points_468().of(self.geometry.shapes[int(self.numbers[index])])
 
     def landmarks_of(self, index: int, pose: np.ndarray) -> np.ndarray:
-        """(..., 468, 3) float32: sample `index`'s person, without expression, in (..., 3) poses."""
+        """(..., L, 3) float32: sample `index`'s person, without expression, in (..., 3) poses."""
         turns = np.asarray(pose_to_matrix(np.asarray(pose, np.float32)))
         return self.frontal_landmarks(index) @ np.swapaxes(turns, -1, -2)
 
@@ -166,6 +199,8 @@ def open_dataset(
     yaw: float | None = None,
     input_size: int = 128,
     camera_without: str | None = None,
+    mesh: Path | None = None,
+    identities: int | None = None,
     **_: Any,
 ) -> SyntheticHeads:
     """Synthetic heads for training or, by default, validation.
@@ -181,6 +216,8 @@ def open_dataset(
         input_size: side of the network's input; pictures are a quarter larger.
         camera_without: groups of `effects.GROUPS` that the pictures lack, by commas, or "none" for
             all effects; None means the plain background and camera.
+        mesh: file of a head model to draw people of; None draws the built-in heads.
+        identities: how many people of the head model there are; None means one for each sample.
     """
     rule = choose_rule(
         crop,
@@ -204,4 +241,6 @@ def open_dataset(
         rule=rule,
         loose=0.35 if train and rule is not AS_GIVEN else 0.0,
         photo=PLAIN if camera_without is None else Effects(without(camera_without)),
+        mesh=None if mesh is None else Path(mesh),
+        identities=identities,
     )

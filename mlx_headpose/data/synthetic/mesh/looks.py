@@ -1,0 +1,121 @@
+"""What a person of the head model wears and is coloured like, beyond what `person.py` draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..person import Person, draw_person
+
+# MakeHuman's hair assets by length; others in a file count as long.
+_SHORT = ("afro", "short")
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Of one person; the same in all pictures.
+
+    Attributes:
+        person: colours, beard, make-up, glasses: what drawn heads share.
+        feminine: share of female targets.
+        age: −1 child, 0 young adult, 1 old.
+        hair, clothes, hat: names of assets, or None.
+        cropped: density of hair painted on the scalp, 0 bald … 1.
+        hairline: how far up the forehead painted hair begins, dm.
+        blush, freckles, spots: strength of the skin's variations, 0..1.
+        pattern: of the cloth: strength, waves across and along.
+        seed: of noise that is fixed to the skin.
+    """
+
+    person: Person
+    feminine: float
+    age: float
+    hair: str | None
+    clothes: str | None
+    hat: str | None
+    cropped: float
+    hairline: float
+    blush: float
+    freckles: float
+    spots: float
+    pattern: tuple[float, float, float]
+    seed: tuple[float, float]
+
+
+def draw_looks(
+    rng: np.random.Generator,
+    assets: Mapping[str, Mapping[str, object]],
+    feminine: float,
+    age: float,
+    african: float,
+) -> Looks:
+    """Draw the looks of an identity.
+
+    Args:
+        rng: the person's own.
+        assets: kind → names in the file.
+        feminine: share of female targets.
+        age: −1 child, 0 young adult, 1 old.
+        african: share of African targets, which makes darker skin likelier.
+    """
+    woman = rng.random() < feminine
+    person = draw_person(rng, np.zeros(0, np.float32), woman)
+    person = _aged(rng, person, age, woman)
+    hair, cropped = _hair(rng, sorted(assets.get("hair", ())), woman, age, african)
+    clothes = sorted(assets.get("clothes", ()))
+    hats = [name for name in clothes if "fedora" in name or "hat" in name]
+    suits = [
+        name
+        for name in clothes
+        if name not in hats and ("female" in name if woman else "female" not in name)
+    ]
+    suits = suits or [name for name in clothes if name not in hats]
+    return Looks(
+        person=person,
+        feminine=feminine,
+        age=age,
+        hair=hair,
+        clothes=str(rng.choice(suits)) if suits else None,
+        hat=str(rng.choice(hats)) if hats and rng.random() < 0.05 else None,
+        cropped=cropped,
+        hairline=float(rng.normal(0, 0.06) + (0.25 * rng.random() * max(age, 0) * (not woman))),
+        blush=float(rng.uniform(0.2, 1)),
+        freckles=float(max(0, rng.uniform(-0.8, 1)) * (person.skin.mean() > 0.2)),
+        spots=float(rng.uniform(0, 1) * (0.3 + max(age, 0))),
+        pattern=(max(0.0, rng.uniform(-0.3, 0.6)), rng.uniform(0, 60), rng.uniform(0, 60)),
+        seed=(float(rng.uniform(0, 200)), float(rng.uniform(0, 200))),
+    )
+
+
+def _hair(
+    rng: np.random.Generator, names: list[str], woman: bool, age: float, african: float
+) -> tuple[str | None, float]:
+    """An asset's name or None, and the density of hair on the scalp."""
+    bald = 0.02 if woman else 0.14 + 0.16 * max(age, 0)
+    if not names or rng.random() < bald:
+        return None, float(rng.choice((0.0, rng.uniform(0.2, 1.0)), p=(0.35, 0.65)))
+    weights = np.ones(len(names))
+    for i, name in enumerate(names):
+        short = name.startswith(_SHORT)
+        if woman:
+            weights[i] = 0.6 if short else 2.0
+        else:
+            weights[i] = 2.0 if short else 0.12
+        if name.startswith("afro"):
+            weights[i] *= 0.15 + 3 * african
+    return str(names[int(rng.choice(len(names), p=weights / weights.sum()))]), 0.85
+
+
+def _aged(rng: np.random.Generator, person: Person, age: float, woman: bool) -> Person:
+    """Children have no beards, and old people are greyer."""
+    changes: dict[str, object] = {}
+    if age < -0.3:
+        changes |= {"beard": (0.0, 0.0, 0.0), "makeup": 0.0}
+    grey = np.clip(rng.uniform(-0.6, 1.1) + 1.2 * (age - 0.6), 0, 1) * (0.4 if woman else 1)
+    if grey > 0:
+        tone = np.full(3, rng.uniform(0.18, 0.6), np.float32)
+        changes["hair"] = (person.hair + grey * (tone - person.hair)).astype(np.float32)
+        changes["brow"] = (person.brow + 0.6 * grey * (0.5 * tone - person.brow)).astype(np.float32)
+    return Person(**{**person.__dict__, **changes})

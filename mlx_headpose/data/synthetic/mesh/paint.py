@@ -1,0 +1,262 @@
+"""What colour each visible place of the head model has before light falls on it.
+
+Skin is painted by where a place is on the unchanged base mesh, in mm from the middle between the
+eyes (`x` to the side, `y` down): a person's brows follow their own forehead.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+from ..grid import smooth_noise, smoothstep
+from ..person import linear
+from .looks import Looks
+from .places import EYE_CENTRE, EYE_LEVEL, HAIRLINE, LIP_LOWER, LIP_UPPER, LOWER_LID, UPPER_LID
+
+
+class Material(IntEnum):
+    """What a vertex is made of."""
+
+    SKIN = 0
+    EYE = 1
+    TEETH = 2
+    CLOTH = 3
+    HAIR = 4
+    HAT = 5
+    FRAME = 6
+    LENS = 7
+
+
+_SCLERA, _TEETH = linear((222, 214, 208)), linear((225, 214, 194))
+_MOUTH, _DARK = linear((95, 34, 32)), linear((28, 20, 18))
+
+
+def _mix(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> None:
+    """Blend `other`, (3,) or (3, P), into `colour` (3, P) in place."""
+    for plane, target in zip(colour, other, strict=True):
+        plane += share * (target - plane)
+
+
+def _tint(colour: np.ndarray, share: np.ndarray, factors: tuple[float, float, float]) -> None:
+    """Multiply `colour` (3, P) in place by 1 − share·(1 − factor)."""
+    for plane, factor in zip(colour, factors, strict=True):
+        plane *= 1 - (1 - factor) * share
+
+
+class Painter:
+    """Colours the fragments of one picture.
+
+    Args:
+        looks: who.
+        gaze: (2,) directions of the eyes in the head, degrees to the image's right and down.
+    """
+
+    def __init__(self, looks: Looks, gaze: np.ndarray) -> None:
+        self.looks = looks
+        self.person = looks.person
+        across, down = np.radians(gaze)
+        self.gaze = np.array(
+            (np.sin(across) * np.cos(down), -np.sin(down), np.cos(across) * np.cos(down))
+        )
+
+    def paint(
+        self, material: np.ndarray, rest: np.ndarray, uv: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Albedo (3, P) and gloss (P,) of fragments, both float32.
+
+        Args:
+            material: (P,) `Material` numbers.
+            rest: (3, P) places on the unchanged base mesh, dm.
+            uv: (2, P) places on the parts' own textures.
+        """
+        person = self.person
+        albedo = np.empty((3, len(material)), np.float32)
+        gloss = np.full(len(material), 0.05, np.float32)
+        for kind, colour, shine in (
+            (Material.TEETH, _TEETH, 0.3),
+            (Material.FRAME, person.glasses_colour, 0.5),
+            (Material.LENS, person.glasses_colour * np.float32(0.3) + np.float32(0.004), 0.6),
+        ):
+            chosen = material == kind
+            albedo[:, chosen] = colour[:, None]
+            gloss[chosen] = shine
+        skin = np.flatnonzero(material == Material.SKIN)
+        albedo[:, skin], gloss[skin] = self._skin(rest[:, skin])
+        eye = np.flatnonzero(material == Material.EYE)
+        albedo[:, eye] = self._eyes(rest[:, eye])
+        gloss[eye] = 0.9
+        hair = np.flatnonzero(material == Material.HAIR)
+        albedo[:, hair] = self._hair(uv[:, hair])
+        gloss[hair] = 0.1
+        for kind, colour in (
+            (Material.CLOTH, person.clothes),
+            (Material.HAT, person.hat_colour),
+        ):
+            cloth = np.flatnonzero(material == kind)
+            albedo[:, cloth] = self._cloth(uv[:, cloth], colour)
+            gloss[cloth] = 0.0
+        return albedo, gloss
+
+    def _hair(self, uv: np.ndarray) -> np.ndarray:
+        """Strands run along v, so their noise is fine across and slow along it."""
+        u, v = uv * 420
+        fine = smooth_noise(u * 1.9, v * 0.09 + 40)
+        coarse = smooth_noise(u * 0.45 + 90, v * 0.05)
+        shade = np.exp(self.person.strands * (0.6 * fine + 0.5 * coarse))
+        return self.person.hair[:, None] * shade
+
+    def _cloth(self, uv: np.ndarray, colour: np.ndarray) -> np.ndarray:
+        strength, across, along = self.looks.pattern
+        u, v = uv
+        weave = 1 + 0.04 * smooth_noise(u * 900, v * 900)
+        albedo = colour[:, None] * weave
+        if strength > 0:
+            wave = np.sin(2 * np.pi * (u * across)) * np.sin(2 * np.pi * (v * along) + 0.7)
+            _mix(albedo, self.person.clothes2, strength * (wave > 0.2))
+        return albedo
+
+    def _eyes(self, rest: np.ndarray) -> np.ndarray:
+        x, y, z = rest
+        cx, cy, cz = EYE_CENTRE
+        dx, dy, dz = x - np.sign(x) * cx, y - cy, z - cz
+        away = np.sqrt(dx * dx + dy * dy + dz * dz) + 1e-6
+        cosine = (dx * self.gaze[0] + dy * self.gaze[1] + dz * self.gaze[2]) / away
+        angle = np.arccos(np.clip(cosine, -1, 1))
+        colour = np.repeat(_SCLERA[:, None], x.size, axis=1).astype(np.float32)
+        _tint(colour, smoothstep(0.6, 1.2, angle), (0.85, 0.6, 0.58))
+        iris = self.person.iris
+        ring = 1 + 0.35 * np.sin(9 * np.arctan2(dy, dx)) * 0.3
+        _mix(colour, iris[:, None] * ring, np.clip((0.46 - angle) / 0.05, 0, 1))
+        _mix(colour, iris * np.float32(0.3), 0.7 * np.exp(-(((angle - 0.43) / 0.04) ** 2)))
+        _mix(colour, _DARK * np.float32(0.3), np.clip((0.19 - angle) / 0.05, 0, 1))
+        return colour
+
+    def _skin(self, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        looks, person = self.looks, self.person
+        x, z = rest[0] * 100, rest[2] * 100
+        y = (EYE_LEVEL - rest[1]) * 100
+        ax = np.abs(x)
+        colour = np.repeat(person.skin[:, None], x.size, axis=1)
+        u, v = x * 0.9 + looks.seed[0], (y + 0.6 * z) * 0.9 + looks.seed[1]
+        colour *= 1 + (0.02 + person.freckles) * smooth_noise(u * 2, v * 2)
+        patches = smooth_noise(u * 0.25, v * 0.25)
+        _tint(colour, 0.12 * np.clip(patches, 0, 2), (0.97, 0.75, 0.75))
+        gloss = (0.05 + 0.05 * np.exp(-((ax / 22) ** 2))).astype(np.float32)
+        front = z > 95
+        self._face(colour, x, ax, y, front)
+        self._spots(colour, u, v, front)
+        self._beard(colour, ax, y, z, u, v)
+        self._brows(colour, ax, y, front)
+        self._lips(colour, gloss, ax, y, z)
+        self._lids(colour, ax, y, z)
+        self._scalp(colour, gloss, rest, u, v)
+        return colour, gloss
+
+    def _face(self, colour, x, ax, y, front) -> None:
+        """Red cheeks, nose and ears; dark rings; the eyes' hollows."""
+        chosen = np.flatnonzero(front & (y > -20) & (y < 70))
+        ax, y = ax[chosen], y[chosen]
+        part = colour[:, chosen]
+        red = np.exp(-(((ax - 40) / 16) ** 2 + ((y - 32) / 14) ** 2))
+        red += 0.7 * np.exp(-((ax / 10) ** 2 + ((y - 36) / 9) ** 2))
+        red *= 0.25 + 0.4 * self.looks.blush + 0.5 * self.person.makeup
+        _tint(part, red, (0.95, 0.7, 0.72))
+        tired = np.exp(-(((ax - 28) / 12) ** 2 + ((y - 9) / 5) ** 2))
+        _tint(part, tired * (0.5 + 0.5 * max(self.looks.age, 0)), (0.8, 0.72, 0.76))
+        colour[:, chosen] = part
+        ears = np.flatnonzero(np.abs(x) > 74)
+        part = colour[:, ears]
+        _tint(part, np.full(ears.size, 0.8), (1.0, 0.8, 0.78))
+        colour[:, ears] = part
+
+    def _spots(self, colour, u, v, front) -> None:
+        if self.looks.freckles > 0.2:
+            grains = smooth_noise(u * 3.1 + 31, v * 3.1) > 1.4 - 0.5 * self.looks.freckles
+            _tint(colour, 0.5 * (grains & front), (0.85, 0.7, 0.6))
+        if self.looks.spots > 0.5:
+            marks = smooth_noise(u * 0.8 + 77, v * 0.8) > 2.0
+            _tint(colour, 0.5 * marks, (0.8, 0.68, 0.6))
+
+    def _beard(self, colour, ax, y, z, u, v) -> None:
+        moustache, chin, cheeks = self.person.beard
+        if max(self.person.beard) == 0:
+            return
+        chosen = np.flatnonzero((y > 15) & (z > 55) & (y < 118))
+        ax, y, z = ax[chosen], y[chosen], z[chosen]
+        upper = moustache * np.exp(-((((ax - 10) / 17) ** 2 + ((y - 54) / 6.5) ** 2) ** 2))
+        lower = chin * smoothstep(79, 86, y) * smoothstep(38, 26, ax)
+        side = cheeks * smoothstep(0, 14, y - 72 + 0.9 * (ax - 22)) * smoothstep(20, 30, ax)
+        side *= smoothstep(62, 72, z + 0 * y) * smoothstep(112, 104, y)
+        grain = 1 + 0.22 * smooth_noise(u[chosen] * 3.3, v[chosen] * 1.8)
+        share = np.clip(np.maximum(np.maximum(upper, lower), side) * grain, 0, 0.92)
+        part = colour[:, chosen]
+        _mix(part, self.person.brow * np.float32(0.9), share)
+        colour[:, chosen] = part
+
+    def _brows(self, colour, ax, y, front) -> None:
+        chosen = np.flatnonzero(front & (y < -6) & (y > -30))
+        ax, y = ax[chosen], y[chosen]
+        at = (54 - ax) / 44
+        line = -11.5 - 7.0 * np.sin(np.pi * np.clip(0.1 + 0.75 * at, 0, 1))
+        size = self.person.brow_size * (0.5 + 0.6 * np.clip(at, 0, 1))
+        share = np.exp(-((np.abs(y - line) / (1.2 * size)) ** 3))
+        share *= smoothstep(-0.05, 0.15, at) * smoothstep(1.05, 0.9, at)
+        share *= self.person.brow_density * (1 + 0.22 * smooth_noise(ax * 2.6 + y, y * 1.4))
+        part = colour[:, chosen]
+        _mix(part, self.person.brow, np.clip(share, 0, 1))
+        colour[:, chosen] = part
+
+    def _lips(self, colour, gloss, ax, y, z) -> None:
+        chosen = np.flatnonzero((y > 50) & (y < 85) & (ax < 30) & (z > 115))
+        ax, y, z = ax[chosen], y[chosen], z[chosen]
+        above = np.interp(ax, *LIP_UPPER)
+        below = np.interp(ax, *LIP_LOWER)
+        lips = np.clip(np.minimum((y - above) / 1.2, (below - y) / 1.5) + 0.5, 0, 1)
+        lips *= smoothstep(28, 25, ax)
+        part = colour[:, chosen]
+        _mix(part, self.person.lips, 0.85 * lips)
+        # Behind the lips.
+        line = np.interp(ax, (0, 8, 25), (66.5, 66.5, 67))
+        inside = smoothstep(150.5 - 0.012 * ax * ax, 148.5 - 0.012 * ax * ax, z)
+        inside *= np.abs(y - line) < 14
+        _mix(part, _MOUTH, inside)
+        colour[:, chosen] = part
+        gloss[chosen] += (0.14 * lips).astype(np.float32)
+
+    def _lids(self, colour, ax, y, z) -> None:
+        """Lashes and make-up; the lids' edges move with the skin, so they are painted on it."""
+        chosen = np.flatnonzero((np.abs(y) < 18) & (ax > 12) & (ax < 56) & (z > 115))
+        ax, y = ax[chosen], y[chosen]
+        upper, lower = np.interp(ax, *UPPER_LID), np.interp(ax, *LOWER_LID)
+        along = smoothstep(15, 19, ax) * smoothstep(48, 45, ax)
+        part = colour[:, chosen]
+        makeup = self.person.makeup
+        if makeup:
+            shadow = smoothstep(-9, -2, y - upper) * (y < upper + 1) * along
+            _mix(part, self.person.skin * np.float32(0.25), 0.6 * makeup * shadow)
+        dark = np.exp(-(((y - upper + 0.2) / (0.9 + 0.6 * makeup)) ** 2)) * along
+        _mix(part, _DARK, dark * (0.55 + 0.35 * makeup + 0.2 * self.looks.feminine))
+        dark = np.exp(-(((y - lower) / 0.7) ** 2)) * along
+        _mix(part, self.person.skin * np.float32(0.2), dark * (0.3 + 0.4 * makeup))
+        colour[:, chosen] = part
+
+    def _scalp(self, colour, gloss, rest, u, v) -> None:
+        """Hair cut to the scalp, and the scalp under longer hair."""
+        if self.looks.cropped <= 0:
+            return
+        x, y, z = rest
+        azimuth = np.degrees(np.arctan2(np.abs(x), z - 0.5))
+        line = np.interp(azimuth, *HAIRLINE) + self.looks.hairline * smoothstep(70, 40, azimuth)
+        ragged = 0.02 * smooth_noise(u * 2.2, v * 2.2)
+        edge = 0.1 if self.looks.hair is None else 0.16
+        share = smoothstep(0, edge, y + ragged - line) * (np.abs(x) < 0.76)
+        if self.looks.hair is not None:
+            share *= smoothstep(0.0, 0.1, y - line)
+        grown = np.flatnonzero(share > 0)
+        part = colour[:, grown]
+        tone = self.person.hair[:, None] * (1 + 0.2 * smooth_noise(u[grown] * 2.5, v[grown] * 2.5))
+        _mix(part, tone, self.looks.cropped * share[grown])
+        colour[:, grown] = part
+        gloss[grown] *= 0.5

@@ -1,0 +1,216 @@
+"""One picture of the head model: a person in a pose, under some light, through a camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+from scipy.spatial.transform import Rotation, Slerp
+
+from ....pose import pose_to_matrix
+from ...rasterize import Camera, rasterize
+from ..grid import smoothstep
+from ..light import draw_light
+from ..photo import Photo
+from .looks import Looks
+from .model import HeadMesh, Surface
+from .occlusion import facing, sky
+from .paint import Material, Painter
+from .shade import draw_lamps, shade, shadows
+
+# The head is drawn this much larger than asked for and scaled down, against jagged edges.
+SUPERSAMPLING = 1.4
+# How much nearer than they are (mm) parts are taken to be, so that what they lie on stays hidden.
+_NEARER = {Material.CLOTH: 14.0, Material.HAIR: 2.0, Material.HAT: 12.0}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is drawn.
+
+    Attributes:
+        identity, expression: (T,) weights of the targets.
+        looks: of the person.
+        body: (3,) yaw, pitch, roll of the shoulders.
+        gaze: (2,) degrees, see `Painter`.
+        camera: with the size of the picture.
+    """
+
+    identity: np.ndarray
+    expression: np.ndarray
+    looks: Looks
+    body: np.ndarray
+    gaze: np.ndarray
+    camera: Camera
+
+
+@dataclass
+class Scene:
+    """All parts as one list of triangles; see `synthetic.scene.Mesh`.
+
+    Attributes:
+        vertices: (V, 3) float32 mm from the head's pivot.
+        nearer: (V,) float32 mm added to z where it is decided what hides what.
+        attributes: (V, 10) float32: normal, share of the sky and of the lamp's light that a vertex
+            sees, place on the base mesh, place on the part's texture.
+        material: (V,) uint8 `Material`.
+        triangles: (3, T) vertex numbers, their fronts to the viewer.
+    """
+
+    vertices: np.ndarray
+    nearer: np.ndarray
+    attributes: np.ndarray
+    material: np.ndarray
+    triangles: np.ndarray
+
+
+def _parts(head: HeadMesh, looks: Looks, open_mouth: bool) -> list[tuple[Material, Surface]]:
+    parts = [(Material.SKIN, head.skin)]
+    wanted = [(Material.EYE, "eyes", None), (Material.CLOTH, "clothes", looks.clothes)]
+    wanted.append((Material.HAIR, "hair", looks.hair))
+    wanted.append((Material.HAT, "clothes", looks.hat))
+    if open_mouth:
+        wanted.append((Material.TEETH, "teeth", None))
+    for material, kind, name in wanted:
+        assets = head.assets.get(kind, {})
+        if material in (Material.EYE, Material.TEETH):
+            name = next(iter(assets), None)
+        if name in assets:
+            parts.append((material, assets[name]))
+    return parts
+
+
+@lru_cache(maxsize=64)
+def _sky(head: HeadMesh, hair: str | None, hat: str | None) -> dict[int, np.ndarray]:
+    """Share of the sky of each part's corners, by the part's id, with the average head."""
+    surfaces = [head.skin, *head.assets.get("eyes", {}).values()]
+    surfaces += [head.assets["hair"][hair]] if hair else []
+    surfaces += [head.assets["clothes"][hat]] if hat else []
+    vertices, normals, triangles, first = [], [], [], 0
+    middle = head.base[head.landmarks].mean(axis=0) + np.array((0, -20, -90))
+    for surface in surfaces:
+        own = surface.vertices(head.base)
+        normals.append(surface.normals_of(own)[surface.corners])
+        vertices.append(own[surface.corners] - middle)
+        triangles.append(surface.triangles + first)
+        first += len(surface.corners)
+    seen = sky(np.concatenate(vertices), np.concatenate(normals), np.concatenate(triangles, 1))
+    ends = np.cumsum([len(surface.corners) for surface in surfaces])[:-1]
+    return {id(s): part for s, part in zip(surfaces, np.split(seen, ends), strict=True)}
+
+
+def _stays(material: Material, rest: np.ndarray) -> np.ndarray:
+    """(V,) 0 where a place follows the head … 1 where it follows the shoulders."""
+    if material == Material.SKIN:
+        return smoothstep(6.5, 5.75, rest[:, 1] + 0.35 * (rest[:, 2] - 0.35))
+    if material == Material.CLOTH:
+        return np.maximum(smoothstep(6.5, 5.75, rest[:, 1] + 0.35 * (rest[:, 2] - 0.35)), 0.8)
+    if material == Material.HAIR:
+        return 0.85 * smoothstep(6.0, 4.9, rest[:, 1])
+    return np.zeros(len(rest), np.float32)
+
+
+def _pose(points: np.ndarray, stays: np.ndarray, turn, body, joint) -> np.ndarray:
+    """Turn the head by `turn` and the shoulders by `body`, with the neck bending between."""
+    placed = points @ turn.T
+    moving = np.flatnonzero(stays > 0)
+    if moving.size:
+        steps = 17
+        slerp = Slerp((0, 1), Rotation.from_matrix(np.stack((turn, body))))
+        turns = slerp(np.linspace(0, 1, steps)).as_matrix().astype(np.float32)
+        step = np.rint(stays[moving] * (steps - 1)).astype(np.intp)
+        order = np.argsort(step, kind="stable")
+        ends = np.searchsorted(step[order], np.arange(steps + 1))
+        for k in range(steps):
+            chosen = moving[order[ends[k] : ends[k + 1]]]
+            placed[chosen] = (points[chosen] - joint) @ turns[k].T + turn @ joint
+    return placed
+
+
+def build_scene(head: HeadMesh, sample: Sample, pose: np.ndarray) -> Scene:
+    """Everything of a person in a (3,) pose, light's share not yet filled in."""
+    base = head.deform(sample.identity + sample.expression)
+    pivot, frontal = head.placement(sample.identity)
+    turn, body = pose_to_matrix(np.stack((pose, sample.body)).astype(np.float32))
+    frontal = frontal.astype(np.float32)
+    joint = frontal @ (base[head.neck].mean(axis=0) - pivot).astype(np.float32)
+    looks = sample.looks
+    baked = _sky(head, looks.hair, looks.hat)
+    gap = sample.expression[[i for i, n in enumerate(head.targets) if "mouth-open" in n]]
+    vertices, nearer, attributes, material, triangles = [], [], [], [], []
+    first = 0
+    for kind, surface in _parts(head, looks, bool((gap > 0.02).any())):
+        own = (surface.vertices(base) - pivot.astype(np.float32)) @ frontal.T
+        rest = np.empty((len(own), 3), np.float32)
+        rest[surface.corners] = surface.rest
+        own = _pose(own, _stays(kind, rest), turn, body, joint)
+        corners = surface.corners
+        columns = np.empty((len(corners), 10), np.float32)
+        columns[:, :3] = surface.normals_of(own)[corners]
+        columns[:, 3] = baked.get(id(surface), 0.9)
+        columns[:, 5:8] = surface.rest
+        columns[:, 8:] = surface.uv
+        vertices.append(own[corners])
+        nearer.append(np.full(len(corners), _NEARER.get(kind, 0.0), np.float32))
+        attributes.append(columns)
+        material.append(np.full(len(corners), kind, np.uint8))
+        triangles.append(surface.triangles + first)
+        first += len(corners)
+    return Scene(
+        np.concatenate(vertices),
+        np.concatenate(nearer),
+        np.concatenate(attributes),
+        np.concatenate(material),
+        np.concatenate(triangles, axis=1),
+    )
+
+
+def render(
+    head: HeadMesh,
+    sample: Sample,
+    pose: np.ndarray,
+    side: int,
+    rng: np.random.Generator,
+    photo: Photo,
+) -> Image.Image:
+    """Draw a person.
+
+    Args:
+        head: the model.
+        sample: who, and how.
+        pose: (3,) yaw, pitch, roll of the head in degrees.
+        side: of the square picture in pixels.
+        rng: draws light, background and what else the pose has no part in.
+        photo: makes background and camera.
+    """
+    light = draw_light(rng)
+    lamps = draw_lamps(rng, light)
+    large = round(side * SUPERSAMPLING)
+    canvas = photo.background(large, rng)
+    scene = build_scene(head, sample, pose)
+    scale = large / side
+    camera = Camera(
+        sample.camera.distance,
+        sample.camera.scale * scale,
+        (sample.camera.centre[0] * scale, sample.camera.centre[1] * scale),
+    )
+    projected = camera.project(scene.vertices)
+    double = (scene.material == Material.HAIR) | (scene.material == Material.CLOTH)
+    both = double[scene.triangles[0]]
+    scene.triangles[:, both] = facing(scene.triangles[:, both], projected)
+    depth = np.maximum(camera.distance - scene.vertices[:, 2] - scene.nearer, 1.0)
+    projected[:, 2] = camera.distance / depth
+    scene.attributes[:, 4] = shadows(scene.vertices, scene.triangles, light.direction)
+    fragments = rasterize(projected, scene.triangles, large, large)
+    attributes = np.ascontiguousarray(fragments.interpolate(scene.attributes).T)
+    painter = Painter(sample.looks, sample.gaze)
+    material = scene.material[fragments.corners[0]]
+    albedo, gloss = painter.paint(material, attributes[5:8], attributes[8:])
+    colour = shade(attributes, albedo, gloss, material, light, lamps)
+    pixels = np.asarray(canvas).reshape(-1, 3).copy()
+    pixels[fragments.pixel] = colour.T.astype(np.uint8)
+    picture = Image.fromarray(pixels.reshape(large, large, 3))
+    photo.occlude(picture, sample.looks.person.skin, rng)
+    return photo.develop(picture, side, rng)

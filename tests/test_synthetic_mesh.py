@@ -1,0 +1,235 @@
+"""The head model: reading its file, drawing its people, their poses and boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlx_headpose.data import open_dataset
+from mlx_headpose.data.synthetic import SyntheticHeads
+from mlx_headpose.data.synthetic.mesh.file import read_mesh
+from mlx_headpose.data.synthetic.mesh.identity import Identities, rows_of, sliders_of
+from mlx_headpose.data.synthetic.mesh.people import draw_poses
+from mlx_headpose.data.synthetic.mesh.places import LANDMARKS_68
+from mlx_headpose.errors import InputError
+from mlx_headpose.pose import pose_to_matrix
+
+
+def egg(rows: int = 24, columns: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """A closed surface of the base mesh's size and place, in decimetres, and its quads."""
+    down, around = np.meshgrid(
+        np.linspace(0.05, np.pi - 0.05, rows), np.arange(columns) * 2 * np.pi / columns,
+        indexing="ij",
+    )  # fmt: skip
+    x, z = np.sin(down) * np.sin(around), np.sin(down) * np.cos(around)
+    vertices = np.stack((0.75 * x, 7.3 + 1.2 * np.cos(down), 0.6 + 1.0 * z), -1).reshape(-1, 3)
+    number = np.arange(rows * columns).reshape(rows, columns)
+    right = np.roll(number, -1, axis=1)
+    quads = np.stack((number[:-1], number[1:], right[1:], right[:-1]), -1).reshape(-1, 4)
+    return vertices.astype(np.float32), quads
+
+
+def tiny(**changes: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of a made-up head model: an egg, two targets, a cap of hair."""
+    vertices, quads = egg()
+    cap = quads[vertices[quads, 1].min(axis=1) > 7.8]
+    used, corners = np.unique(cap, return_inverse=True)
+    wider = np.flatnonzero(np.abs(vertices[:, 0]) > 0.3)
+    delta = np.zeros((len(wider), 3), np.float16)
+    delta[:, 0] = np.sign(vertices[wider, 0]) * 0.1
+    hair = "asset/hair/short01/"
+    zero = np.zeros((len(used), 2), np.float16)
+    arrays = {
+        "vertices": vertices,
+        "quads": quads.astype(np.int32),
+        "quad_group": np.zeros(len(quads), np.int16),
+        "group_names": np.array(["body"]),
+        "target_names": np.array(["head/head-scale-horiz-incr", "head/head-scale-horiz-decr"]),
+        "target_offsets": np.array([0, len(wider), 2 * len(wider)]),
+        "target_vertex": np.concatenate((wider, wider)).astype(np.uint16),
+        "target_delta": np.concatenate((delta, -delta)),
+        hair + "quads": corners.reshape(cap.shape).astype(np.int32),
+        hair + "quads_uv": corners.reshape(cap.shape).astype(np.int32),
+        hair + "uv": zero,
+        hair + "fit_vertex": np.tile(used[:, None], 3).astype(np.uint16),
+        hair + "fit_weight": np.tile(np.float16([1, 0, 0]), (len(used), 1)),
+        hair + "fit_offset": np.tile(np.float16([0, 0.1, 0]), (len(used), 1)),
+        hair + "fit_scale": np.array([[0, 1, 1.0], [0, 500, 1.0], [0, 2, 1.0]]),
+    }
+    return arrays | changes
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mesh") / "tiny.npz"
+    np.savez(path, **tiny())
+    return path
+
+
+@pytest.fixture(scope="module")
+def real(shared):
+    path = shared / "meshes" / "makehuman_head.npz"
+    if not path.is_file():
+        pytest.skip("no head model in ../shared/meshes")
+    return path
+
+
+def refused(tmp_path, **changes) -> str:
+    path = tmp_path / "bad.npz"
+    np.savez(path, **tiny(**changes))
+    with pytest.raises(InputError) as error:
+        read_mesh(path)
+    assert str(path) in str(error.value)
+    return str(error.value)
+
+
+def test_a_damaged_file_is_refused_in_one_sentence(tmp_path):
+    vertices, quads = egg()
+    assert "points outside" in refused(tmp_path, quads=quads + 5)
+    assert "not finite" in refused(tmp_path, vertices=vertices * np.float32("nan"))
+    assert "has shape" in refused(tmp_path, vertices=vertices[:, :2])
+    assert "no strings" in refused(tmp_path, target_names=np.array([1, 2]))
+    assert "points outside" in refused(tmp_path, target_vertex=tiny()["target_vertex"] + 900)
+    assert "do not fit" in refused(tmp_path, target_offsets=np.array([0, 900, 10]).clip(0, 100))
+    assert "no numbers" in refused(tmp_path, quads=np.array([[object()] * 4]))
+    hair = "asset/hair/short01/"
+    assert "scale" in refused(tmp_path, **{hair + "fit_scale": np.zeros((3, 3))})
+    assert "points outside" in refused(tmp_path, **{hair + "fit_vertex": np.full((5, 3), 60000)})
+    assert "no group" in refused(tmp_path, group_names=np.array(["helper"]))
+    with pytest.raises(InputError, match="no such file"):
+        read_mesh(tmp_path / "missing.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(InputError, match=r"text\.npz"):
+        read_mesh(tmp_path / "text.npz")
+
+
+def test_a_sample_is_the_same_in_any_order_and_in_a_set_of_any_length(model):
+    heads = SyntheticHeads(6, "val", size=48, mesh=model)
+    longer = SyntheticHeads(12, "val", size=48, mesh=model)
+    first = np.asarray(heads.image(4))
+    longer.image(2)
+    np.testing.assert_array_equal(first, longer.image(4))
+    np.testing.assert_array_equal(heads.poses, longer.poses[:6])
+    np.testing.assert_allclose(heads.boxes, longer.boxes[:6], atol=1e-3)
+    longer.select(np.arange(12) == 4)
+    np.testing.assert_array_equal(first, longer.image(0))
+
+
+def test_rows_of_uniform_numbers_do_not_depend_on_where_reading_begins():
+    rows = rows_of(np.random.SeedSequence(1), 7)
+    np.testing.assert_array_equal(rows(0, 9)[4:6], rows(4, 2))
+
+
+def test_a_slider_moves_opposite_targets_and_both_sides():
+    names = [
+        *("eyes/l-eye-scale-incr", "eyes/r-eye-scale-incr"),
+        *("eyes/l-eye-scale-decr", "eyes/r-eye-scale-decr"),
+        *("nose/nose-trans-up", "nose/nose-trans-down", "nose/nose-trans-in"),
+        *("head/head-angle-in", "expression/units/caucasian/mouth-open"),
+    ]
+    sliders = sliders_of(names)
+    assert [(s.positive, s.negative) for s in sliders] == [
+        ((0, 1), (2, 3)),
+        ((4,), (5,)),
+        ((), (6,)),
+    ]
+    drawn = Identities(names)
+    weights = drawn.weights(np.random.default_rng(0).random((500, drawn.columns)))
+    assert (weights >= 0).all()
+    assert weights.max() <= 0.85
+    assert not (weights[:, 0] * weights[:, 2]).any(), "never both ends at once"
+    np.testing.assert_array_equal(weights[:, 0], weights[:, 1])
+
+
+def test_identities_come_from_a_pool(model):
+    heads = SyntheticHeads(60, size=32, mesh=model, identities=5)
+    assert set(heads.people.person) == set(range(5))
+    first, second = np.flatnonzero(heads.people.person == 3)[:2]
+    assert repr(heads.people.looks(first)) == repr(heads.people.looks(second))
+    np.testing.assert_array_equal(heads.frontal_landmarks(first), heads.frontal_landmarks(second))
+    other = SyntheticHeads(60, "val", size=32, mesh=model, identities=5)
+    assert repr(heads.people.looks(first)) != repr(other.people.looks(first))
+
+
+def test_boxes_hold_the_projected_landmarks(model):
+    heads = SyntheticHeads(9, size=64, mesh=model, jitter=0)
+    people, index = heads.people, 7
+    points = heads.landmarks(index).astype(float)
+    near = people.distances[index] / (people.distances[index] - points[:, 2])
+    flat = points[:, :2] * near[:, None] * people.scales[index] + people.shifts[index]
+    expected = np.concatenate((flat.min(axis=0), flat.max(axis=0))) * 64
+    np.testing.assert_allclose(heads.boxes[index], expected, atol=0.01)
+
+
+def test_landmarks_are_the_frontal_face_turned_by_its_pose(model):
+    heads = SyntheticHeads(3, mesh=model)
+    turned = heads.landmarks_of(1, np.array([[40, 10, -5]], np.float32))[0]
+    expected = heads.frontal_landmarks(1) @ pose_to_matrix(np.array((40.0, 10, -5))).T
+    np.testing.assert_allclose(turned, expected, atol=1e-3)
+
+
+def test_natural_poses_are_denser_in_front_and_reach_everywhere():
+    u = np.random.default_rng(0).random((20000, 6))
+    limits = np.array([[-180, 180], [-60, 60], [-60, 60]])
+    poses = draw_poses(u, limits, natural=True)
+    yaw = np.abs(poses[:, 0])
+    assert (yaw < 30).mean() > 1.7 * ((yaw > 30) & (yaw < 60)).mean()
+    assert np.histogram(poses[:, 0], 12, (-180, 180))[0].min() > 200
+    assert (np.abs(poses[:, 1:]) < 20).mean() > 0.6
+    assert (np.abs(poses[:, 1:]) > 45).mean() > 0.05
+    uniform = draw_poses(u, limits, natural=False)
+    np.testing.assert_allclose(uniform.std(axis=0), (104, 34.6, 34.6), rtol=0.03)
+
+
+def test_landmarks_lie_where_their_names_say():
+    x, y, z = LANDMARKS_68.T
+    assert LANDMARKS_68.shape == (68, 3)
+    np.testing.assert_allclose(x[:17], -x[16::-1][:17], atol=1e-9)
+    assert y[8] == y.min()
+    assert z[30] == z.max()
+    assert x[36] < x[39] < 0 < x[42] < x[45]
+    assert x[48] == -x[54] < 0
+    assert y[19] > y[37] > y[41]
+
+
+def test_the_command_line_draws_a_head_model(model):
+    heads = open_dataset("synthetic", mesh=str(model), samples=4, train=True, identities=2)
+    assert len(heads) == 4
+    assert "head model" in heads.protocol
+    assert heads.image(0).size == (160, 160)
+
+
+def test_heads_of_the_real_model_turn_as_their_poses_say(real):
+    """The nose's tip, which is foremost at pose 0, moves to the left for positive yaw, up for
+    positive pitch."""
+    heads = SyntheticHeads(8, mesh=real)
+    frontal = heads.frontal_landmarks(0)
+    assert np.argmax(frontal[:, 2]) == 30
+    turned = heads.landmarks_of(0, np.array([[30, 0, 0], [0, 30, 0]], np.float32))
+    assert turned[0, 30, 0] < frontal[30, 0]
+    assert turned[1, 30, 1] < frontal[30, 1]
+
+
+def test_the_real_model_draws_varied_faces(real):
+    heads = SyntheticHeads(6, size=64, mesh=real, yaw=(-40, 40))
+    pictures = np.stack([np.asarray(heads.image(i)) for i in range(6)]).astype(float)
+    assert (pictures.std(axis=(1, 2)).mean(axis=-1) > 8).all()
+    assert pictures.mean(axis=(1, 2)).std() > 8
+
+
+def test_faces_of_the_real_model_look_ahead_at_pose_zero(real, shared):
+    """Its people's features, averaged, are those of AFLW2000 turned back to the front."""
+    folder = shared / "data" / "AFLW2000"
+    photos = open_dataset("AFLW2000", folder, folder / "aflw2000_list.txt")
+    turns = pose_to_matrix(photos.poses.astype(float))
+    theirs = np.mean(
+        [photos.landmarks(i)[17:].astype(float) @ turns[i] for i in range(0, 1969, 40)], axis=0
+    )
+    heads = SyntheticHeads(40, mesh=real)
+    ours = np.mean([heads.frontal_landmarks(i)[17:] for i in range(40)], axis=0)
+    ours, theirs = ours - ours.mean(axis=0), theirs - theirs.mean(axis=0)
+    left, _, right = np.linalg.svd(theirs.T @ ours)
+    turn = left @ right
+    angle = np.degrees(np.arccos((np.trace(turn) - 1) / 2))
+    assert np.linalg.det(turn) > 0
+    assert angle < 3
