@@ -38,6 +38,34 @@ def test_it_can_be_switched_off():
     assert (done.stdout.strip(), done.stderr) == ("False", "")
 
 
+@pytest.mark.parametrize(
+    ("flags", "kernels"),
+    [
+        ("fpu avx avx2 fma avx512f avx512dq avx512bw avx512vl", "SkylakeX"),
+        ("fpu avx avx2 fma avx512f", "Haswell"),
+        ("fpu avx", None),
+    ],
+)
+def test_kernels_by_what_the_processor_can_do(flags, kernels):
+    from mlx_headpose import _blas
+
+    assert _blas.core_type(f"model name\t: X\nflags\t\t: {flags}\nbugs\t: a\n") == kernels
+    assert _blas.core_type("Features\t: asimd") is None
+
+
+def test_the_kernels_are_chosen_unless_someone_did(monkeypatch):
+    from mlx_headpose import _blas
+
+    monkeypatch.setattr(_blas, "core_type", lambda cpuinfo: "SkylakeX")
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    with _blas.best_kernels():
+        assert os.environ["OPENBLAS_CORETYPE"] == "SkylakeX"
+    assert "OPENBLAS_CORETYPE" not in os.environ
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")
+    with _blas.best_kernels():
+        assert os.environ["OPENBLAS_CORETYPE"] == "Zen"
+
+
 def test_advice_where_mlx_came_first():
     done = subprocess.run(
         [sys.executable, "-c", "import mlx.core, mlx_headpose"],
