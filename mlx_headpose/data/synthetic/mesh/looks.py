@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from ..person import Person, draw_person
+from ..person import Person, draw_person, linear
 
 # MakeHuman's hair assets by length; others in a file count as long.
 _SHORT = ("afro", "short")
+# Hair made of cards that stand out: drawn as one round mass of curls.
+CURLY = "afro"
+# These hang over an eye.
+_OVER_EYE = ("bob", "short03")
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,10 @@ class Looks:
         feminine: share of female targets.
         age: −1 child, 0 young adult, 1 old.
         hair, clothes, hat: names of assets, or None.
+        fullness: mm that the hair lies further out than the asset's.
+        mirrored: whether the hair is the asset's mirror image.
+        length: height in dm below which the hair is cut off.
+        waves: of the hair, in units of its texture.
         cropped: density of hair painted on the scalp, 0 bald … 1.
         hairline: how far up the forehead painted hair begins, dm.
         blush, freckles, spots: strength of the skin's variations, 0..1.
@@ -35,6 +44,10 @@ class Looks:
     hair: str | None
     clothes: str | None
     hat: str | None
+    fullness: float
+    mirrored: bool
+    length: float
+    waves: float
     cropped: float
     hairline: float
     blush: float
@@ -63,6 +76,13 @@ def draw_looks(
     woman = rng.random() < feminine
     person = draw_person(rng, np.zeros(0, np.float32), woman)
     person = _aged(rng, person, age, woman)
+    if african < 0.5:
+        # `person.py` draws all tones alike.
+        light = linear((226, 184, 158)) * rng.uniform(0.75, 1.15)
+        share = rng.uniform(0, 0.8) * (1 - 2 * african)
+        skin = (person.skin + share * (light - person.skin)).astype(np.float32)
+        lips = person.lips * (skin / person.skin) ** 0.7
+        person = replace(person, skin=skin, lips=lips.astype(np.float32))
     hair, cropped = _hair(rng, sorted(assets.get("hair", ())), woman, age, african)
     clothes = sorted(assets.get("clothes", ()))
     hats = [name for name in clothes if "fedora" in name or "hat" in name]
@@ -79,6 +99,10 @@ def draw_looks(
         hair=hair,
         clothes=str(rng.choice(suits)) if suits else None,
         hat=str(rng.choice(hats)) if hats and rng.random() < 0.05 else None,
+        fullness=float(rng.uniform(-2, 7)),
+        mirrored=bool(rng.random() < 0.5),
+        length=float(rng.choice((4.0, rng.uniform(5.0, 6.4)))),
+        waves=float(max(0, rng.uniform(-3, 5))),
         cropped=cropped,
         hairline=float(rng.normal(0, 0.06) + (0.25 * rng.random() * max(age, 0) * (not woman))),
         blush=float(rng.uniform(0.2, 1)),
@@ -100,17 +124,19 @@ def _hair(
     for i, name in enumerate(names):
         short = name.startswith(_SHORT)
         if woman:
-            weights[i] = 0.6 if short else 2.0
+            weights[i] = 0.45 if short else (4.5 if name.startswith("long") else 2.0)
         else:
             weights[i] = 2.0 if short else 0.12
-        if name.startswith("afro"):
-            weights[i] *= 0.15 + 3 * african
+        if name.startswith(CURLY):
+            weights[i] *= 0.1 + 3 * african
+        if name.startswith(_OVER_EYE):
+            weights[i] *= 0.3
     return str(names[int(rng.choice(len(names), p=weights / weights.sum()))]), 0.85
 
 
 def _aged(rng: np.random.Generator, person: Person, age: float, woman: bool) -> Person:
     """Children have no beards, and old people are greyer."""
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     if age < -0.3:
         changes |= {"beard": (0.0, 0.0, 0.0), "makeup": 0.0}
     grey = np.clip(rng.uniform(-0.6, 1.1) + 1.2 * (age - 0.6), 0, 1) * (0.4 if woman else 1)
@@ -118,4 +144,4 @@ def _aged(rng: np.random.Generator, person: Person, age: float, woman: bool) -> 
         tone = np.full(3, rng.uniform(0.18, 0.6), np.float32)
         changes["hair"] = (person.hair + grey * (tone - person.hair)).astype(np.float32)
         changes["brow"] = (person.brow + 0.6 * grey * (0.5 * tone - person.brow)).astype(np.float32)
-    return Person(**{**person.__dict__, **changes})
+    return replace(person, **changes)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..grid import smooth_noise, smoothstep
 from ..person import linear
-from .looks import Looks
+from .looks import CURLY, Looks
 from .places import EYE_CENTRE, EYE_LEVEL, HAIRLINE, LIP_LOWER, LIP_UPPER, LOWER_LID, UPPER_LID
 
 
@@ -62,12 +62,13 @@ class Painter:
         )
 
     def paint(
-        self, material: np.ndarray, rest: np.ndarray, uv: np.ndarray
+        self, material: np.ndarray, sky: np.ndarray, rest: np.ndarray, uv: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Albedo (3, P) and gloss (P,) of fragments, both float32.
 
         Args:
             material: (P,) `Material` numbers.
+            sky: (P,) share of the sky that is seen.
             rest: (3, P) places on the unchanged base mesh, dm.
             uv: (2, P) places on the parts' own textures.
         """
@@ -83,7 +84,7 @@ class Painter:
             albedo[:, chosen] = colour[:, None]
             gloss[chosen] = shine
         skin = np.flatnonzero(material == Material.SKIN)
-        albedo[:, skin], gloss[skin] = self._skin(rest[:, skin])
+        albedo[:, skin], gloss[skin] = self._skin(rest[:, skin], sky[skin])
         eye = np.flatnonzero(material == Material.EYE)
         albedo[:, eye] = self._eyes(rest[:, eye])
         gloss[eye] = 0.9
@@ -102,6 +103,9 @@ class Painter:
     def _hair(self, uv: np.ndarray) -> np.ndarray:
         """Strands run along v, so their noise is fine across and slow along it."""
         u, v = uv * 420
+        u = u + self.looks.waves * np.sin(v * 0.12)
+        if self.looks.hair is not None and self.looks.hair.startswith(CURLY):
+            u, v = u * 0.8, v * 9
         fine = smooth_noise(u * 1.9, v * 0.09 + 40)
         coarse = smooth_noise(u * 0.45 + 90, v * 0.05)
         shade = np.exp(self.person.strands * (0.6 * fine + 0.5 * coarse))
@@ -133,14 +137,15 @@ class Painter:
         _mix(colour, _DARK * np.float32(0.3), np.clip((0.19 - angle) / 0.05, 0, 1))
         return colour
 
-    def _skin(self, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _skin(self, rest: np.ndarray, sky: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         looks, person = self.looks, self.person
         x, z = rest[0] * 100, rest[2] * 100
         y = (EYE_LEVEL - rest[1]) * 100
         ax = np.abs(x)
         colour = np.repeat(person.skin[:, None], x.size, axis=1)
-        u, v = x * 0.9 + looks.seed[0], (y + 0.6 * z) * 0.9 + looks.seed[1]
-        colour *= 1 + (0.02 + person.freckles) * smooth_noise(u * 2, v * 2)
+        u = 80 * np.arctan2(x, z - 50) + looks.seed[0]
+        v = y + looks.seed[1]
+        colour *= 1 + (0.01 + person.freckles) * smooth_noise(u * 2, v * 2)
         patches = smooth_noise(u * 0.25, v * 0.25)
         _tint(colour, 0.12 * np.clip(patches, 0, 2), (0.97, 0.75, 0.75))
         gloss = (0.05 + 0.05 * np.exp(-((ax / 22) ** 2))).astype(np.float32)
@@ -149,7 +154,7 @@ class Painter:
         self._spots(colour, u, v, front)
         self._beard(colour, ax, y, z, u, v)
         self._brows(colour, ax, y, front)
-        self._lips(colour, gloss, ax, y, z)
+        self._lips(colour, gloss, ax, y, z, sky)
         self._lids(colour, ax, y, z)
         self._scalp(colour, gloss, rest, u, v)
         return colour, gloss
@@ -208,7 +213,7 @@ class Painter:
         _mix(part, self.person.brow, np.clip(share, 0, 1))
         colour[:, chosen] = part
 
-    def _lips(self, colour, gloss, ax, y, z) -> None:
+    def _lips(self, colour, gloss, ax, y, z, sky) -> None:
         chosen = np.flatnonzero((y > 50) & (y < 85) & (ax < 30) & (z > 115))
         ax, y, z = ax[chosen], y[chosen], z[chosen]
         above = np.interp(ax, *LIP_UPPER)
@@ -216,12 +221,9 @@ class Painter:
         lips = np.clip(np.minimum((y - above) / 1.2, (below - y) / 1.5) + 0.5, 0, 1)
         lips *= smoothstep(28, 25, ax)
         part = colour[:, chosen]
-        _mix(part, self.person.lips, 0.85 * lips)
-        # Behind the lips.
-        line = np.interp(ax, (0, 8, 25), (66.5, 66.5, 67))
-        inside = smoothstep(150.5 - 0.012 * ax * ax, 148.5 - 0.012 * ax * ax, z)
-        inside *= np.abs(y - line) < 14
-        _mix(part, _MOUTH, inside)
+        _mix(part, self.person.lips, (0.6 + 0.3 * (self.person.makeup > 0)) * lips)
+        # Behind the lips it is dark; where they meet, there is a line.
+        _mix(part, _MOUTH, smoothstep(0.3, 0.08, sky[chosen]))
         colour[:, chosen] = part
         gloss[chosen] += (0.14 * lips).astype(np.float32)
 

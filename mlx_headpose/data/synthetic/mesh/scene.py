@@ -14,7 +14,7 @@ from ...rasterize import Camera, rasterize
 from ..grid import smoothstep
 from ..light import draw_light
 from ..photo import Photo
-from .looks import Looks
+from .looks import CURLY, Looks
 from .model import HeadMesh, Surface
 from .occlusion import facing, sky
 from .paint import Material, Painter
@@ -23,6 +23,8 @@ from .shade import draw_lamps, shade, shadows
 # The head is drawn this much larger than asked for and scaled down, against jagged edges.
 SUPERSAMPLING = 1.4
 # How much nearer than they are (mm) parts are taken to be, so that what they lie on stays hidden.
+_HAT_BRIM = 7.95  # dm
+_CROWN = np.array((0, -40, -10), np.float32)  # middle of the skull from the pivot, mm
 _NEARER = {Material.CLOTH: 14.0, Material.HAIR: 2.0, Material.HAT: 12.0}
 
 
@@ -139,31 +141,52 @@ def build_scene(head: HeadMesh, sample: Sample, pose: np.ndarray) -> Scene:
     looks = sample.looks
     baked = _sky(head, looks.hair, looks.hat)
     gap = sample.expression[[i for i, n in enumerate(head.targets) if "mouth-open" in n]]
-    vertices, nearer, attributes, material, triangles = [], [], [], [], []
-    first = 0
+    parts = []
     for kind, surface in _parts(head, looks, bool((gap > 0.02).any())):
-        own = (surface.vertices(base) - pivot.astype(np.float32)) @ frontal.T
+        own = surface.vertices(base)
+        triangles = surface.triangles
+        if kind == Material.HAIR:
+            own, triangles = _styled(surface, own, looks)
+        own = (own - pivot.astype(np.float32)) @ frontal.T
         rest = np.empty((len(own), 3), np.float32)
         rest[surface.corners] = surface.rest
         own = _pose(own, _stays(kind, rest), turn, body, joint)
-        corners = surface.corners
-        columns = np.empty((len(corners), 10), np.float32)
-        columns[:, :3] = surface.normals_of(own)[corners]
-        columns[:, 3] = baked.get(id(surface), 0.9)
+        columns = np.empty((len(surface.corners), 10), np.float32)
+        columns[:, :3] = surface.normals_of(own)[surface.corners]
+        columns[:, 3] = baked.get(id(surface), 0.45 if kind == Material.TEETH else 0.9)
         columns[:, 5:8] = surface.rest
         columns[:, 8:] = surface.uv
-        vertices.append(own[corners])
-        nearer.append(np.full(len(corners), _NEARER.get(kind, 0.0), np.float32))
-        attributes.append(columns)
-        material.append(np.full(len(corners), kind, np.uint8))
-        triangles.append(surface.triangles + first)
-        first += len(corners)
+        if kind == Material.HAIR and str(looks.hair).startswith(CURLY):
+            # A mass of curls is round, whatever its cards are.
+            columns[:, :3] = own[surface.corners] - turn @ _CROWN
+            columns[:, 3] = 0.55 + 0.35 * columns[:, 3]
+        parts.append((kind, own[surface.corners], columns, triangles))
+    return _joined(parts)
+
+
+def _styled(surface: Surface, own: np.ndarray, looks: Looks) -> tuple[np.ndarray, np.ndarray]:
+    """Hair's vertices and triangles: fuller, mirrored, cut, under a hat."""
+    own = own + looks.fullness * surface.normals_of(own)
+    if looks.mirrored:
+        own = own * np.array((-1, 1, 1), np.float32)
+    height = surface.rest[:, 1][surface.triangles]
+    keep = height.min(axis=0) > looks.length
+    if looks.hat is not None:
+        keep &= height.max(axis=0) < _HAT_BRIM
+    return own, surface.triangles[:, keep]
+
+
+def _joined(parts: list[tuple[Material, np.ndarray, np.ndarray, np.ndarray]]) -> Scene:
+    """Parts (material, vertices, attributes, triangles) as one scene."""
+    counts = [len(vertices) for _, vertices, _, _ in parts]
+    firsts = np.cumsum([0, *counts[:-1]])
+    kinds = [kind for kind, _, _, _ in parts]
     return Scene(
-        np.concatenate(vertices),
-        np.concatenate(nearer),
-        np.concatenate(attributes),
-        np.concatenate(material),
-        np.concatenate(triangles, axis=1),
+        np.concatenate([vertices for _, vertices, _, _ in parts]),
+        np.repeat(np.float32([_NEARER.get(kind, 0.0) for kind in kinds]), counts),
+        np.concatenate([columns for _, _, columns, _ in parts]),
+        np.repeat(np.array(kinds, np.uint8), counts),
+        np.concatenate([t + first for (_, _, _, t), first in zip(parts, firsts, strict=True)], 1),
     )
 
 
@@ -207,7 +230,7 @@ def render(
     attributes = np.ascontiguousarray(fragments.interpolate(scene.attributes).T)
     painter = Painter(sample.looks, sample.gaze)
     material = scene.material[fragments.corners[0]]
-    albedo, gloss = painter.paint(material, attributes[5:8], attributes[8:])
+    albedo, gloss = painter.paint(material, attributes[3], attributes[5:8], attributes[8:])
     colour = shade(attributes, albedo, gloss, material, light, lamps)
     pixels = np.asarray(canvas).reshape(-1, 3).copy()
     pixels[fragments.pixel] = colour.T.astype(np.uint8)

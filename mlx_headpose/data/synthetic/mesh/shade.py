@@ -87,7 +87,7 @@ def shade(
     half = light.direction + np.array([0, 0, 1], np.float32)
     shine = np.maximum(facing(half / (np.linalg.norm(half) + 1e-6)), 0)
     sharp = shine**8
-    glint = np.where(material == Material.EYE, sharp**8 * 2, sharp * sharp)
+    glint = np.where(material == Material.EYE, sharp**24 * 2, sharp * sharp)
     glint *= reached * gloss * (0.3 + 0.7 * sky)
     rim = np.clip(1 - z, 0, 1) ** 3 * sky
     others = [np.maximum(0.9 * facing(d) + 0.1, 0) * (0.2 + 0.8 * sky) for d in lamps.directions]
