@@ -16,6 +16,7 @@ METHODS = {
     "nlml": "nlml",
     "pyramid": "pyramid",
     "tokenhpe": "tokenhpe",
+    "rotation9d": "rotation9d",
 }
 
 # What files may hold besides: it is fitted, not trained, so no command offers it by name.

@@ -1,0 +1,71 @@
+"""Rotation9D: nine numbers become the nearest rotation, and learn the full circle quickly."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from mlx_headpose.errors import InputError
+from mlx_headpose.models import build
+from mlx_headpose.models.rotation9d import Config, nearest_rotation
+from mlx_headpose.pose import pose_to_matrix
+from mlx_headpose.preprocessing import Preprocessing
+
+
+def by_svd(matrices):
+    u, _, v = np.linalg.svd(matrices)
+    return u @ v
+
+
+def test_nearest_rotation_equals_the_svd():
+    rng = np.random.default_rng(0)
+    rotations = Rotation.random(200, random_state=rng).as_matrix()
+    matrices = rng.uniform(0.2, 3, (200, 1, 1)) * rotations + 0.15 * rng.normal(size=(200, 3, 3))
+    singular = np.linalg.svd(matrices, compute_uv=False)
+    matrices = matrices[(np.linalg.det(matrices) > 0) & (singular[:, 2] > 0.03 * singular[:, 0])]
+    assert len(matrices) > 150
+    nearest = np.array(nearest_rotation(mx.array(matrices.astype(np.float32))))
+    assert np.abs(nearest - by_svd(matrices)).max() < 1e-4
+
+
+def test_nearest_rotation_never_mirrors():
+    mirrored = mx.array(np.diag([1.0, 1, -1]).astype(np.float32))
+    assert np.allclose(nearest_rotation(mirrored), np.eye(3), atol=1e-5)
+    assert np.isfinite(np.array(nearest_rotation(mx.zeros((2, 3, 3))))).all()
+
+
+def test_decodes_the_full_circle_and_knows_how_sure_it_is():
+    model = build(Config())
+    pose = np.array([[0, 0, 0], [179, 10, -5], [-120, -30, 20], [89, 5, 60]], np.float32)
+    matrices = mx.array(np.asarray(pose_to_matrix(pose)))
+    assert np.allclose(model.decode((0.7 * matrices,)), pose, atol=1e-3)
+    assert np.allclose(model.head.confidence((0.7 * matrices,)), 0.7, atol=1e-5)
+    assert model.loss((matrices,), mx.array(pose))[0].item() < 1e-10
+    # The mean of a head and its back is no direction at all.
+    opposite = mx.array(np.asarray(pose_to_matrix(pose + np.array([180, 0, 0], np.float32))))
+    assert (model.head.confidence(((matrices + opposite) / 2,)) < 0.6).all()
+
+
+def test_learns_a_batch():
+    mx.random.seed(0)
+    model = build(Config(preprocessing=Preprocessing(size=32), stages=2, width=32))
+    images = mx.random.randint(0, 256, (8, 32, 32, 3)).astype(mx.uint8)
+    poses = mx.random.uniform(-1, 1, (8, 3)) * mx.array([180.0, 40, 40])
+    optimizer = optim.Adam(1e-3)
+    step = nn.value_and_grad(model, lambda: model.loss(model(images), poses)[0])
+    for _ in range(30):
+        _, gradients = step()
+        optimizer.update(model, gradients)
+    assert model.loss(model(images), poses)[0].item() < 0.3  # 3 for one who answers 0
+
+
+@pytest.mark.parametrize(
+    "options", [{"stages": 5}, {"width": 0}, {"preprocessing": Preprocessing(size=60)}]
+)
+def test_refuses_impossible_measures(options):
+    with pytest.raises(InputError):
+        Config(**options)
