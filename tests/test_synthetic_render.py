@@ -1,14 +1,27 @@
-"""The camera around synthetic heads, heads rendered to disk, and training from those."""
+"""The camera around synthetic heads, rendering them to disk, and training from that."""
 
 from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mlx_headpose.cli import main as command
 from mlx_headpose.data import open_dataset
+from mlx_headpose.data.crop import AS_GIVEN, HOPENET_TRAIN
+from mlx_headpose.data.rendered import COLUMNS, read_list
 from mlx_headpose.data.synthetic import SyntheticHeads
+from mlx_headpose.data.synthetic.__main__ import main
 from mlx_headpose.data.synthetic.effects import GROUPS, Effects
+from mlx_headpose.data.synthetic.occlusion import hand
 from mlx_headpose.errors import InputError
 
 SKIN = np.array([0.5, 0.3, 0.2], np.float32)
@@ -64,8 +77,6 @@ def test_pictures_are_drawn_with_the_effects_that_options_name():
 
 
 def test_a_hand_before_the_head_has_the_colour_of_the_skin():
-    from mlx_headpose.data.synthetic.occlusion import hand
-
     for seed in range(10):
         picture = Image.new("RGB", (96, 96), (0, 0, 255))
         hand(picture, np.array((200.0, 140.0, 110.0)), np.random.default_rng(seed))
@@ -73,3 +84,203 @@ def test_a_hand_before_the_head_has_the_colour_of_the_skin():
         drawn = pixels[(pixels != (0, 0, 255)).any(axis=-1) & (pixels[..., 2] < 120)]
         assert 30 < len(drawn) < 0.8 * 96 * 96
         assert (drawn[:, 0] >= drawn[:, 2]).mean() > 0.9
+
+
+SIZE = 40
+RENDER = f"render --size {SIZE} --seed 7 --camera_without none --yaw -120 120"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def render(words: str, folder: Path) -> None:
+    main([*shlex.split(f"{RENDER} {words} --out"), str(folder)])
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 training and 20 validation heads on disk."""
+    folder = tmp_path_factory.mktemp("rendered")
+    render("--count 60", folder)
+    render("--count 20 --split val --workers 1", folder)
+    return folder
+
+
+def test_the_files_are_the_same_whatever_the_workers_and_pauses(rendered, tmp_path, capsys):
+    render("--count 13 --workers 1", tmp_path)
+    half = files(tmp_path)
+    render("--count 60 --workers 3", tmp_path)
+    assert files(tmp_path / "train") == files(rendered / "train")
+    assert all(files(tmp_path)[name] == held for name, held in half.items() if ".jpg" in name)
+    said = capsys.readouterr().out
+    assert "13 heads" in said
+    assert "60 heads" in said
+    assert "47 of them new" in said
+    (tmp_path / "train" / "000" / "000005.jpg").unlink()
+    (tmp_path / "train" / "000" / ".000009-x.jpg").write_bytes(b"half of a picture")
+    render("--count 60", tmp_path)
+    assert files(tmp_path / "train") == files(rendered / "train")
+
+
+def start(folder: Path, count: int) -> subprocess.Popen:
+    """The command as a user starts it, once it has rendered a few heads."""
+    words = shlex.split(f"{RENDER} --count {count} --workers 2 --out")
+    run = subprocess.Popen(
+        [sys.executable, "-m", "mlx_headpose.data.synthetic", *words, str(folder)],
+        cwd=Path(__file__).resolve().parent.parent,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(list(folder.rglob("0*.jpg"))) < 10 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert run.poll() is None, "it goes on"
+    return run
+
+
+def test_killing_the_command_leaves_whole_pictures_and_it_goes_on(rendered, tmp_path):
+    run = start(tmp_path, 3000)
+    run.kill()
+    run.communicate()
+    time.sleep(0.3)  # its processes see that it is gone
+    whole = {name: held for name, held in files(tmp_path).items() if "/000/0" in name}
+    time.sleep(0.3)
+    assert whole == {name: held for name, held in files(tmp_path).items() if "/000/0" in name}
+    assert not (tmp_path / "train" / "heads.csv").exists()
+    same = files(rendered)
+    for name, held in whole.items():
+        Image.open(tmp_path / name).load()
+        assert held == same.get(name, held)
+    render("--count 60", tmp_path)
+    assert len(read_list(tmp_path / "train" / "heads.csv")[0]) == 60
+
+
+def test_an_interrupt_saves_and_lists_what_is_there(tmp_path):
+    run = start(tmp_path, 3000)
+    os.killpg(run.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the workers too
+    error = run.communicate(timeout=60)[1]
+    assert run.returncode == 130
+    assert error.splitlines()[-1].startswith("Stopped; what was rendered is listed.")
+    assert "Traceback" not in error
+    names, _ = read_list(tmp_path / "train" / "heads.csv")
+    assert sorted(names) == sorted(
+        p.relative_to(tmp_path / "train").as_posix() for p in tmp_path.rglob("*.jpg")
+    )
+
+
+def test_a_folder_holds_heads_of_one_kind(rendered, tmp_path, capsys):
+    for words, folder, sentence in (
+        ("--count 5 --seed 8", rendered, "holds heads of another seed; give another --out"),
+        ("--count 5 --size 50 --pitch 0 9", rendered, "of another size and pitch;"),
+        ("--count 5", Path(__file__).parent.parent, None),
+        ("--count 5 --camera_without fog", tmp_path, "no camera effect 'fog'; choose of: backgr"),
+    ):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        (tmp_path / "train" / "letter.txt").write_text("Dear aunt")
+        with pytest.raises(SystemExit) as stop:
+            render(words, tmp_path if sentence is None else folder)
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert (sentence or "is not empty and no rendered set; give another --out") in error
+        assert error.count("\n") == 1
+
+
+def test_rendered_heads_are_the_drawn_ones(rendered):
+    heads = SyntheticHeads(60, "train", 7, size=SIZE, yaw=(-120, 120), photo=Effects(), jitter=0,
+                           pitch=(-50, 50), roll=(-50, 50))  # fmt: skip
+    whole = SyntheticHeads(60, "train", 7, size=SIZE, yaw=(-120, 120), jitter=0, rule=AS_GIVEN,
+                           pitch=(-50, 50), roll=(-50, 50))  # fmt: skip
+    names, values = read_list(rendered / "train" / "heads.csv")
+    np.testing.assert_allclose(values[:, 4:7], heads.poses, atol=6e-4)
+    for drawn, columns in ((whole, values[:, :4]), (heads, values[:, 7:])):
+        low = columns[:, :2]
+        corners = np.concatenate((low, low + columns[:, 2:]), axis=1)
+        np.testing.assert_allclose(corners, drawn.boxes, atol=2e-3)
+    sharp = 0
+    for index in range(0, 60, 7):
+        stored = np.asarray(Image.open(rendered / "train" / names[index])).astype(float)
+        sharp += np.abs(stored - np.asarray(heads.image(index))).mean() < 12
+    assert sharp >= 7, "but for the JPEG's loss"
+
+
+def test_both_splits_and_all_crop_rules_are_read(rendered):
+    train = open_dataset("rendered", rendered, crop="hopenet", train=True, seed=3)
+    assert train.rule is HOPENET_TRAIN
+    assert train.dropped == {"a yaw outside ±99°": 60 - len(train)}
+    assert 30 < len(train) < 60
+    whole = open_dataset("rendered", rendered, crop="box", train=True)
+    assert len(whole) == 60
+    assert not whole.dropped
+    val = open_dataset("rendered", rendered, crop="pyramid")
+    assert val.rule.name == "pyramid"
+    assert val.image(0).size == (SIZE, SIZE)
+    assert str(val.path(0)).startswith(str(rendered / "val"))
+    assert not np.array_equal(
+        train.boxes, open_dataset("rendered", rendered, train=True, seed=4).boxes
+    )
+    again = open_dataset("rendered", rendered / "val", seed=9)
+    np.testing.assert_array_equal(again.boxes, val.boxes)
+    few = open_dataset("rendered", rendered, train=True, samples=10, yaw=40)
+    assert len(few) + sum(few.dropped.values()) == 10
+    assert np.abs(few.poses[:, 0]).max() <= 40
+    exact = read_list(rendered / "train" / "heads.csv")[1]
+    face = np.concatenate((exact[:, 7:9], exact[:, 7:9] + exact[:, 9:]), axis=1)
+    inside = np.abs(exact[:, 4]) <= 99
+    growth = (train.boxes - face[inside]) / np.tile(exact[inside, 9:], 2)
+    assert (np.abs(growth) < 0.15).all(axis=1).mean() > 0.5, "most boxes are only jittered"
+    assert growth[:, 2].max() > 0.2, "some are loose"
+
+
+HEADER = ",".join(COLUMNS) + "\n"
+ROW = "a.jpg,1,2,30,40,10,-5,0,8,9,20,22\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "no such list; check --data_dir, or render"),
+        ("image,yaw\n", "its first line must be image,x,y,width"),
+        (HEADER, "lists no head"),
+        (HEADER + ROW + ROW.replace("a.jpg", "../a.jpg"), "row 2 is broken .*inside the folder"),
+        (HEADER + ROW.replace("a.jpg", "/etc/a.jpg"), "row 1 is broken .*inside the folder"),
+        (HEADER + "a.jpg,1,2\n", "row 1 is broken .it has 3 columns, not 12"),
+        (HEADER + ROW.replace("-5", "down"), "row 1 is broken .could not convert"),
+        (HEADER + ROW + ROW.replace("-5", "nan"), "row 2 has an impossible box or angle"),
+        (HEADER + ROW.replace("30", "0"), "row 1 has an impossible box or angle"),
+        (HEADER + ROW.replace("10", "181"), "row 1 has an impossible box or angle"),
+        (HEADER + ROW.replace("10", "150"), "no head has a yaw within ±99°"),
+        (HEADER + "\n" + ROW, "row 1 is broken"),
+        (HEADER + "\0" + ROW, "row 1 is broken"),
+    ],
+)
+def test_a_broken_list_is_refused_in_a_sentence(tmp_path, text, sentence):
+    (tmp_path / "val").mkdir()
+    if text is not None:
+        (tmp_path / "val" / "heads.csv").write_text(text)
+    with pytest.raises(InputError, match=sentence) as error:
+        open_dataset("rendered", tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_training_and_testing_on_rendered_heads(rendered, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = (
+        f"--dataset rendered --data_dir {rendered} --arch squeezenet1_1 --input_size 64 "
+        "--num_epochs 1 --samples 24 --batch_size 8 --output_string t --yaw 120"
+    )
+    command("train", line.split())
+    said = capsys.readouterr().out
+    assert f"--dataset rendered --data_dir {rendered} --yaw 120" in said
+    snapshot = next((tmp_path).rglob("best.safetensors"))
+    command("test", f"--dataset rendered --data_dir {rendered} --snapshot {snapshot}".split())
+    said = capsys.readouterr().out
+    inside = (np.abs(read_list(rendered / "val" / "heads.csv")[1][:, 4]) <= 99).sum()
+    assert f"{inside} of 20 images; {20 - inside} have a yaw outside ±99°" in said
+
+
+def test_a_sheet_of_any_number_of_heads(tmp_path):
+    main([str(tmp_path / "sheet.png"), "--count", "9", "--size", "24", "--camera_without", "none"])
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.size == (8 * 24, 2 * 24)

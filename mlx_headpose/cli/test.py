@@ -43,6 +43,9 @@ def make_parser(program: str) -> Parser:
         "--split", help="test part of a division that the dataset has, such as sequence for BIWI"
     )
     data.add_argument("--mesh", help="head model (.npz) of synthetic heads")
+    data.add_argument(
+        "--yaw", type=float, help="largest yaw of synthetic or rendered heads in degrees"
+    )
     data.add_argument("--boxes", help=face_boxes.HELP)
     data.add_argument("--skip_bad", action="store_true", help="count broken samples and go on")
     network = parser.add_argument_group("network")
@@ -148,6 +151,7 @@ def open_set(options: argparse.Namespace, rule: str, config: ModelConfig) -> Dat
         ad=options.ad,
         split=options.split,
         mesh=options.mesh,
+        yaw=options.yaw,
         boxes=face_boxes.box_source(options.boxes),
         input_size=config.preprocessing.size,
         skip_bad=options.skip_bad,

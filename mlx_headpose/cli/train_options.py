@@ -48,7 +48,22 @@ def _data(parser: Parser) -> None:
     _add(group, "--data_dir", help="its folder (default: datasets/<dataset>)")
     _add(group, "--filename_list", help="text file of its samples (default: the whole folder)")
     _add(
-        group, "--samples", type=positive, help="number of synthetic heads (default: the set's own)"
+        group,
+        "--samples",
+        type=positive,
+        help="number of synthetic or rendered heads (default: the set's own)",
+    )
+    _add(
+        group,
+        "--yaw",
+        type=float,
+        help="largest yaw of synthetic or rendered heads in degrees (default: what suits the crop)",
+    )
+    _add(
+        group,
+        "--camera_without",
+        help="camera effects that synthetic heads lack, with commas between, or none for all of "
+        "them (default: none with --mesh, or else the plain camera)",
     )
     _add(group, "--mesh", help="head model (.npz) of synthetic heads (default: built-in heads)")
     _add(
@@ -60,8 +75,9 @@ def _data(parser: Parser) -> None:
     _add(
         group,
         "--val_dataset",
-        help="validation set (default: synthetic for synthetic; AFLW2000 if datasets/AFLW2000 is "
-        "there; or else the last twentieth of the training set, which then does not train)",
+        help="validation set (default: for synthetic and rendered heads their own; AFLW2000 if "
+        "datasets/AFLW2000 is there; or else the last twentieth of the training set, which then "
+        "does not train)",
     )
     _add(group, "--val_data_dir", help="its folder (default: datasets/<val_dataset>)")
     _add(group, "--val_filename_list", help="text file of its samples (default: the whole folder)")

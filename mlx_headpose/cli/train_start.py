@@ -24,6 +24,7 @@ from .options import make_config, model_options
 
 HELD_OUT = 20  # one in so many samples validates where no validation set is given
 FOLDERS = Path("datasets")
+DRAWN = ("synthetic", "rendered")  # sets with a validation part of their own
 ADVICE = (
     "Trains on built-in synthetic heads, because datasets/300W_LP is not there; for real faces put "
     "300W-LP there (http://www.cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA/main.htm) or give its "
@@ -47,7 +48,7 @@ def open_sets(
     training_set = _open(args, "", args.dataset, config, train=True)
     if "val_dataset" in args:
         name = dataset_name(args.val_dataset)
-    elif args.dataset == "synthetic" or "split" in args:
+    elif args.dataset in DRAWN or "split" in args:
         name = args.dataset
     elif "val_data_dir" in args or (FOLDERS / "AFLW2000").is_dir():
         name = "AFLW2000"
@@ -80,7 +81,8 @@ def _folder(args: argparse.Namespace, prefix: str, name: str) -> Path | None:
 def _open(
     args: argparse.Namespace, prefix: str, name: str, config: ModelConfig, train: bool
 ) -> Dataset:
-    names = ("samples", "mesh", "identities") if train else ("mesh",)
+    shared = ("yaw", "mesh", "camera_without")
+    names = (*shared, "samples", "identities") if train else shared
     options = {option: getattr(args, option) for option in names if option in args}
     dataset = open_dataset(
         name,
@@ -109,9 +111,9 @@ def _test_options(args: argparse.Namespace, prefix: str, name: str) -> str:
         words += ["--data_dir", str(folder)]
     if f"{prefix}filename_list" in args:
         words += ["--filename_list", getattr(args, f"{prefix}filename_list")]
-    for option in ("split", "boxes", "mesh"):
+    for option in ("split", "boxes", "mesh", "yaw"):
         if option in args:
-            words += [f"--{option}", getattr(args, option)]
+            words += [f"--{option}", str(getattr(args, option))]
     return shlex.join(words)
 
 
@@ -140,7 +142,7 @@ def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator,
     size = getattr(args, "input_size", None)
     if "snapshot" not in args:
         config = make_config(args, args.model, size=size)
-        if args.dataset == "synthetic":
+        if args.dataset in DRAWN:
             config = for_synthetic_heads(config, model_options(args, args.model))
         return build(config), False
     path = newest_weights(Path(args.snapshot))

@@ -14,6 +14,7 @@ DATASETS = {
     "AFLW2000": "aflw2000",
     "300W_LP": "w300lp",
     "synthetic": "synthetic",
+    "rendered": "rendered",
     "facescape": "facescape",
     "panoptic": "panoptic",
     "panoptic+300W_LP": "levelled",
@@ -65,8 +66,8 @@ def open_dataset(
             `train` (the rule's random training margins, and a split's training part), `split`
             (name of a division into training and test), `boxes` (where face boxes come from),
             `seed`, `skip_bad`, and for drawn heads `samples` (how many), `yaw` (the largest),
-            `mesh` (a head model's file), `identities` (how many people it shows) and `input_size`
-            (of the network).
+            `mesh` (a head model's file), `identities` (how many people it shows), `camera_without`
+            (groups of effects) and `input_size` (of the network).
 
     Raises:
         InputError: a folder, list or sample is missing or broken.

@@ -12,7 +12,7 @@ from ...pose import pose_to_matrix
 from ..base import Dataset
 from ..crop import AS_GIVEN, HOPENET_TRAIN, PYRAMID_TEST, CropRule, choose_rule
 from .effects import Effects, without
-from .geometry import boxes_of, draw_geometry, points_68, points_468, points_head
+from .geometry import boxes_of, disturbed, draw_geometry, points_68, points_468, points_head
 from .mesh import MeshPeople
 from .person import Person, draw_person
 from .photo import PLAIN, Photo
@@ -22,8 +22,6 @@ _SPLITS = {"train": 0, "val": 1}
 # Drawing takes about as long as training on a small picture, and every epoch asks for all of them.
 KEPT_BYTES = 512 << 20
 _HAIR = 8.0  # mm around the bald head in the head's box
-
-_LOOSE = np.array((-0.8, -0.25, 0.8, 0.5))  # of x_min, y_min, x_max, y_max
 
 Range = tuple[float, float]
 
@@ -44,8 +42,8 @@ class SyntheticHeads(Dataset):
         rule: how a box becomes a crop. The box is that of 300W's 68 landmarks, seen or hidden, as
             the published sets draw it; for the rule "box" it is the whole head's.
         jitter: standard deviation of the box's sides, relative to its size.
-        loose: share of the boxes whose sides lie further out, by up to `_LOOSE` of their size. So
-            they do in AFLW2000's published test, whose box holds the −1 of hidden points.
+        loose: share of the boxes whose sides lie further out, by up to `geometry.LOOSE` of their
+            size. So they do in AFLW2000's published test, whose box holds hidden points' −1.
         photo: makes background and camera; `effects.Effects` offers more than the plain one.
         mesh: file of a head model (see `mesh/`), whose people are drawn instead of the built-in
             ones; None draws those.
@@ -83,19 +81,13 @@ class SyntheticHeads(Dataset):
         else:
             self.geometry = draw_geometry(np.random.SeedSequence(self.seed), count, limits)
             poses, boxes = self.geometry.poses, self._boxes(rule)
-        extent = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
-        noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*self.seed, 1))))
-        boxes += jitter * noise.standard_normal((count, 4)) * np.tile(extent, 2)
-        loosened = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*self.seed, 5))))
-        chance, growth = np.split(loosened.random((count, 5)), (1,), axis=1)
-        boxes += (chance < loose) * growth * _LOOSE * np.tile(extent, 2)
         self.numbers = np.arange(count)
         self._drawn: dict[tuple[int, bytes], np.ndarray] = {}
         super().__init__(
             name="synthetic",
             ids=[f"{split}-{seed}-{i:06d}" for i in range(count)],
             poses=poses,
-            boxes=boxes * size,
+            boxes=disturbed(boxes, self.seed, jitter, loose) * size,
             rule=rule,
             protocol=f"{'synthetic' if mesh is None else 'head model'} heads "
             f"({split}, seed {seed}, {count} samples, "
@@ -215,7 +207,7 @@ def open_dataset(
         yaw: largest yaw in degrees; None means as above, and the full circle for the rule "box".
         input_size: side of the network's input; pictures are a quarter larger.
         camera_without: groups of `effects.GROUPS` that the pictures lack, by commas, or "none" for
-            all effects; None means the plain background and camera.
+            all effects; None means those with a head model, and the plain camera without.
         mesh: file of a head model to draw people of; None draws the built-in heads.
         identities: how many people of the head model there are; None means one for each sample.
     """
@@ -229,6 +221,8 @@ def open_dataset(
     )
     if yaw is None:
         yaw = 180 if rule is AS_GIVEN else (95 if train else 75)
+    if camera_without is None and mesh is not None:
+        camera_without = "none"
     tilt = 50 if train else 40
     return SyntheticHeads(
         samples or (20000 if train else 1000),

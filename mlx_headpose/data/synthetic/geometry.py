@@ -20,6 +20,8 @@ _FEMININE = {
     "lip_thickness": 0.35, "eye_size": 0.3, "nose_projection": -0.2, "gonial_angle": -0.4,
     "face_length": -0.2, "length": -0.2,
 }  # fmt: skip
+# How much further out a loose box's x_min, y_min, x_max, y_max may lie, of its size.
+LOOSE = np.array((-0.8, -0.25, 0.8, 0.5))
 COLUMNS = 3 + 1 + len(SHAPES) + 9 + 4
 
 
@@ -166,3 +168,20 @@ def boxes_of(
         boxes[part, :2] = flat.min(axis=1) - margin * scale
         boxes[part, 2:] = flat.max(axis=1) + margin * scale
     return boxes
+
+
+def disturbed(boxes: np.ndarray, seed: tuple[int, ...], jitter: float, loose: float) -> np.ndarray:
+    """(N, 4) boxes as finders of faces and published sets draw them: not quite around the face.
+
+    Args:
+        boxes: (N, 4) exact ones.
+        seed: of what is drawn; box i is the same whatever their number.
+        jitter: standard deviation of the sides, relative to the box's size.
+        loose: share of the boxes whose sides lie further out, by up to `LOOSE` of their size.
+    """
+    extent = np.tile(np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6), 2)
+    noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*seed, 1))))
+    boxes = boxes + jitter * noise.standard_normal(boxes.shape) * extent
+    loosened = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*seed, 5))))
+    chance, growth = np.split(loosened.random((len(boxes), 5)), (1,), axis=1)
+    return boxes + (chance < loose) * growth * LOOSE * extent
