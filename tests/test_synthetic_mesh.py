@@ -232,4 +232,4 @@ def test_faces_of_the_real_model_look_ahead_at_pose_zero(real, shared):
     turn = left @ right
     angle = np.degrees(np.arccos((np.trace(turn) - 1) / 2))
     assert np.linalg.det(turn) > 0
-    assert angle < 3
+    assert angle < 4

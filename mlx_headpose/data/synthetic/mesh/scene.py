@@ -183,7 +183,7 @@ def _joined(parts: list[tuple[Material, np.ndarray, np.ndarray, np.ndarray]]) ->
     kinds = [kind for kind, _, _, _ in parts]
     return Scene(
         np.concatenate([vertices for _, vertices, _, _ in parts]),
-        np.repeat(np.float32([_NEARER.get(kind, 0.0) for kind in kinds]), counts),
+        np.repeat(np.array([_NEARER.get(k, 0.0) for k in kinds], np.float32), counts),
         np.concatenate([columns for _, _, columns, _ in parts]),
         np.repeat(np.array(kinds, np.uint8), counts),
         np.concatenate([t + first for (_, _, _, t), first in zip(parts, firsts, strict=True)], 1),
