@@ -54,6 +54,31 @@ def test_axes_may_differ(kernel, stride, padding, dilation, groups, inputs, outp
     )
 
 
+@pytest.mark.parametrize("size", [(2, 2), (3, 4), (7, 6)])
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (3, 5)])
+def test_depthwise_on_few_pixels(size, kernel):
+    mx.random.seed(3)
+    x = mx.random.normal((8, *size, 6))
+    weight = mx.random.normal((6, *kernel, 1))
+    for stride, padding, dilation in product([1, 2, (2, 1)], [2, (1, 2)], [1, 2]):
+        setting = (stride, padding, dilation, 6)
+        reached = [n + 2 * p for n, p in zip(size, np.broadcast_to(padding, 2), strict=True)]
+        if any(dilation * (k - 1) >= n for k, n in zip(kernel, reached, strict=True)):
+            continue
+        assert_same_function(
+            lambda x, w, setting=setting: conv2d(x, w, *setting),
+            lambda x, w, setting=setting: mx.conv2d(x, w, *setting),
+            x,
+            weight,
+        )
+    # A batch below eight goes another way.
+    few = conv2d(x[:4], weight, 2, "same", 1, 6)
+    assert_close(conv2d(x, weight, 2, "same", 1, 6)[:4], few, 1e-6, "batch")
+    half = conv2d(x.astype(mx.bfloat16), weight.astype(mx.bfloat16), 2, "same", 1, 6)
+    assert half.dtype == mx.bfloat16
+    assert_close(half[:4], few, 2e-2, "bfloat16")
+
+
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_asymmetric_padding_is_padding_beforehand(groups, stride):

@@ -31,7 +31,7 @@ _ROUND = 1.5 * 2**23 + 127
 
 def _exp_series() -> list[float]:
     """Coefficients of exp on [−ln 2 / 2, ln 2 / 2], highest first, by Chebyshev's points."""
-    degree = 6
+    degree = 5
     angles = np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1)
     points = math.log(2) / 2 * np.cos(angles)
     return [float(c) for c in np.polyfit(points, np.exp(points), degree)]
@@ -47,7 +47,7 @@ def _split(x: mx.array) -> tuple[mx.array, mx.array]:
     x = mx.minimum(mx.maximum(x, -87.0), 87.0)
     rounded = x * -_LOG2_E + _ROUND
     k = rounded - _ROUND
-    r = -(x + k * _LN2_HIGH) - k * _LN2_LOW
+    r = k * -_LN2_HIGH - x - k * _LN2_LOW
     power = r * _SERIES[0] + _SERIES[1]
     for coefficient in _SERIES[2:]:
         power = power * r + coefficient
@@ -77,8 +77,8 @@ def _sigmoid_slope(y: mx.array, dy: mx.array) -> mx.array:
 
 
 @partial(mx.compile, shapeless=True)
-def _silu_slope(x: mx.array, s: mx.array, dy: mx.array) -> mx.array:
-    return dy * s * (1 + x * (1 - s))
+def _silu_slope(y: mx.array, s: mx.array, dy: mx.array) -> mx.array:
+    return dy * (s + y * (1 - s))
 
 
 @partial(mx.compile, shapeless=True)
@@ -110,10 +110,20 @@ def sigmoid(x: mx.array) -> mx.array:
     return _sigmoid(x)
 
 
-@_with_gradient(lambda x, dy, y: _silu_slope(x, _sigmoid(x), dy))
+def _silu_and_sigmoid(x: mx.array) -> list[mx.array]:
+    s = _sigmoid(x)
+    return [x * s, s]
+
+
+# Its gradient needs the sigmoid instead of the input, so nothing more is kept for it.
+_silu: Any = mx.custom_function(_silu_and_sigmoid)
+_silu.vjp(lambda x, dy, outputs: _silu_slope(outputs[0], outputs[1], dy[0]))
+_silu = without_gradient_if_plain(_silu, _silu_and_sigmoid)
+
+
 def silu(x: mx.array) -> mx.array:
     """x · sigmoid(x), also called swish."""
-    return x * _sigmoid(x)
+    return _silu(x)[0]
 
 
 @_with_gradient(lambda x, dy, y: _relu_slope(y, dy))

@@ -2,8 +2,9 @@
 
 On a GPU these are MLX's own. MLX's CPU kernels are fast for one case only, so there every
 convolution is written as what the CPU does fast: a matrix product of the windows with the weights,
-or, depthwise, one multiply-add per tap. The gradient of a strided convolution's input is the sum of
-shifted products for each of the stride's phases, so no work is spent on stuffed zeros.
+or, depthwise, one multiply-add per tap, and on maps of few pixels a matrix per channel. The
+gradient of a strided convolution's input is the sum of shifted products for each of the stride's
+phases, so no work is spent on stuffed zeros.
 
 Images are (N, H, W, C), weights (O, kh, kw, C / groups).
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from .grid import Pair, interleave, pad_or_crop, pair, phases, window_span
 from .plain import use_mlx_kernels
@@ -54,6 +56,10 @@ class _Geometry:
 
     def depthwise(self, weight: mx.array) -> bool:
         return self.groups > 1 and weight.shape[0] == self.groups and weight.shape[3] == 1
+
+    def small(self, batch: int) -> bool:
+        """Whether `_depthwise_of_few_pixels` beats one multiply-add per tap, by measurement."""
+        return batch >= 8 and math.prod(self.inputs) <= 6 * math.prod(self.kernel)
 
 
 def _windows(x: mx.array, geometry: _Geometry) -> mx.array:
@@ -100,6 +106,35 @@ def _correlate(x: mx.array, weight: mx.array, geometry: _Geometry) -> mx.array:
     matrices = weight.reshape(groups, weight.shape[0] // groups, -1)
     y = _windows(x, geometry) @ matrices.transpose(0, 2, 1)
     return y.transpose(1, 0, 2).reshape(x.shape[0], *geometry.outputs, -1)
+
+
+@lru_cache(maxsize=256)
+def _tap_of_pixels(geometry: _Geometry) -> np.ndarray:
+    """(kh·kw, H·W·Ho·Wo) 0 or 1: the tap by which an output pixel sees an input pixel."""
+    axes = []
+    for kernel, stride, dilation, before, inputs, outputs in zip(
+        geometry.kernel, geometry.stride, geometry.dilation, geometry.before, geometry.inputs,
+        geometry.outputs, strict=True,
+    ):  # fmt: skip
+        tap, pixel, output = np.ogrid[:kernel, :inputs, :outputs]
+        axes.append(pixel == stride * output + dilation * tap - before)
+    both = np.einsum("ipo,jqr->ijpqor", *axes)
+    return both.reshape(math.prod(geometry.kernel), -1).astype(np.float32)
+
+
+def _depthwise_of_few_pixels(x: mx.array, weight: mx.array, geometry: _Geometry) -> mx.array:
+    """A depthwise convolution as one matrix per channel, from input to output pixels.
+
+    On a map of a few pixels most taps meet only padding, and the matrix is small. Its gradients
+    are matrix products as well.
+    """
+    batch, channels = len(x), geometry.groups
+    pixels, outputs = math.prod(geometry.inputs), math.prod(geometry.outputs)
+    taps = weight.astype(mx.float32).reshape(channels, -1)
+    matrices = (taps @ mx.array(_tap_of_pixels(geometry))).reshape(channels, pixels, outputs)
+    wide = x.astype(mx.float32).reshape(batch, pixels, channels).transpose(2, 0, 1)
+    y = (wide @ matrices).transpose(1, 2, 0)
+    return y.reshape(batch, *geometry.outputs, channels).astype(x.dtype)
 
 
 def _weight_gradient(x: mx.array, dy: mx.array, geometry: _Geometry, shape) -> mx.array:
@@ -263,6 +298,8 @@ def conv2d(
     geometry = _Geometry(
         kernel, stride, dilation, (pads[0][0], pads[1][0]), sizes, pair(outputs), groups
     )
+    if geometry.depthwise(weight) and geometry.small(len(x)):
+        return _depthwise_of_few_pixels(x, weight, geometry)
     return _convolution(geometry)(x, weight)
 
 
