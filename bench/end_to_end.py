@@ -10,6 +10,7 @@ test them. A face that the detector does not find has no error: the share of the
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
 
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from mlx_headpose.data import Dataset, open_dataset
 from mlx_headpose.data.crop import HOPENET_TRAIN, CropRule, cut
+from mlx_headpose.figures import new_figure, write_figure
 from mlx_headpose.inference.estimator import HeadPoseEstimator
 from mlx_headpose.inference.face_detector import FaceDetector
 from mlx_headpose.inference.tracking import overlap
@@ -144,11 +146,7 @@ def calibrate(
 
 def draw(rows: list[tuple[float, ...]], p: np.ndarray, error: np.ndarray, path: str) -> None:
     """Two curves: confidence against its own truth, and against the mean error."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 4)
     truth, errors = figure.subplots(1, 2)
     confidence, share, mean, _ = zip(*rows, strict=True)
     truth.plot([0, 1], [0, 1], color="grey", lw=1, ls="--", label="perfect")
@@ -164,7 +162,7 @@ def draw(rows: list[tuple[float, ...]], p: np.ndarray, error: np.ndarray, path: 
     errors.legend()
     for axes in (truth, errors):
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    write_figure(figure, Path(path))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,9 @@ def test_every_image_agrees_with_the_published_code(shared, workplace):
         )
         assert report[angle] == pytest.approx(expected, abs=1e-3)
     assert f"54 images  Yaw {report['yaw']:.2f}" in done.stdout
+    assert list(report["bands"]) == ["yaw 0-30", "yaw 30-60", "yaw 60-99"]
+    assert sum(band["used"] for band in report["bands"].values()) == 54
+    assert f"geodesic {report['bands']['yaw 60-99']['geodesic']:.2f}\n" in done.stdout
 
 
 def test_a_folder_of_snapshots_names_the_best_epoch(shared, workplace):
@@ -112,6 +115,7 @@ def test_a_broken_photo_is_named_or_counted(shared, workplace, tmp_path):
         (["--snapshot", "weights/squeezenet_1_1.safetensors"], "--data_dir"),
         (["--dataset", "AFLW3000", "--snapshot", "weights/squeezenet_1_1.safetensors"], "AFLW3000"),
         (["--snapshot", "list.txt"], "list.txt"),
+        (["--snapshot", "weights/squeezenet_1_1.safetensors", "--worst", "worst.txt"], ".png"),
         ([], "--snapshot"),
         (["--batch_size", "0", "--snapshot", "x"], "batch_size"),
     ],

@@ -8,17 +8,22 @@ import subprocess
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from mlx_headpose.data import open_dataset
+from mlx_headpose.data import Dataset, open_dataset
+from mlx_headpose.data.crop import cut
+from mlx_headpose.errors import InputError
 from mlx_headpose.evaluation.evaluate import Evaluation
+from mlx_headpose.evaluation.faces import best_and_worst, draw_worst
 from mlx_headpose.evaluation.report import DIRECTIONS, directions, write_report
+from mlx_headpose.preprocessing import Preprocessing
 
 pytest.importorskip("matplotlib", reason="a report's curves need matplotlib")
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """A report on thirty synthetic heads with predictions that are off by 1° to 30°."""
+def tested():
+    """Thirty synthetic heads, and predictions that are off by 1° to 30°."""
     dataset = open_dataset("synthetic", samples=30, train=False, input_size=64)
     offsets = np.arange(1, 31)[:, None] * np.array([1.0, 0.0, 0.0])
     evaluation = Evaluation(
@@ -30,8 +35,13 @@ def page(tmp_path_factory):
         dropped={"an angle outside ±99°": 2},
         seconds=1.0,
     )
+    return evaluation, dataset
+
+
+@pytest.fixture(scope="module")
+def page(tested, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, evaluation, dataset, "net on heads")
+    write_report(path, *tested, "net on heads")
     return path
 
 
@@ -53,6 +63,31 @@ def test_the_worst_come_first(page):
     assert off[:24] == sorted(off[:24], reverse=True)
     assert off[24:] == sorted(off[24:])
     assert max(off[24:]) < max(off[:24])
+
+
+def test_the_worst_faces_as_a_picture(tested, tmp_path):
+    evaluation, dataset = tested
+    best, worst = best_and_worst(evaluation, dataset, 96)
+    errors = [face.error for face in worst]
+    assert errors == sorted(errors, reverse=True)
+    assert max(face.error for face in best) < errors[0]
+    index = list(dataset.ids).index(worst[0].name)
+    crop = cut(dataset.image(index), dataset.crop_box(index), Preprocessing(size=96))
+    np.testing.assert_array_equal(worst[0].pixels, crop)
+    draw_worst(evaluation, dataset, tmp_path / "worst.png")
+    with Image.open(tmp_path / "worst.png") as picture:
+        assert picture.width > 1000
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 5000
+    with pytest.raises(InputError, match=r"worst\.txt: figures are written as"):
+        draw_worst(evaluation, dataset, tmp_path / "worst.txt")
+
+
+def test_without_pictures_there_are_no_faces(tested, tmp_path):
+    evaluation, dataset = tested
+    bare = Dataset("bare", dataset.ids, dataset.poses, dataset.boxes, dataset.rule)
+    assert best_and_worst(evaluation, bare, 96) == ([], [])
+    with pytest.raises(InputError, match="bare has no pictures"):
+        draw_worst(evaluation, bare, tmp_path / "worst.png")
 
 
 def test_directions_are_the_pictures():
@@ -77,8 +112,6 @@ def test_a_browser_shows_it(page, tmp_path):
         capture_output=True,
         timeout=240,
     )
-    from PIL import Image
-
     with Image.open(picture) as shot:
         colours = shot.convert("RGB").getcolors(1 << 24)
     assert colours is not None

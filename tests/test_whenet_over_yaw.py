@@ -11,7 +11,6 @@ from doors import run
 from PIL import Image
 
 from mlx_headpose.evaluation.over_yaw import (
-    beyond_profile,
     draw_error_curve,
     error_curve,
     errors_by_band,
@@ -48,8 +47,13 @@ def test_bands(ring):
 def test_bands_without_samples_are_left_out():
     poses = np.array([[180.0, 0, 0], [-180, 0, 0]])
     assert list(errors_by_band(poses, poses)) == ["back"]
-    assert beyond_profile(poses)
-    assert not beyond_profile(np.array([[90.0, 0, 0], [-89, 0, 0]]))
+
+
+def test_bands_of_sets_up_to_profile_views_are_the_fields():
+    poses = np.array([[0.0, 0, 0], [-29, 0, 0], [30, 0, 0], [-60, 0, 0], [99, 0, 0]])
+    bands = errors_by_band(poses + 1, poses)
+    used = {name: band["used"] for name, band in bands.items()}
+    assert used == {"yaw 0-30": 2, "yaw 30-60": 1, "yaw 60-99": 2}
 
 
 def test_curve(ring):

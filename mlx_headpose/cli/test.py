@@ -14,10 +14,12 @@ from ..data import DATASETS, Dataset, open_dataset
 from ..data.landmarks import with_landmarks
 from ..errors import InputError
 from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.faces import draw_worst
 from ..evaluation.intervals import draw_intervals
 from ..evaluation.over_yaw import draw_error_curve
 from ..evaluation.report import write_report
-from ..files import atomic_path, write_json
+from ..figures import require_picture
+from ..files import atomic_path, require_writable, write_json
 from ..models import METHODS, Estimator, ModelConfig
 from ..weights import from_pretrained
 from . import face_boxes
@@ -82,6 +84,9 @@ def make_parser(program: str) -> Parser:
     output.add_argument(
         "--report", help="page (.html) to write: table, curves, confusion, best and worst faces"
     )
+    output.add_argument(
+        "--worst", help="picture (.png) of the 24 faces with the largest errors to draw"
+    )
     output.add_argument("--curve", help="picture (.png) of the error over yaw to draw")
     output.add_argument(
         "--intervals", help="picture (.png) of the error by interval of yaw, pitch and roll to draw"
@@ -103,6 +108,11 @@ def make_parser(program: str) -> Parser:
 def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     options = make_parser(program).parse_args(arguments)
+    pictures = [options.worst, options.curve, options.intervals]
+    for file in filter(None, pictures):
+        require_picture(file)
+    for file in filter(None, [options.json, options.csv, options.report, *pictures]):
+        require_writable(file)  # nobody evaluates for an hour in vain
     snapshots = find_snapshots(Path(options.snapshot), options.start, options.num_epochs)
     reports: dict[str, dict[str, Any]] = {}
     sets: dict[tuple[str, int], Dataset] = {}
@@ -124,6 +134,8 @@ def run(program: str, arguments: list[str]) -> None:
         if options.report:
             title = f"{path.name} on {evaluation.dataset}"
             write_report(Path(options.report), evaluation, sets[key], title)
+        if options.worst:
+            draw_worst(evaluation, sets[key], Path(options.worst))
         if options.curve:
             draw_error_curve(
                 evaluation.predictions, evaluation.poses, Path(options.curve), evaluation.dataset
@@ -230,10 +242,13 @@ def show(evaluation: Evaluation, legacy: bool = False) -> None:
         f"geodesic {m.geodesic:.2f}  VMAE {m.vmae:.2f} "
         f"(left {m.left:.2f}, down {m.down:.2f}, front {m.front:.2f})"
     )
-    for name, band in evaluation.bands().items():
+    bands = evaluation.bands()
+    width = max(map(len, bands))
+    for name, band in bands.items():
         print(
-            f"{name:5} {band['used']:5} images  Yaw {band['yaw']:.2f}  Pitch {band['pitch']:.2f}  "
-            f"Roll {band['roll']:.2f}  MAE {band['mae']:.2f}"
+            f"{name:{width}} {band['used']:5} images  Yaw {band['yaw']:.2f}  "
+            f"Pitch {band['pitch']:.2f}  Roll {band['roll']:.2f}  MAE {band['mae']:.2f}  "
+            f"geodesic {band['geodesic']:.2f}"
         )
     if legacy:
         with warnings.catch_warnings():

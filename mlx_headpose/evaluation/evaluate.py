@@ -18,7 +18,7 @@ from ..data.crop import cut
 from ..errors import InputError
 from ..models import Estimator
 from ..pose import PoseMetrics, pose_metrics
-from .over_yaw import beyond_profile, errors_by_band
+from .over_yaw import errors_by_band
 
 WORKERS = 4
 
@@ -52,11 +52,7 @@ class Evaluation:
         return pose_metrics(self.predictions, self.poses, legacy)
 
     def bands(self) -> dict[str, dict[str, float]]:
-        """Errors of some of the poses.
-
-        Those within the method's limits, if it has any; and those seen from the front, the side
-        and behind, of a set that has the latter.
-        """
+        """Errors of the poses within the method's limits, if it has any, and by bands of yaw."""
         bands = {}
         if self.limits is not None:
             inside = (np.abs(self.poses) <= self.limits).all(axis=1)
@@ -64,15 +60,13 @@ class Evaluation:
                 metrics = pose_metrics(self.predictions[inside], self.poses[inside]).to_dict()
                 name = "within " + " ".join(f"±{limit:g}°" for limit in self.limits)
                 bands[name] = {**metrics, "used": int(inside.sum())}
-        if beyond_profile(self.poses):
-            bands |= errors_by_band(self.predictions, self.poses)
-        return bands
+        return bands | errors_by_band(self.predictions, self.poses)
 
     def report(self) -> dict[str, Any]:
         """The JSON report: yaw, pitch, roll, mae, geodesic, vmae, used, dropped and more."""
         return {
             **self.metrics().to_dict(),
-            **({"bands": self.bands()} if self.bands() else {}),
+            "bands": self.bands(),
             "used": len(self.ids),
             "dropped": self.dropped,
             "dataset": self.dataset,

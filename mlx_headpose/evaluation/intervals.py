@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
-from ..files import atomic_path
+from ..figures import new_figure, write_figure
 from ..pose import angle_errors
 
 if TYPE_CHECKING:
@@ -49,15 +48,7 @@ def draw_intervals(evaluations: dict[str, Evaluation], path: Path) -> None:
     Raises:
         InputError: matplotlib, which draws, is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError(
-            "drawing the curves needs matplotlib; run `pip install matplotlib`"
-        ) from None
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 5)
     grid = figure.subplots(2, 3, sharex="col", height_ratios=(3, 1))
     for column, angle in enumerate(ANGLES):
         curve, histogram = grid[:, column]
@@ -77,5 +68,4 @@ def draw_intervals(evaluations: dict[str, Evaluation], path: Path) -> None:
     grid[0, 0].set(ylabel="mean absolute error (degrees)")
     grid[1, 0].set(ylabel="samples")
     grid[0, 0].legend(loc="upper right")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    write_figure(figure, path)

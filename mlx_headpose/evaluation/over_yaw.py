@@ -1,4 +1,4 @@
-"""The error as a function of yaw, for sets that go beyond profile views."""
+"""The error as a function of yaw: by bands, and as a curve."""
 
 from __future__ import annotations
 
@@ -6,27 +6,25 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from ..files import atomic_path
+from ..figures import new_figure, write_figure
 from ..pose import Bins, angle_errors, pose_metrics
 
-# Three equal shares of the circle, by |yaw| in degrees.
-BANDS = {"front": (0.0, 60.0), "side": (60.0, 120.0), "back": (120.0, 180.0)}
+# Ranges of |yaw| in degrees. Of sets up to profile views, the field's, the last one up to HopeNet's
+# outermost bin; of all others, three equal shares of the circle.
+UP_TO_PROFILE = {"yaw 0-30": (0.0, 30.0), "yaw 30-60": (30.0, 60.0), "yaw 60-99": (60.0, 99.0)}
+FULL_CIRCLE = {"front": (0.0, 60.0), "side": (60.0, 120.0), "back": (120.0, 180.0)}
 CURVE = Bins(24, 15, -180)
 COLOURS = {"yaw": "tab:red", "pitch": "tab:green", "roll": "tab:blue"}
-
-
-def beyond_profile(poses: np.ndarray) -> bool:
-    """Whether a set has heads that are turned away, so that bands of yaw say something."""
-    return bool((np.abs(poses[:, 0]) > 90).any())
 
 
 def errors_by_band(predictions: np.ndarray, poses: np.ndarray) -> dict[str, dict[str, float]]:
     """Each band that has samples → its mean errors in degrees, and `used`, their number."""
     turned = np.abs(poses[:, 0])
+    borders = UP_TO_PROFILE if turned.max() <= 99 else FULL_CIRCLE
+    outermost = max(high for _, high in borders.values())
     bands = {}
-    for name, (low, high) in BANDS.items():
-        inside = (turned >= low) & ((turned < high) | (high == 180))
+    for name, (low, high) in borders.items():
+        inside = (turned >= low) & ((turned < high) | (high == outermost))
         if inside.any():
             metrics = pose_metrics(predictions[inside], poses[inside])
             bands[name] = {**metrics.to_dict(), "used": int(inside.sum())}
@@ -55,16 +53,8 @@ def draw_error_curve(predictions: np.ndarray, poses: np.ndarray, path: Path, tit
     Raises:
         InputError: matplotlib, which draws, is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError(
-            "drawing the curve needs matplotlib; run `pip install matplotlib`"
-        ) from None
     centres, errors = error_curve(predictions, poses)
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 4)
     axes = figure.subplots()
     for column, (angle, colour) in enumerate(COLOURS.items()):
         mean = float(angle_errors(predictions, poses)[:, column].mean())
@@ -82,5 +72,4 @@ def draw_error_curve(predictions: np.ndarray, poses: np.ndarray, path: Path, tit
     )
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    write_figure(figure, path)

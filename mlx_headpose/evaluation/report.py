@@ -14,17 +14,14 @@ import numpy as np
 from PIL import Image
 
 from ..data import Dataset
-from ..data.crop import cut
-from ..errors import InputError
+from ..figures import new_figure
 from ..files import atomic_path
-from ..pose import angle_errors, axis_endpoints, geodesic_errors
-from ..preprocessing import Preprocessing
+from ..pose import angle_errors, geodesic_errors
 from .evaluate import Evaluation
+from .faces import COLOURS, Face, axes_of, best_and_worst
 from .intervals import ANGLES, errors_by_interval
 
-GALLERY = 24
 THUMBNAIL = 132  # pixels
-COLOURS = ("#d62728", "#2ca02c", "#1f77b4")  # of the axes to the right, down and out of the face
 # Coarse directions: a head looks to a side beyond 30° of yaw, up or down beyond 15° of pitch.
 SIDE, TILT = 30.0, 15.0
 DIRECTIONS = [
@@ -57,14 +54,13 @@ def write_report(path: Path, evaluation: Evaluation, dataset: Dataset, title: st
     Raises:
         InputError: matplotlib, which draws the curves, is not installed.
     """
-    errors = geodesic_errors(evaluation.predictions, evaluation.poses)
-    order = np.argsort(errors)
+    best, worst = best_and_worst(evaluation, dataset, THUMBNAIL)
     sections = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(evaluation.protocol or evaluation.dataset)}</p>",
         _table(evaluation),
         "<h2>Error over the true angle, and how many images stay below an error</h2>",
-        f'<p class="charts">{_charts(evaluation, errors)}</p>',
+        f'<p class="charts">{_charts(evaluation)}</p>',
         "<h2>Coarse directions: true in rows, predicted in columns</h2>",
         _confusion(evaluation),
     ]
@@ -73,11 +69,10 @@ def write_report(path: Path, evaluation: Evaluation, dataset: Dataset, title: st
         "Solid lines are predicted, dashed lines are true. The error is the angle between the two "
         "poses.</p>"
     )
-    for heading, rows in (("worst", order[::-1][:GALLERY]), ("best", order[:GALLERY])):
-        figures = [_figure(evaluation, dataset, int(row), errors[row]) for row in rows]
-        if any(figures):
-            sections.append(f"<h2>The {len(figures)} {heading}</h2>{legend}")
-            sections.append(f'<div class="gallery">{"".join(figures)}</div>')
+    for heading, faces in (("worst", worst), ("best", best)):
+        if faces:
+            sections.append(f"<h2>The {len(faces)} {heading}</h2>{legend}")
+            sections.append(f'<div class="gallery">{"".join(map(_figure, faces))}</div>')
             legend = ""
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
@@ -106,15 +101,9 @@ def _table(evaluation: Evaluation) -> str:
     )
 
 
-def _charts(evaluation: Evaluation, geodesic: np.ndarray) -> str:
+def _charts(evaluation: Evaluation) -> str:
     """Error by interval of each angle, and the cumulative curves, as one embedded drawing."""
-    try:
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("a report needs matplotlib; run `pip install matplotlib`") from None
-    figure = Figure(figsize=(11, 6.4), layout="constrained")
-    canvas = FigureCanvasSVG(figure)
+    figure = new_figure(11, 6.4)
     axes = figure.subplots(2, 3)
     errors = angle_errors(evaluation.predictions, evaluation.poses)
     for column, (name, colour) in enumerate(zip(ANGLES, COLOURS, strict=True)):
@@ -127,17 +116,18 @@ def _charts(evaluation: Evaluation, geodesic: np.ndarray) -> str:
         behind.set_yticks([])
         axis.grid(alpha=0.3)
     axes[0, 1].set_title("grey: how many images lie there", fontsize=9)
+    geodesic = np.sort(geodesic_errors(evaluation.predictions, evaluation.poses))
     share = np.arange(1, len(geodesic) + 1) / len(geodesic)
     for axis, limit in ((axes[1, 0], 10), (axes[1, 1], 40), (axes[1, 2], 180)):
         for column, (name, colour) in enumerate(zip(ANGLES, COLOURS, strict=True)):
             axis.plot(np.sort(errors[:, column]), share, color=colour, label=name)
-        axis.plot(np.sort(geodesic), share, color="#444", label="geodesic")
+        axis.plot(geodesic, share, color="#444", label="geodesic")
         axis.set(xlabel="error (°)", ylabel="share of images", xlim=(0, limit), ylim=(0, 1))
         axis.grid(alpha=0.3)
     axes[1, 0].legend(fontsize=8)
-    drawing = io.StringIO()
-    canvas.print_svg(drawing)
-    encoded = base64.b64encode(drawing.getvalue().encode()).decode()
+    drawing = io.BytesIO()
+    figure.savefig(drawing, format="svg")
+    encoded = base64.b64encode(drawing.getvalue()).decode()
     return f'<img alt="error curves" src="data:image/svg+xml;base64,{encoded}">'
 
 
@@ -167,36 +157,25 @@ def _confusion(evaluation: Evaluation) -> str:
     )
 
 
-def _figure(evaluation: Evaluation, dataset: Dataset, row: int, error: float) -> str:
-    """One face as the network saw it, with both poses drawn over it; empty without a picture."""
-    name = evaluation.ids[row]
-    index = list(dataset.ids).index(name)
-    try:
-        picture, box = dataset.image(index), dataset.crop_box(index)
-    except (InputError, NotImplementedError):
-        return ""
-    pixels = cut(picture, box, Preprocessing(size=THUMBNAIL))
+def _figure(face: Face) -> str:
+    """One face with both poses drawn over it."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
+    Image.fromarray(face.pixels).save(buffer, "JPEG", quality=80)
     encoded = base64.b64encode(buffer.getvalue()).decode()
-    lines = _axes(evaluation.poses[row], 'stroke-dasharray="4 3" stroke-opacity="0.9"')
-    lines += _axes(evaluation.predictions[row], "")
-    true, found = (
-        ", ".join(f"{angle:.0f}" for angle in pose)
-        for pose in (evaluation.poses[row], evaluation.predictions[row])
-    )
+    lines = _axes(face.true, 'stroke-dasharray="4 3" stroke-opacity="0.9"')
+    lines += _axes(face.predicted, "")
+    caption = "<br>".join((html.escape(face.name), *face.captions()))
     return (
         f'<figure><svg width="{THUMBNAIL}" height="{THUMBNAIL}">'
         f'<image href="data:image/jpeg;base64,{encoded}" width="{THUMBNAIL}" '
-        f'height="{THUMBNAIL}"/>{lines}</svg><figcaption>{html.escape(name)}<br>'
-        f"{error:.1f}° off<br>predicted {found}<br>true {true}</figcaption></figure>"
+        f'height="{THUMBNAIL}"/>{lines}</svg><figcaption>{caption}</figcaption></figure>'
     )
 
 
 def _axes(pose: np.ndarray, dashes: str) -> str:
     middle = THUMBNAIL / 2
     return "".join(
-        f'<line x1="{middle}" y1="{middle}" x2="{middle + x:.1f}" y2="{middle + y:.1f}" '
+        f'<line x1="{middle}" y1="{middle}" x2="{x:.1f}" y2="{y:.1f}" '
         f'stroke="{colour}" stroke-width="2.5" {dashes}/>'
-        for (x, y), colour in zip(axis_endpoints(pose, 0.42 * THUMBNAIL), COLOURS, strict=True)
+        for (x, y), colour in zip(axes_of(pose, THUMBNAIL), COLOURS, strict=True)
     )

@@ -15,7 +15,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import InputError
-from ..files import atomic_path
+from ..figures import new_figure, write_figure
 from ..models import Estimator
 from ..models.tokenhpe import PITCH_CUT, YAW_CUTS, Config, region_of
 from ..pose import axis_endpoints, r_to_pose
@@ -112,20 +112,13 @@ def draw_tokens(view: TokenView, path: Path) -> None:
     Raises:
         InputError: matplotlib, which draws, is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("drawing tokens needs matplotlib; run `pip install matplotlib`") from None
     blocks, count = view.among.shape[:2]
     columns = [len(cuts) + 1 for cuts in YAW_CUTS[count]]
-    figure = Figure(figsize=(3 * (blocks + 1), 6 + 3 * len(columns)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(3 * (blocks + 1), 6 + 3 * len(columns))
     tables, faces = np.asarray(figure.subfigures(2, height_ratios=(6, 3 * len(columns))))
     _draw_tables(tables, view)
     _draw_faces(faces, view, columns)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    write_figure(figure, path)
 
 
 def _draw_tables(figure: Any, view: TokenView) -> None:

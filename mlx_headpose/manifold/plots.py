@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import atomic_path
+from ..figures import new_figure, write_figure
 from .cosines import evaluate_cosines
 from .model import ANGLES, Manifold
 
@@ -20,12 +20,8 @@ def draw_factors(manifold: Manifold, path: Path) -> None:
         manifold: with its factors and their grid.
         path: the PNG to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = manifold.cosines.shape[1]
-    figure = Figure(figsize=(4 * columns, 8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4 * columns, 8)
     panels = figure.subplots(len(ANGLES), columns, squeeze=False)
     degrees = np.arange(-REACH, REACH + 1)
     for row, name, cosines in zip(panels, ANGLES, manifold.cosines, strict=True):
@@ -45,5 +41,4 @@ def draw_factors(manifold: Manifold, path: Path) -> None:
             axes.legend(fontsize="x-small")
     for axes in panels[-1]:
         axes.set(xlabel="angle (degrees)")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    write_figure(figure, path)

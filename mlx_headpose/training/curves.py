@@ -5,18 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_path
+from ..figures import new_figure, write_figure
 
 ANGLES = {"yaw": "tab:red", "pitch": "tab:green", "roll": "tab:blue", "mae": "black"}
-
-
-def available() -> bool:
-    """Whether matplotlib, which draws, is installed."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
@@ -26,15 +17,11 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
         records: the lines of training.log.
         path: the PNG to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     epochs = [record for record in records if record.get("kind") == "epoch"]
     if not epochs:
         return
     numbers = [record["epoch"] for record in epochs]
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 4)
     loss, error = figure.subplots(1, 2)
 
     loss.plot(numbers, [record["loss"] for record in epochs], "k.-", label="loss")
@@ -56,5 +43,4 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     for axes in (loss, error):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    write_figure(figure, path)

@@ -16,9 +16,10 @@ from ..data import Dataset
 from ..data.augment import Augmentation
 from ..data.loader import Batch, Loader
 from ..errors import InputError
+from ..figures import available
 from ..models import Estimator
 from .checkpoint import Progress, Workdir, load_state
-from .curves import available, draw_curves
+from .curves import draw_curves
 from .distributed import Processes
 from .interrupt import Interrupt
 from .live import LiveLine, TensorBoard, add, means

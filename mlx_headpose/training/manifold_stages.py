@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ..data import Dataset
 from ..data.turned import TurnedFaces, frontal_landmarks
 from ..errors import InputError
+from ..figures import available
 from ..files import atomic_path, write_json
 from ..manifold import ANGLES, Manifold, fit_manifold
 from ..manifold.plots import draw_factors
@@ -36,7 +37,6 @@ from ..weights import (
     save_tensors,
     tensors_of,
 )
-from .curves import available
 
 SAMPLES = 51_200  # turned faces in an epoch of the encoder
 # Of the largest tensor: more faces than fit teach the encoder alone. 985 faces of 68 points fit.
