@@ -78,6 +78,13 @@ class Identities:
         self.targets = tuple(targets)
         self.number = {name: i for i, name in enumerate(self.targets)}
         self.sliders = sliders_of(self.targets)
+        # (slider, target) numbers of the positive and of the negative ends.
+        self.ends = [
+            np.array([(k, i) for k, targets in enumerate(ends) for i in targets], np.intp)
+            .reshape(-1, 2)
+            .T
+            for ends in ([s.positive for s in self.sliders], [s.negative for s in self.sliders])
+        ]
         self.shapes = [i for name, i in self.number.items() if _SHAPES.match(name)]
         self.columns = _MACRO_COLUMNS + 2 * len(self.sliders) + 2
 
@@ -89,12 +96,9 @@ class Identities:
         moved = ndtri(0.01 + 0.98 * u[:, _MACRO_COLUMNS : _MACRO_COLUMNS + count])
         # Most people are unremarkable in most respects.
         moved *= u[:, _MACRO_COLUMNS + count : _MACRO_COLUMNS + 2 * count] < 0.7
-        for slider, value in zip(self.sliders, moved.T, strict=True):
-            value = np.clip(value * slider.spread, -0.85, 0.85)
-            for target in slider.positive:
-                weights[:, target] = np.maximum(value, 0)
-            for target in slider.negative:
-                weights[:, target] = np.maximum(-value, 0)
+        moved = np.clip(moved * [slider.spread for slider in self.sliders], -0.85, 0.85)
+        for sign, (slider, target) in zip((1, -1), self.ends, strict=True):
+            weights[:, target] = np.maximum(sign * moved[:, slider], 0)
         if self.shapes:
             which = (u[:, -2] * len(self.shapes)).astype(int)
             weights[np.arange(len(u)), np.array(self.shapes)[which]] = 0.7 * u[:, -1]
@@ -157,14 +161,17 @@ class Identities:
         def put(name: str, value: np.ndarray) -> None:
             self._set(weights, _UNIT + name, value)
 
-        smile = now_and_then(0, 0.5, 0.15, 1.0)
-        grin = np.clip(2.2 * u[:, 2] - 0.9, 0, 1) * smile
-        put("mouth-corner-puller", smile)
-        put("mouth-upward-retraction", 0.8 * grin)
-        put("mouth-part-later", 0.9 * grin)
-        speaks = now_and_then(3, 0.3, 0, 1)
-        put("mouth-open", 0.8 * speaks**1.5)
-        put("mouth-parling", now_and_then(5, 0.2, 0.2, 1))
+        smile = now_and_then(0, 0.55, 0.2, 1.1)
+        # Closed lips, teeth between stretched lips, a laugh.
+        toothy = ((u[:, 2] > 0.4) & (u[:, 2] < 0.85)) * smile
+        laugh = (u[:, 2] >= 0.85) * smile
+        speaks = now_and_then(3, 0.3, 0, 1) ** 1.5 * (smile == 0)
+        put("mouth-corner-puller", np.where(toothy > 0, 0.65, 1) * smile)
+        put("mouth-retraction", toothy)
+        put("mouth-upward-retraction", 0.7 * laugh)
+        put("mouth-part-later", 0.5 * laugh)
+        put("mouth-open", np.clip(0.6 * speaks + 0.28 * toothy + 0.15 * laugh, 0, 0.5))
+        put("mouth-parling", now_and_then(5, 0.2, 0.2, 1) * (smile == 0))
         serious = smile == 0
         put("mouth-pursing", serious * now_and_then(7, 0.06, 0.2, 0.8))
         put("mouth-protusion", serious * now_and_then(7, 0.1, 0.1, 0.5))

@@ -14,6 +14,7 @@ from ..person import Person, draw_person, linear
 _SHORT = ("afro", "short")
 # Hair made of cards that stand out: drawn as one round mass of curls.
 CURLY = "afro"
+BEANIE = "beanie"  # a hat that needs no asset
 # These hang over an eye.
 _OVER_EYE = ("bob", "short03")
 
@@ -26,7 +27,9 @@ class Looks:
         person: colours, beard, make-up, glasses: what drawn heads share.
         feminine: share of female targets.
         age: −1 child, 0 young adult, 1 old.
-        hair, clothes, hat: names of assets, or None.
+        hair, clothes, hat: names of assets, or None; the hat may be `BEANIE`.
+        brim: how much higher than usual its edge is, dm.
+        hat_thickness: mm.
         fullness: mm that the hair lies further out than the asset's.
         mirrored: whether the hair is the asset's mirror image.
         length: height in dm below which the hair is cut off.
@@ -44,6 +47,8 @@ class Looks:
     hair: str | None
     clothes: str | None
     hat: str | None
+    brim: float
+    hat_thickness: float
     fullness: float
     mirrored: bool
     length: float
@@ -98,7 +103,9 @@ def draw_looks(
         age=age,
         hair=hair,
         clothes=str(rng.choice(suits)) if suits else None,
-        hat=str(rng.choice(hats)) if hats and rng.random() < 0.05 else None,
+        hat=str(rng.choice((*hats, BEANIE))) if rng.random() < 0.1 else None,
+        brim=float(rng.normal(0, 0.07)),
+        hat_thickness=float(rng.uniform(9, 26)),
         fullness=float(rng.uniform(-2, 7)),
         mirrored=bool(rng.random() < 0.5),
         length=float(rng.choice((4.0, rng.uniform(5.0, 6.4)))),

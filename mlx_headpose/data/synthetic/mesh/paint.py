@@ -13,7 +13,16 @@ import numpy as np
 from ..grid import smooth_noise, smoothstep
 from ..person import linear
 from .looks import CURLY, Looks
-from .places import EYE_CENTRE, EYE_LEVEL, HAIRLINE, LIP_LOWER, LIP_UPPER, LOWER_LID, UPPER_LID
+from .places import (
+    BITE,
+    EYE_CENTRE,
+    EYE_LEVEL,
+    HAIRLINE,
+    LIP_LOWER,
+    LIP_UPPER,
+    LOWER_LID,
+    UPPER_LID,
+)
 
 
 class Material(IntEnum):
@@ -75,8 +84,11 @@ class Painter:
         person = self.person
         albedo = np.empty((3, len(material)), np.float32)
         gloss = np.full(len(material), 0.05, np.float32)
+        teeth = np.flatnonzero(material == Material.TEETH)
+        gums = smoothstep(0.07, 0.1, np.abs(rest[1, teeth] - BITE))
+        albedo[:, teeth] = _TEETH[:, None] + gums * (_MOUTH - _TEETH)[:, None]
+        gloss[teeth] = 0.3
         for kind, colour, shine in (
-            (Material.TEETH, _TEETH, 0.3),
             (Material.FRAME, person.glasses_colour, 0.5),
             (Material.LENS, person.glasses_colour * np.float32(0.3) + np.float32(0.004), 0.6),
         ):
@@ -191,7 +203,7 @@ class Painter:
         chosen = np.flatnonzero((y > 15) & (z > 55) & (y < 118))
         ax, y, z = ax[chosen], y[chosen], z[chosen]
         upper = moustache * np.exp(-((((ax - 10) / 17) ** 2 + ((y - 54) / 6.5) ** 2) ** 2))
-        lower = chin * smoothstep(79, 86, y) * smoothstep(38, 26, ax)
+        lower = chin * smoothstep(79, 86, y) * smoothstep(38, 26, ax) * smoothstep(114, 105, y)
         side = cheeks * smoothstep(0, 14, y - 72 + 0.9 * (ax - 22)) * smoothstep(20, 30, ax)
         side *= smoothstep(62, 72, z + 0 * y) * smoothstep(112, 104, y)
         grain = 1 + 0.22 * smooth_noise(u[chosen] * 3.3, v[chosen] * 1.8)

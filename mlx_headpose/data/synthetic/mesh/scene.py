@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,18 +14,19 @@ from ...rasterize import Camera, rasterize
 from ..grid import smoothstep
 from ..light import draw_light
 from ..photo import Photo
-from .looks import CURLY, Looks
+from .looks import BEANIE, CURLY, Looks
 from .model import HeadMesh, Surface
 from .occlusion import facing, sky
 from .paint import Material, Painter
 from .shade import draw_lamps, shade, shadows
+from .wear import Part, beanie, spectacles, styled
 
 # The head is drawn this much larger than asked for and scaled down, against jagged edges.
 SUPERSAMPLING = 1.4
 # How much nearer than they are (mm) parts are taken to be, so that what they lie on stays hidden.
-_HAT_BRIM = 7.95  # dm
+_LIPS_APART = 4.0  # mm between the middles of the lips, beyond which teeth are seen
 _CROWN = np.array((0, -40, -10), np.float32)  # middle of the skull from the pivot, mm
-_NEARER = {Material.CLOTH: 14.0, Material.HAIR: 2.0, Material.HAT: 12.0}
+_NEARER = {Material.CLOTH: 14.0, Material.HAIR: 2.0, Material.HAT: 12.0, Material.TEETH: -6.0}
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _sky(head: HeadMesh, hair: str | None, hat: str | None) -> dict[int, np.ndar
     """Share of the sky of each part's corners, by the part's id, with the average head."""
     surfaces = [head.skin, *head.assets.get("eyes", {}).values()]
     surfaces += [head.assets["hair"][hair]] if hair else []
-    surfaces += [head.assets["clothes"][hat]] if hat else []
+    surfaces += [head.assets["clothes"][hat]] if hat in head.assets.get("clothes", {}) else []
     vertices, normals, triangles, first = [], [], [], 0
     middle = head.base[head.landmarks].mean(axis=0) + np.array((0, -20, -90))
     for surface in surfaces:
@@ -122,12 +123,8 @@ def _pose(points: np.ndarray, stays: np.ndarray, turn, body, joint) -> np.ndarra
         steps = 17
         slerp = Slerp((0, 1), Rotation.from_matrix(np.stack((turn, body))))
         turns = slerp(np.linspace(0, 1, steps)).as_matrix().astype(np.float32)
-        step = np.rint(stays[moving] * (steps - 1)).astype(np.intp)
-        order = np.argsort(step, kind="stable")
-        ends = np.searchsorted(step[order], np.arange(steps + 1))
-        for k in range(steps):
-            chosen = moving[order[ends[k] : ends[k + 1]]]
-            placed[chosen] = (points[chosen] - joint) @ turns[k].T + turn @ joint
+        turns = turns[np.rint(stays[moving] * (steps - 1)).astype(np.intp)]
+        placed[moving] = np.einsum("vij,vj->vi", turns, points[moving] - joint) + turn @ joint
     return placed
 
 
@@ -140,13 +137,14 @@ def build_scene(head: HeadMesh, sample: Sample, pose: np.ndarray) -> Scene:
     joint = frontal @ (base[head.neck].mean(axis=0) - pivot).astype(np.float32)
     looks = sample.looks
     baked = _sky(head, looks.hair, looks.hat)
-    gap = sample.expression[[i for i, n in enumerate(head.targets) if "mouth-open" in n]]
-    parts = []
-    for kind, surface in _parts(head, looks, bool((gap > 0.02).any())):
+    points = base[head.landmarks]
+    lips_apart = np.linalg.norm(points[66] - points[62]) > _LIPS_APART
+    parts: list[Part] = []
+    for kind, surface in _parts(head, looks, bool(lips_apart)):
         own = surface.vertices(base)
         triangles = surface.triangles
         if kind == Material.HAIR:
-            own, triangles = _styled(surface, own, looks)
+            own, triangles = styled(surface, own, looks)
         own = (own - pivot.astype(np.float32)) @ frontal.T
         rest = np.empty((len(own), 3), np.float32)
         rest[surface.corners] = surface.rest
@@ -161,22 +159,15 @@ def build_scene(head: HeadMesh, sample: Sample, pose: np.ndarray) -> Scene:
             columns[:, :3] = own[surface.corners] - turn @ _CROWN
             columns[:, 3] = 0.55 + 0.35 * columns[:, 3]
         parts.append((kind, own[surface.corners], columns, triangles))
+        if kind == Material.SKIN and looks.hat == BEANIE:
+            parts.append(beanie(surface, own, columns, looks))
+    if looks.person.glasses:
+        face = (points - pivot) @ frontal.T
+        parts += spectacles(looks, face, turn)
     return _joined(parts)
 
 
-def _styled(surface: Surface, own: np.ndarray, looks: Looks) -> tuple[np.ndarray, np.ndarray]:
-    """Hair's vertices and triangles: fuller, mirrored, cut, under a hat."""
-    own = own + looks.fullness * surface.normals_of(own)
-    if looks.mirrored:
-        own = own * np.array((-1, 1, 1), np.float32)
-    height = surface.rest[:, 1][surface.triangles]
-    keep = height.min(axis=0) > looks.length
-    if looks.hat is not None:
-        keep &= height.max(axis=0) < _HAT_BRIM
-    return own, surface.triangles[:, keep]
-
-
-def _joined(parts: list[tuple[Material, np.ndarray, np.ndarray, np.ndarray]]) -> Scene:
+def _joined(parts: list[Part]) -> Scene:
     """Parts (material, vertices, attributes, triangles) as one scene."""
     counts = [len(vertices) for _, vertices, _, _ in parts]
     firsts = np.cumsum([0, *counts[:-1]])
@@ -209,6 +200,7 @@ def render(
         photo: makes background and camera.
     """
     light = draw_light(rng)
+    light = replace(light, exposure=0.86 * min(light.exposure, 1.6))
     lamps = draw_lamps(rng, light)
     large = round(side * SUPERSAMPLING)
     canvas = photo.background(large, rng)

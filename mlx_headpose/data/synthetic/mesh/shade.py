@@ -37,9 +37,9 @@ def draw_lamps(rng: np.random.Generator, light: Light) -> Lamps:
             np.cos(azimuth) * np.cos(elevation),
         ),
         -1,
-    )
+    ).astype(np.float32)
     colours = [light.lamp * rng.uniform(0.15, 0.7) * draw_tint(rng, 0.12) for _ in range(count)]
-    return Lamps(directions, np.reshape(colours, (count, 3)))
+    return Lamps(directions, np.reshape(colours, (count, 3)).astype(np.float32))
 
 
 def shadows(vertices: np.ndarray, triangles: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -86,10 +86,14 @@ def shade(
     below = sky - above
     half = light.direction + np.array([0, 0, 1], np.float32)
     shine = np.maximum(facing(half / (np.linalg.norm(half) + 1e-6)), 0)
-    sharp = shine**8
-    glint = np.where(material == Material.EYE, sharp**24 * 2, sharp * sharp)
+    for _ in range(4):
+        shine *= shine
+    glint = shine.copy()
+    eye = np.flatnonzero(material == Material.EYE)
+    glint[eye] = 2 * shine[eye] ** 12
     glint *= reached * gloss * (0.3 + 0.7 * sky)
-    rim = np.clip(1 - z, 0, 1) ** 3 * sky
+    rim = np.maximum(1 - z, 0)
+    rim *= rim * rim * sky
     others = [np.maximum(0.9 * facing(d) + 0.1, 0) * (0.2 + 0.8 * sky) for d in lamps.directions]
     colour = np.empty_like(albedo)
     # Red light travels furthest under the skin: shadows have red edges.

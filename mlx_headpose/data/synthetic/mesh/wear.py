@@ -1,0 +1,80 @@
+"""What people wear that no asset holds, and what becomes of hair on each of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..parts import Material as OldMaterial
+from ..parts import glasses, triangles_of
+from ..shape import PIVOT
+from .looks import BEANIE, Looks
+from .model import Surface
+from .paint import Material
+
+# Part = (material, vertices (V, 3), attributes (V, 10), triangles (3, T)); see `scene.Scene`.
+Part = tuple[Material, np.ndarray, np.ndarray, np.ndarray]
+_BRIM = 7.95  # dm, of hats with a brim
+# MediaPipe's numbers of the landmarks by which glasses are placed, and 300W's.
+_GLASSES = {33: 36, 133: 39, 168: 27, 6: 28, 105: 19}
+_FRAMES = {OldMaterial.FRAME: Material.FRAME, OldMaterial.LENS: Material.LENS}
+
+
+def above_brim(looks: Looks, rest: np.ndarray) -> np.ndarray:
+    """(...,) how far places (..., 3) lie above the lower edge of the person's hat, dm."""
+    if looks.hat == BEANIE:
+        return rest[..., 1] - (7.2 + looks.brim + 0.32 * rest[..., 2])
+    return rest[..., 1] - _BRIM
+
+
+def styled(surface: Surface, own: np.ndarray, looks: Looks) -> tuple[np.ndarray, np.ndarray]:
+    """Hair's vertices (V, 3) and triangles (3, T): fuller, mirrored, cut, under a hat."""
+    own = own + looks.fullness * surface.normals_of(own)
+    if looks.mirrored:
+        own = own * np.array((-1, 1, 1), np.float32)
+    keep = surface.rest[:, 1][surface.triangles].min(axis=0) > looks.length
+    if looks.hat is not None:
+        keep &= (above_brim(looks, surface.rest) < 0.05)[surface.triangles].all(axis=0)
+    return own, surface.triangles[:, keep]
+
+
+def beanie(skin: Surface, own: np.ndarray, columns: np.ndarray, looks: Looks) -> Part:
+    """A knitted hat over the skull.
+
+    Args:
+        skin: the body's surface.
+        own: (V, 3) its vertices in the picture's axes.
+        columns: (V, 10) its attributes.
+        looks: of the person.
+    """
+    height = above_brim(looks, skin.rest)
+    triangles = skin.triangles[:, (height > 0)[skin.triangles].all(axis=0)]
+    # It stands off more towards the top, where hair is under it.
+    off = looks.hat_thickness * (0.55 + np.clip(height, 0, 0.45))
+    columns = columns.copy()
+    columns[:, 3] = 0.9
+    azimuth = np.arctan2(skin.rest[:, 0], skin.rest[:, 2] - 0.5)
+    columns[:, 8], columns[:, 9] = azimuth / 4, 0.2 * skin.rest[:, 1]
+    return Material.HAT, own + columns[:, :3] * off[:, None], columns, triangles
+
+
+def spectacles(looks: Looks, landmarks: np.ndarray, turn: np.ndarray) -> list[Part]:
+    """Glasses on a face.
+
+    Args:
+        looks: of the person.
+        landmarks: (68, 3) at pose 0, mm from the pivot.
+        turn: (3, 3) the head's rotation.
+    """
+    points = np.zeros((468, 3), np.float32)
+    points[list(_GLASSES)] = landmarks[list(_GLASSES.values())] + PIVOT
+    parts: list[Part] = []
+    for part in glasses(looks.person, points):
+        own = (part.vertices.reshape(-1, 3) - PIVOT.astype(np.float32)) @ turn.T
+        normals = part.normals.reshape(-1, 3) @ turn.T
+        triangles = triangles_of(part)
+        for sign in (1, -1):
+            columns = np.zeros((len(own), 10), np.float32)
+            columns[:, :3] = sign * normals
+            columns[:, 3] = 0.9
+            parts.append((_FRAMES[part.material], own, columns, triangles[::sign]))
+    return parts
