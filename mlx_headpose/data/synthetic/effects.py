@@ -26,6 +26,8 @@ GROUPS = {
     "compression": "JPEG of any quality",
 }
 _GREY = np.array((0.299, 0.587, 0.114))
+# Photos of people are warmer than a grey card would have them.
+_WARM = np.array((1.03, 0.99, 0.99))
 _LEVELS = np.arange(256) / 255
 
 
@@ -95,11 +97,11 @@ class Effects(photo.Photo):
 def blurred(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Defocus, a camera or a head that moves, or neither."""
     kind, side = rng.random(), picture.width
-    if kind < 0.3:
-        radius = side * np.exp(rng.uniform(np.log(0.002), np.log(0.018)))
+    if kind < 0.2:
+        radius = side * np.exp(rng.uniform(np.log(0.002), np.log(0.016)))
         lens = ImageFilter.GaussianBlur if rng.random() < 0.5 else ImageFilter.BoxBlur
         return picture.filter(lens(float(radius)))
-    if kind < 0.42:
+    if kind < 0.28:
         return moved(picture, side * rng.uniform(0.008, 0.05), rng.uniform(0, np.pi))
     return picture
 
@@ -120,7 +122,7 @@ def moved(picture: Image.Image, length: float, angle: float) -> Image.Image:
 
 def sharpened(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """The halos around edges that cameras and retouching leave, at times."""
-    if rng.random() > 0.3:
+    if rng.random() > 0.4:
         return picture
     radius, percent = float(rng.uniform(0.6, 2.0)), int(rng.uniform(40, 180))
     return picture.filter(ImageFilter.UnsharpMask(radius, percent, 2))
@@ -132,7 +134,7 @@ def draw_resolution(
     """Side in pixels at which the sensor sees the picture, and how it is scaled there and back."""
     shrink = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS)
     enlarge = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.NEAREST)
-    share = np.exp(rng.uniform(np.log(0.18), 0)) if rng.random() < 0.35 else 1.0
+    share = np.exp(rng.uniform(np.log(0.18), 0)) if rng.random() < 0.25 else 1.0
     return (
         max(16, round(side * share)),
         shrink[int(rng.choice(3, p=(0.4, 0.4, 0.2)))],
@@ -148,15 +150,17 @@ def exposed(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """
     centre = picture.resize((8, 8), Image.Resampling.BOX).convert("L").crop((2, 2, 6, 6))
     light = max(float(np.mean(np.asarray(centre))), 4) / 255
-    wanted = np.exp(rng.normal(np.log(0.46), 0.3))
+    wanted = np.exp(rng.normal(np.log(0.5), 0.25))
     gain = (wanted / light) ** 0.75
     curve = np.minimum(_LEVELS * gain, 1)
     if gain > 1:  # highlights roll off instead of all burning out
         curve = np.where(curve > 0.7, 0.7 + 0.3 * np.tanh((_LEVELS * gain - 0.7) / 0.45), curve)
-    steep = rng.normal(0.3, 0.45)
+    black = abs(rng.normal(0, 0.06))
+    curve = np.maximum(curve - black, 0) / (1 - black)
+    steep = rng.normal(0.3, 0.38)
     # An S around the middle, or, where `steep` is negative, a flat picture.
     curve = np.clip(curve + steep * (curve - 0.5) * (1 - np.abs(2 * curve - 1)) * 2, 0, 1)
-    if rng.random() < 0.3:
+    if rng.random() < 0.22:
         lift = rng.exponential(0.06)
         curve = lift + (1 - lift) * curve
     if rng.random() < 0.04:  # a hard edit, close to black and white
@@ -189,8 +193,9 @@ def coloured(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
         tone = draw_tint(rng, 0.16) if rng.random() < 0.25 else np.ones(3)
         mixing = tone[:, None] * weights
     else:
-        saturation = float(np.clip(np.exp(rng.normal(0, 0.35)), 0.1, 2.2))
-        cast = draw_tint(rng, 0.07 if rng.random() < 0.8 else 0.2)
+        saturation = float(np.clip(np.exp(rng.normal(0.06, 0.33)), 0.1, 2.2))
+        cast = draw_tint(rng, 0.06 if rng.random() < 0.88 else 0.18)
+        cast = cast * _WARM
         mixing = cast[:, None] * (saturation * np.eye(3) + (1 - saturation) * _GREY)
     picture = picture.convert("RGB", tuple(np.insert(mixing, 3, 0, axis=1).ravel()))
     if kind > 0.85:
@@ -202,7 +207,7 @@ def coloured(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def noisy(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Sensor noise that grows with brightness, or film grain; blotches of colour."""
-    strength = np.exp(rng.normal(np.log(2.5), 0.9))
+    strength = np.exp(rng.normal(np.log(1.7), 0.85))
     if strength < 0.8:
         return picture
     side = picture.width

@@ -38,12 +38,12 @@ def ramp(field: np.ndarray, colours: np.ndarray) -> Image.Image:
 def _palette(rng: np.random.Generator, backdrop: bool) -> np.ndarray:
     """(C, 3) colours that go together; a backdrop's are close, and often black or white."""
     kind = rng.random()
-    if backdrop and kind < 0.3:
+    if backdrop and kind < 0.4:
         base = rng.uniform(0, 30) * np.ones(3)
-    elif backdrop and kind < 0.62:
+    elif backdrop and kind < 0.65:
         base = rng.uniform(205, 255) * np.ones(3)
     else:
-        base = natural(rng)
+        base = natural(rng) * rng.uniform(0.4, 1)
     spread = rng.uniform(3, 30) if backdrop else rng.uniform(15, 75)
     count = int(rng.integers(2, 5))
     chroma = rng.uniform(0, 0.6) * spread
