@@ -34,6 +34,7 @@ class RenderedHeads(Dataset):
     Args:
         folder: which the list's pictures are relative to.
         annotations: the list.
+        split: begins every id, so that one folder's splits have no sample in common.
         rule: how a box becomes a crop; for the rule "box" the box is the whole head's, for the
             others that of the 68 landmarks.
         yaw: largest yaw in degrees; heads that turn further are left out and counted.
@@ -47,6 +48,7 @@ class RenderedHeads(Dataset):
         folder: Path,
         annotations: Path,
         rule: CropRule,
+        split: str = "",
         yaw: float = 180,
         samples: int | None = None,
         seed: tuple[int, ...] = (0,),
@@ -59,13 +61,14 @@ class RenderedHeads(Dataset):
         boxes = np.stack((x, y, x + width, y + height), axis=1)
         super().__init__(
             name="rendered",
-            ids=names,
+            ids=[f"{split}/{name}" if split else name for name in names],
             poses=values[:, 4:7].astype(np.float32),
             boxes=disturbed(boxes, seed, jitter, loose),
             rule=rule,
             protocol=f"rendered heads of {annotations.name}, crop rule {rule.name}",
         )
         self.folder = folder
+        self.split = split
         self.drop(np.abs(self.poses[:, 0]) > yaw, f"a yaw outside ±{yaw:g}°")
         if not self.ids:
             raise InputError(f"{annotations}: no head has a yaw within ±{yaw:g}°; render others")
@@ -76,7 +79,7 @@ class RenderedHeads(Dataset):
 
     def path(self, index: int) -> Path:
         """The picture file of sample `index`."""
-        return self.folder / self.ids[index]
+        return self.folder / self.ids[index].removeprefix(f"{self.split}/")
 
 
 def read_list(path: Path) -> tuple[list[str], np.ndarray]:
@@ -139,10 +142,11 @@ def open_dataset(
         yaw: largest yaw in degrees; None means 99, as in the photo sets, and the full circle for
             the rule "box".
     """
-    folder = require_folder(folder, "rendered")
+    folder, split = require_folder(folder, "rendered"), ""
     if filename_list is None:
         if not (folder / LIST).is_file():
-            folder = folder / ("train" if train else "val")
+            split = "train" if train else "val"
+            folder = folder / split
         filename_list = folder / LIST
     rule = choose_rule(
         crop,
@@ -157,6 +161,7 @@ def open_dataset(
         folder,
         filename_list,
         rule,
+        split,
         yaw=yaw or (180 if whole else LIMIT),
         samples=samples,
         seed=(seed, 0) if train else (0, 1),
