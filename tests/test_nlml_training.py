@@ -25,7 +25,7 @@ from mlx_headpose.training.checkpoint import Workdir
 from mlx_headpose.training.loop import Training
 from mlx_headpose.training.manifold_stages import prepare
 from mlx_headpose.training.options import TrainingOptions
-from mlx_headpose.weights import from_pretrained, tensors_of
+from mlx_headpose.weights import from_pretrained, save_pretrained, tensors_of
 
 
 class Faces(Dataset):
@@ -176,6 +176,18 @@ def test_commands(quick, tmp_path, monkeypatch, capsys):
     header, row = Path("pose.csv").read_text().splitlines()
     assert header == "file,yaw,pitch,roll"
     assert float(row.split(",")[1]) == first["yaw"]
+
+
+def test_networks_of_landmarks_are_quantised_with_landmarks(tmp_path, monkeypatch, capsys, shared):
+    monkeypatch.chdir(tmp_path)
+    save_pretrained(build(Config(landmarks=68)), "net.safetensors")
+    words = ["--snapshot", "net.safetensors", "--calibration_images", "5"]
+    words += ["--quantize", "int8", "--calibration_dataset", "AFLW2000"]
+    cli.main("export", [*words, "--calibration_dir", str(shared / "data" / "AFLW2000")])
+    assert "images of AFLW2000 that calibration did not see" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main("export", ["--snapshot", "net.safetensors", "--quantize", "half"])
+    assert "synthetic has 468 landmarks and the network reads 68" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"a,b,c\n", b"1,2\n3,4\n", b"nan,0,0\n", b"0,0,0\n"])

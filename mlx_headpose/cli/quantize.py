@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data import Dataset, open_dataset
+from ..data.landmarks import with_landmarks
 from ..errors import InputError
 from ..evaluation.evaluate import Evaluation, evaluate, sample_inputs
 from ..models import Estimator
@@ -81,13 +82,17 @@ def open_images(model: Estimator, options: argparse.Namespace) -> tuple[Dataset,
     Raises:
         InputError: there are fewer than two.
     """
+    preprocessing = model.config.preprocessing
     calibration, unseen = (
-        open_dataset(
-            options.calibration_dataset,
-            options.calibration_dir,
-            options.calibration_list,
-            crop=model.config.preprocessing.crop,
-            input_size=model.config.preprocessing.size,
+        with_landmarks(
+            open_dataset(
+                options.calibration_dataset,
+                options.calibration_dir,
+                options.calibration_list,
+                crop=preprocessing.crop,
+                input_size=preprocessing.size,
+            ),
+            model.config.landmark_count,
         )
         for _ in range(2)
     )

@@ -168,9 +168,7 @@ def open_set(options: argparse.Namespace, rule: str, config: ModelConfig) -> Dat
         input_size=config.preprocessing.size,
         skip_bad=options.skip_bad,
     )
-    if config.inputs == "landmarks":
-        return with_landmarks(dataset, config.landmark_count)
-    return dataset
+    return with_landmarks(dataset, config.landmark_count)
 
 
 def run_one(model: Estimator, dataset: Dataset, options: argparse.Namespace) -> Evaluation:

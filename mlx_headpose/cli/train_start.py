@@ -97,8 +97,7 @@ def _open(
         skip_bad=args.skip_bad,
         **options,
     )
-    if config.inputs == "landmarks":
-        dataset = with_landmarks(dataset, config.landmark_count)
+    dataset = with_landmarks(dataset, config.landmark_count)
     if config.limits is not None and not train:
         keep_within(dataset, config.limits)
     return dataset

@@ -161,9 +161,15 @@ def _common_folder(files: list[Any]) -> Any:
 def with_landmarks(dataset: Dataset, count: int) -> Dataset:
     """A dataset whose samples have `count` landmarks: its own, or MediaPipe's of its photos.
 
+    Args:
+        dataset: the samples.
+        count: what the network reads (`ModelConfig.landmark_count`); with 0 the set stays as it is.
+
     Raises:
         InputError: it has neither, or MediaPipe is not installed.
     """
+    if not count:
+        return dataset
     try:
         own = len(dataset.landmarks(0))
     except InputError:
