@@ -33,6 +33,7 @@ class Looks:
         fullness: mm that the hair lies further out than the asset's.
         mirrored: whether the hair is the asset's mirror image.
         length: height in dm below which the hair is cut off.
+        fringe: height in dm below which no hair hangs before the face.
         waves: of the hair, in units of its texture.
         cropped: density of hair painted on the scalp, 0 bald … 1.
         hairline: how far up the forehead painted hair begins, dm.
@@ -52,6 +53,7 @@ class Looks:
     fullness: float
     mirrored: bool
     length: float
+    fringe: float
     waves: float
     cropped: float
     hairline: float
@@ -60,6 +62,16 @@ class Looks:
     spots: float
     pattern: tuple[float, float, float]
     seed: tuple[float, float]
+
+    @property
+    def short_hair(self) -> bool:
+        """Whether the hair ends above the shoulders and shows the ears."""
+        return self.hair is not None and self.hair.startswith(_SHORT)
+
+    @property
+    def over_eye(self) -> bool:
+        """Whether a lock of the hair hangs over an eye."""
+        return self.hair is not None and self.hair.startswith(_OVER_EYE)
 
 
 def draw_looks(
@@ -109,6 +121,7 @@ def draw_looks(
         fullness=float(rng.uniform(-2, 7)),
         mirrored=bool(rng.random() < 0.5),
         length=float(rng.choice((4.0, rng.uniform(5.0, 6.4)))),
+        fringe=float(rng.uniform(7.2, 7.65) if rng.random() < 0.75 else 0.0),
         waves=float(max(0, rng.uniform(-3, 5))),
         cropped=cropped,
         hairline=float(rng.normal(0, 0.06) + (0.25 * rng.random() * max(age, 0) * (not woman))),
@@ -146,7 +159,7 @@ def _aged(rng: np.random.Generator, person: Person, age: float, woman: bool) -> 
     changes: dict[str, Any] = {}
     if age < -0.3:
         changes |= {"beard": (0.0, 0.0, 0.0), "makeup": 0.0}
-    grey = np.clip(rng.uniform(-0.6, 1.1) + 1.2 * (age - 0.6), 0, 1) * (0.4 if woman else 1)
+    grey = np.clip(rng.uniform(-1.3, 0.9) + 1.8 * (age - 0.5), 0, 1) * (0.4 if woman else 1)
     if grey > 0:
         tone = np.full(3, rng.uniform(0.18, 0.6), np.float32)
         changes["hair"] = (person.hair + grey * (tone - person.hair)).astype(np.float32)

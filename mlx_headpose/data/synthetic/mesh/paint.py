@@ -119,8 +119,8 @@ class Painter:
         if self.looks.hair is not None and self.looks.hair.startswith(CURLY):
             u, v = u * 0.8, v * 9
         fine = smooth_noise(u * 1.9, v * 0.09 + 40)
-        coarse = smooth_noise(u * 0.45 + 90, v * 0.05)
-        shade = np.exp(self.person.strands * (0.6 * fine + 0.5 * coarse))
+        coarse = np.sin(u * 0.21) + np.sin(u * 0.47 + v * 0.013 + 2)
+        shade = np.exp(self.person.strands * (0.6 * fine + 0.35 * coarse))
         return self.person.hair[:, None] * shade
 
     def _cloth(self, uv: np.ndarray, colour: np.ndarray) -> np.ndarray:
