@@ -187,7 +187,8 @@ def _predict(
     if source.kind == "video":
         _video(source.name, target, video, options.draw, results)
     else:
-        _camera(int(source.name), video, options.draw, results)
+        kept = results if options.json or options.csv else None
+        _camera(int(source.name), video, options.draw, kept)
 
 
 def _picture(
@@ -254,18 +255,27 @@ def _video(
         raise InputError(f"{name}: not one frame could be decoded; it is damaged")
 
 
-def _camera(number: int, video: VideoEstimator, style: str, results: list[dict[str, Any]]) -> None:
-    """Show a camera's picture until q is pressed or the window is closed."""
+def _camera(
+    number: int, video: VideoEstimator, style: str, results: list[dict[str, Any]] | None
+) -> None:
+    """Show a camera's picture until q is pressed or the window is closed.
+
+    A camera may run for days: what it sees is kept only if `results` is to hold it.
+    """
     cv2 = require_opencv()
     frames: list[dict[str, Any]] = []
-    results.append({"file": f"camera {number}", "frames": frames})
+    if results is not None:
+        results.append({"file": f"camera {number}", "frames": frames})
+    count = 0
     rate = 0.0
     last = time.perf_counter()
     try:
         with VideoReader(number) as reader:
             for frame in reader:
                 heads = video(frame)
-                frames.append(_frame_result(frame, heads))
+                count += 1
+                if results is not None:
+                    frames.append(_frame_result(frame, heads))
                 image = frame.image if style == "none" else draw_heads(frame.image, heads, style)
                 now = time.perf_counter()
                 rate = 0.9 * rate + 0.1 / max(now - last, 1e-6) if rate else 1 / (now - last)
@@ -291,7 +301,7 @@ def _camera(number: int, video: VideoEstimator, style: str, results: list[dict[s
         ) from None
     else:
         cv2.destroyAllWindows()
-    print(f"camera {number}: {len(frames)} frames, {rate:.1f} frames/s")
+    print(f"camera {number}: {count} frames, {rate:.1f} frames/s")
 
 
 def table(heads: list[Head]) -> str:
