@@ -92,7 +92,7 @@ class Stage:
         self.samples: list[tuple[float, float]] = []
 
     # The camera.
-    def isOpened(self) -> bool:  # noqa: N802
+    def isOpened(self) -> bool:
         return True
 
     def get(self, _: int) -> float:
@@ -152,7 +152,7 @@ def report(stage: Stage) -> None:
     latency = 1000 * stage.latencies[1 : stage.frames]
     print(f"{stage.frames} frames in {times[-1]:.0f} s, {stage.frames / times[-1]:.1f} frames/s")
     shares = (50, 90, 99, 99.9)
-    values = ", ".join(f"{s} % {v:.0f}" for s, v in zip(shares, np.percentile(latency, shares)))
+    values = ", ".join(f"{s} % {np.percentile(latency, s):.0f}" for s in shares)
     print(f"latency in ms: {values}, largest {latency.max():.0f}")
     warm = times >= WARM_UP_S
     if warm.sum() > 1:
