@@ -176,10 +176,12 @@ def pickle_or_bytes(data: bytes, rng: Rng, other: bytes = b"") -> bytes:
     ends = [*(at for _, _, at in ops[1:]), len(data)]
     parts = [data[at:end] for (_, _, at), end in zip(ops, ends, strict=True)]
     bombs = [
-        b"r\xff\xff\xff\x0f", b"\x8e" + struct.pack("<Q", 2**40), b"\x96" + struct.pack("<Q", 2**36),
-        b"cos\nsystem\n", b"cbuiltins\nbytearray\nI20000000000\n\x85R", b"\x8a\xff" + b"\xff" * 255,
+        b"r\xff\xff\xff\x0f", b"\x8e" + struct.pack("<Q", 2**40), b"cos\nsystem\n",
+        b"\x96" + struct.pack("<Q", 2**36), b"\x8a\xff" + b"\xff" * 255,
+        b"cbuiltins\nbytearray\nI20000000000\n\x85R",
         b"ccollections\nOrderedDict\n)R", b"R", b"b", b"u", b"(", b"l", b"d", b"0", b"2", b".",
-        b"I99999999999\n", b"M\xff\xff", b"N", b"\x88", b"K\x00", b"\x95" + struct.pack("<Q", 2**50),
+        b"I99999999999\n", b"M\xff\xff", b"N", b"\x88", b"K\x00",
+        b"\x95" + struct.pack("<Q", 2**50),
         b"cbuiltins\neval\n", b"c__builtin__\nbytearray\n(J\xff\xff\xff\x7ftR",
     ]  # fmt: skip
     for _ in range(int(rng.integers(1, 4))):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 
-class Escaped(BaseException):  # noqa: N818
+class Escaped(BaseException):
     """A reader did what it must never do; nobody may catch this by accident."""
 
 
@@ -126,7 +126,7 @@ def _read_picture(path: Path) -> None:
     except InputError as error:
         refused = error
     image = open_picture(path)
-    assert image.ndim == 3 and image.dtype == np.uint8, image.shape
+    assert (image.ndim, image.dtype) == (3, np.uint8), image.shape
     if refused is not None:
         raise refused
 
@@ -182,7 +182,9 @@ def _read_pose(path: Path) -> None:
 def _json_seeds(_: Path, folder: Path) -> list[Path]:
     eye = np.eye(3).tolist()
     front = np.diag([1.0, -1.0, -1.0]).tolist()  # a frontal head in the set's axes
-    heads = [{"img_path": f"images/{i}.png", "bbox": [1, 2, 30.5, 40], "R": front} for i in range(3)]
+    heads = [
+        {"img_path": f"images/{i}.png", "bbox": [1, 2, 30.5, 40], "R": front} for i in range(3)
+    ]
     camera = {
         "panel": 0, "node": 3, "type": "hd", "resolution": [1920, 1080], "K": eye, "R": eye,
         "distCoef": [0, 0, 0, 0, 0], "t": [[0], [0], [300]],
@@ -270,7 +272,11 @@ def _read_npz(path: Path) -> None:
 
 def _npy_seeds(_: Path, folder: Path) -> list[Path]:
     rng = np.random.default_rng(0)
-    tensors = {"a/kernel": rng.normal(size=(3, 3)).astype("f"), "b": np.arange(4.0), "c": np.ones(())}
+    tensors = {
+        "a/kernel": rng.normal(size=(3, 3)).astype("f"),
+        "b": np.arange(4.0),
+        "c": np.ones(()),
+    }
     paths = []
     for protocol in (2, 4):
         import pickle
@@ -299,7 +305,7 @@ def _read_tensors(path: Path) -> None:
     from mlx_headpose.convert.readers import read_tensors
 
     for name, value in read_tensors(path).items():
-        assert isinstance(name, str) and isinstance(value, np.ndarray)
+        assert (type(name), type(value)) == (str, np.ndarray), name
 
 
 def _read_convert(path: Path) -> None:
@@ -327,9 +333,7 @@ def _h5_seeds(_: Path, folder: Path) -> list[Path]:
                 group.attrs["weight_names"] = inner or np.zeros(0)
                 for name in inner:
                     chunks = (2, 2) if layer == "conv" else None
-                    group.create_dataset(
-                        name.decode(), data=np.ones((4, 4), "f"), chunks=chunks
-                    )
+                    group.create_dataset(name.decode(), data=np.ones((4, 4), "f"), chunks=chunks)
             file.attrs["model_config"] = '{"class_name": "Lambda"}'
 
     return [
@@ -349,7 +353,9 @@ def _torch_seeds(shared: Path, folder: Path) -> list[Path]:
         _saved(folder, "zip.pth", lambda p: torch.save(state, p)),
         _saved(folder, "wrapped.tar", lambda p: torch.save(whole, p)),
         _saved(
-            folder, "legacy.pkl", lambda p: torch.save(state, p, _use_new_zipfile_serialization=False)
+            folder,
+            "legacy.pkl",
+            lambda p: torch.save(state, p, _use_new_zipfile_serialization=False),
         ),
     ]
 
@@ -357,7 +363,9 @@ def _torch_seeds(shared: Path, folder: Path) -> list[Path]:
 def _weights_npz_seeds(shared: Path, folder: Path) -> list[Path]:
     return [
         shared / "weights/nlml/Factor_Matrices.npz",
-        _saved(folder, "own.npz", lambda p: np.savez_compressed(p, a=np.ones((3, 3)), b=np.ones(2))),
+        _saved(
+            folder, "own.npz", lambda p: np.savez_compressed(p, a=np.ones((3, 3)), b=np.ones(2))
+        ),
     ]
 
 
@@ -463,9 +471,7 @@ def _video_seeds(_: Path, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, codec in (("a.mp4", "mp4v"), ("b.avi", "MJPG")):
-        writer = cv2.VideoWriter(
-            str(folder / name), cv2.VideoWriter_fourcc(*codec), 25.0, (64, 48)
-        )
+        writer = cv2.VideoWriter(str(folder / name), cv2.VideoWriter_fourcc(*codec), 25.0, (64, 48))
         for step in range(12):
             writer.write(np.full((48, 64, 3), 20 * step, np.uint8))
         writer.release()

@@ -15,8 +15,7 @@ from mlx_headpose.errors import InputError
 
 from .base import Tensors
 
-# What one file may make us hold. The largest network here has a tenth of it.
-MAX_BYTES = 4 << 30
+# What one file may make us hold besides the weights' own bytes.
 MAX_LAYERS = 100_000
 MAX_NAMES_BYTES = 16 << 20
 
@@ -48,7 +47,7 @@ def read_h5(path: str | Path) -> Tensors:
 
 
 def _read(file: Any, path: Path) -> Tensors:
-    root = _child(file, "model_weights", path) if "model_weights" in file else file
+    root = _child(file, "model_weights", path) if _has(file, "model_weights") else file
     layers = _names(root, "layer_names", path)
     if not layers:
         raise InputError(f"{path}: has no attribute layer_names; is it a Keras file of weights?")
@@ -64,14 +63,19 @@ def _read(file: Any, path: Path) -> Tensors:
                 raise InputError(f"{path}: {name} lies in another file; give a file with all data")
             # Sizes in the header are a claim: a compressed or empty dataset can claim anything.
             size += dataset.size * dataset.dtype.itemsize
-            if size > MAX_BYTES:
-                raise InputError(f"{path}: claims more than {MAX_BYTES >> 30} GiB of weights")
+            if size > path.stat().st_size:
+                raise InputError(f"{path}: claims more weights than it has bytes; get it again")
             if dataset.size * dataset.dtype.itemsize > dataset.id.get_storage_size():
                 raise InputError(f"{path}: {name} is compressed or truncated; save it plainly")
             if name in tensors:
                 raise InputError(f"{path}: {name} appears twice")
             tensors[name] = np.asarray(dataset[()])
     return tensors
+
+
+def _has(group: Any, name: str) -> bool:
+    """Whether there is a member of this name, without following links to find out."""
+    return group.get(name, getlink=True) is not None
 
 
 def _child(group: Any, name: str, path: Path) -> Any:

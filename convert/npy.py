@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mlx_headpose.errors import InputError
 
 from .base import Tensors
 
-MAX_BYTES = 8 << 30
+MAX_BYTES = 2 << 30
 
 
 class _Dtype:
@@ -100,6 +101,17 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"{module}.{name}") from None
 
 
+def _require_modest(content: bytes) -> None:
+    """Refuse operations that take memory for what the file does not hold.
+
+    The unpickler makes room for as many remembered values as the largest number of one says.
+    """
+    for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
+        remembers = operation.name in ("PUT", "BINPUT", "LONG_BINPUT")
+        if operation.name == "BYTEARRAY8" or (remembers and int(argument or 0) > count):
+            raise pickle.UnpicklingError(f"an impossible {operation.name}")
+
+
 def read_npy(path: Path) -> Tensors:
     """Name → array of a `.npy` file that holds one dict.
 
@@ -116,6 +128,7 @@ def read_npy(path: Path) -> Tensors:
             raise InputError(
                 f"{path}: holds one array without a name; give a file with all weights"
             )
+        _require_modest(content[file.tell() :])
         loaded = _Unpickler(file).load()
     except InputError:
         raise

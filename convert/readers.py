@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 
 from mlx_headpose.errors import InputError
@@ -19,7 +20,12 @@ from .npy import read_npy
 from .yunet import read_initializers
 
 # No published checkpoint comes near; a header that asks for more lies.
-MAX_BYTES = 8 << 30
+MAX_BYTES = 2 << 30
+# Weights hardly compress. Tensors that share their numbers, and half precision, may take more in
+# memory than in the file; whatever goes beyond this is a bomb.
+MAX_RATIO = 16
+# Allowed by torch's `weights_only`, needed by no checkpoint, and able to fill the memory.
+BOMBS = (b"bytearray", b"_codecs")
 
 INSTALL_TORCH = (
     "PyTorch checkpoints need torch, only to be converted: run `pip install torch` and try again"
@@ -75,9 +81,15 @@ def read_torch(path: Path) -> Tensors:
     import warnings
 
     try:
+        _defuse(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch comments on old formats
             loaded = torch.load(path, map_location="cpu", weights_only=True)
+        state = _state_dict(loaded)
+        _require_plausible(sum(v.numel() * v.element_size() for v in state.values()), path)
+        tensors = {name: _numpy(value) for name, value in state.items()}
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         reason = str(error)
         if "GLOBAL" in reason or "not an allowed" in reason or "Unsupported" in reason:
@@ -90,10 +102,29 @@ def read_torch(path: Path) -> Tensors:
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise InputError(f"{path}: damaged PyTorch file ({first}); get it again") from None
-    state = _state_dict(loaded)
-    if not state:
+    if not tensors:
         raise InputError(f"{path}: holds no tensors by name; give a state dict")
-    return {name: _numpy(value) for name, value in state.items()}
+    return tensors
+
+
+def _defuse(path: Path) -> None:
+    """Refuse what could fill the memory before torch gives the tensors out."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            # torch does not compress, so that what lies there cannot be more than the file.
+            if sum(entry.file_size for entry in entries) > path.stat().st_size:
+                raise InputError(f"{path}: its parts claim more bytes than it has; get it again")
+            contents = [archive.read(e) for e in entries if e.filename.endswith(".pkl")]
+    else:
+        contents = [path.read_bytes()]
+    if any(word in content for content in contents for word in BOMBS):
+        raise InputError(f"{path}: refused, it holds more than tensors; ask for a plain state dict")
+
+
+def _require_plausible(size: int, path: Path) -> None:
+    if size > min(MAX_BYTES, MAX_RATIO * path.stat().st_size + (1 << 20)):
+        raise InputError(f"{path}: claims to hold {size >> 20} MB; not a checkpoint")
 
 
 def _state_dict(loaded: Any) -> dict[str, Any]:
@@ -125,7 +156,7 @@ def _is_npz(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except Exception as error:  # zipfile raises many kinds on damaged archives
         raise InputError(f"{path}: damaged archive ({error}); get it again") from None
     return bool(names) and all(name.endswith(".npy") for name in names)
 
@@ -133,8 +164,7 @@ def _is_npz(path: Path) -> bool:
 def _read_npz(path: Path) -> Tensors:
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise InputError(f"{path}: claims to hold over 8 GB; not a checkpoint")
+            _require_plausible(sum(entry.file_size for entry in archive.infolist()), path)
         with np.load(path, allow_pickle=False) as archive:
             return {name: np.asarray(archive[name]) for name in archive.files}
     except InputError:
@@ -150,4 +180,9 @@ def _read_npz(path: Path) -> Tensors:
 def _read_safetensors(path: Path) -> Tensors:
     from mlx_headpose.weights import load_tensors
 
-    return {name: np.array(value) for name, value in load_tensors(path).items()}
+    return {name: _array(value) for name, value in load_tensors(path).items()}
+
+
+def _array(value: mx.array) -> np.ndarray:
+    """NumPy has no bfloat16."""
+    return np.array(value.astype(mx.float32) if value.dtype == mx.bfloat16 else value)

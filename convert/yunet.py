@@ -108,18 +108,20 @@ def load_onnx(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:
         raise InputError(f"{path}: not a readable ONNX file ({error})") from None
     # External data would let the file name other files of this machine.
     external = onnx.TensorProto.EXTERNAL
-    if any(t.data_location == external or t.external_data for t in _tensors(model.graph)):
+    if any(t.data_location == external or t.external_data for t in _tensors(model)):
         raise InputError(f"{path}: keeps its tensors in other files, which is not allowed")
     return model
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor of a graph, those in its nodes' attributes and inner graphs too."""
-    yield from graph.initializer
-    for attribute in (a for node in graph.node for a in node.attribute):
-        yield from (attribute.t, *attribute.tensors)
-        for inner in (attribute.g, *attribute.graphs):
-            yield from _tensors(inner)
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor anywhere in a protobuf message: in graphs, attributes, functions, ..."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if field.is_repeated else (value,):
+                yield from _tensors(inner)
 
 
 def read_initializers(path: str | Path) -> Tensors:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.io import loadmat
 from tqdm import tqdm
 
 from ..errors import InputError
@@ -19,6 +18,7 @@ from ..pose import pose_para_to_pose
 from .base import Dataset, open_picture
 from .crop import CropRule
 from .listing import cached_table, read_list, require_folder, walk
+from .matlab import read_arrays
 
 # The field's evaluations and trainings keep poses whose three angles lie within these degrees,
 # because HopeNet's bins end there. They do it silently; we count.
@@ -32,25 +32,21 @@ def read_annotation(path: Path, *fields: str) -> dict[str, np.ndarray]:
         InputError: the file is missing, damaged, or lacks a field.
     """
     try:
-        content = loadmat(path, variable_names=fields)
+        arrays = read_arrays(path, fields)
     except FileNotFoundError:
         raise InputError(
             f"{path}: listed but not there; mend the list or pass --skip_bad"
         ) from None
-    except Exception as error:  # scipy's reader raises nearly anything on damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: damaged .mat file ({reason[:100]}); replace it or pass --skip_bad"
+            f"{path}: damaged .mat file ({error}); replace it or pass --skip_bad"
         ) from None
-    arrays = {}
     for name in fields:
-        value = content.get(name)
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or not value.size:
+        if name not in arrays or not arrays[name].size:
             raise InputError(
                 f"{path}: has no {name}; it is no annotation of this dataset; "
                 "replace it or pass --skip_bad"
             )
-        arrays[name] = value.astype(np.float64)
     return arrays
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +13,11 @@ from PIL import Image
 
 from ..errors import InputError
 from .crop import CropRule
+
+# Decoding takes up to 18 bytes a pixel; phones take 108 megapixels.
+MAX_PIXELS = 108_000_000
+# What photos come as. PIL knows more, and hands some of it (PostScript) to other programs.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "AVIF", "HEIF")
 
 
 @dataclass
@@ -79,6 +86,38 @@ class Dataset:
             self.select(~bad)
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture file of one of `FORMATS`, to be decoded within.
+
+    Raises:
+        InputError: it is missing, damaged, too large, or no picture.
+    """
+    Image.init()
+    try:
+        with warnings.catch_warnings():
+            # PIL warns of large pictures on the screen; `MAX_PIXELS` refuses them.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                yield picture
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such picture; check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; give a picture") from None
+    except Image.DecompressionBombError:
+        raise InputError(
+            f"{path}: over {MAX_PIXELS // 1_000_000} megapixels; scale it down first"
+        ) from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except Exception as error:  # PIL's decoders raise nearly anything on damaged files
+        raise InputError(
+            f"{path}: no picture that can be read ({error}); replace it, or leave it out"
+        ) from None
+
+
 def open_picture(path: Path) -> Image.Image:
     """A picture file as RGB.
 
@@ -99,17 +138,10 @@ def open_reduced(path: Path, reduction: float) -> tuple[Image.Image, float]:
     Raises:
         InputError: it is missing, truncated, or no picture.
     """
-    try:
-        with Image.open(path) as picture:
-            scale = 1.0
-            if reduction >= 2:
-                width, height = picture.size
-                drafted = picture.draft("RGB", (int(width / reduction), int(height / reduction)))
-                scale = drafted[1][2] / width if drafted else 1.0
-            return picture.convert("RGB"), scale
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such picture; check the folder and the list") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{path}: broken picture ({error}); replace it or pass --skip_bad"
-        ) from error
+    with opened(path) as picture:
+        scale = 1.0
+        if reduction >= 2:
+            width, height = picture.size
+            drafted = picture.draft("RGB", (int(width / reduction), int(height / reduction)))
+            scale = drafted[1][2] / width if drafted else 1.0
+        return picture.convert("RGB"), scale

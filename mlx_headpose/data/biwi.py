@@ -22,7 +22,7 @@ from ..pose import biwi_angles_to_pose, biwi_matrix_to_pose
 from .base import Dataset, open_picture
 from .crop import AS_GIVEN, CropRule, choose_rule
 from .listing import cached_table, read_list, require_folder, walk
-from .npz import member_shape, read_member
+from .npz import member_shape, read_member, read_rows
 
 # Our fixed split: 8 of the 24 sequences test, 16 train. Four people were recorded twice (03 and 15,
 # 05 and 18, 02 and 21, 07 and 22); both of a person's sequences are on one side.
@@ -120,7 +120,7 @@ class PackedBiwi(Dataset):
     """FSA-Net's form: one `.npz` with `image` (N, H, W, 3) BGR and `pose` (N, 3)."""
 
     def __init__(self, path: Path, filename_list: Path | None):
-        self.images = read_member(path, "image")
+        self.images = read_rows(path, "image")
         poses = read_member(path, "pose")
         count = len(self.images) if self.images.ndim else 0
         if self.images.ndim != 4 or self.images.shape[3] != 3 or poses.shape != (count, 3):

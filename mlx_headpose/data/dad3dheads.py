@@ -26,7 +26,7 @@ class DAD3DHeads(Dataset):
         for number, entry in enumerate(read_entries(annotations)):
             try:
                 name, pose, box = parse_entry(entry)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 if not skip_bad:
                     raise InputError(
                         f"{annotations}: entry {number} is broken ({error}); mend it or pass "
@@ -86,7 +86,7 @@ def parse_entry(entry: Any) -> tuple[str, np.ndarray, list[float]]:
     """Picture, (3,) pose in degrees, and box x_min, y_min, x_max, y_max of an annotation.
 
     Raises:
-        KeyError, TypeError, ValueError: it is malformed.
+        KeyError, TypeError, ValueError, OverflowError: it is malformed.
     """
     name = PurePosixPath(entry["img_path"])
     if name.is_absolute() or ".." in name.parts or "\0" in str(name):

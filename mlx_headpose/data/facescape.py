@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from .base import Dataset, open_picture
+from .base import Dataset, open_picture, opened
 from .crop import AS_GIVEN
 from .listing import read_list, require_folder
 
@@ -102,11 +102,8 @@ def missing_combinations(
 
 def _whole(path: Path) -> tuple[float, float, float, float]:
     """The box of a whole picture; its header alone is read."""
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-    except OSError as error:
-        raise InputError(f"{path}: broken picture ({error}); replace it") from None
+    with opened(path) as picture:
+        width, height = picture.size
     return 0.0, 0.0, float(width), float(height)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -26,7 +27,7 @@ def read_list(path: Path) -> list[str]:
         InputError: the list is missing, empty, no text, or names a file outside its folder.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such filename list; check --filename_list") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -92,8 +93,13 @@ def cached_table(
     key = _key(folder, files)
     places = [folder / ".mlx_headpose", _user_cache() / _digest(str(folder.resolve()))]
     for place in places:
+        path = place / f"{name}.npz"
         try:
-            with np.load(place / f"{name}.npz", allow_pickle=False) as cache:
+            with zipfile.ZipFile(path) as archive:
+                claimed = sum(entry.file_size for entry in archive.infolist())
+            if claimed > path.stat().st_size:  # ours are not compressed
+                continue
+            with np.load(path, allow_pickle=False) as cache:
                 if str(cache["key"]) == key:
                     return {k: cache[k] for k in cache.files if k != "key"}
         except Exception:  # a missing, older or damaged cache is simply made anew

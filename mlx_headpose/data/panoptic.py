@@ -69,7 +69,7 @@ def read_list(path: Path) -> list[tuple[str, tuple[float, ...]]]:
                 if not (np.isfinite(numbers).all() and numbers[2] > 0 and numbers[3] > 0):
                     raise ValueError("a box or angle is missing or impossible")
                 name = PurePosixPath(row["image"] or "/")
-                if name.is_absolute() or ".." in name.parts:
+                if name.is_absolute() or ".." in name.parts or "\0" in str(name):
                     raise ValueError(f"{name} is no picture inside the folder")
                 rows.append((str(name), numbers))
     except FileNotFoundError:

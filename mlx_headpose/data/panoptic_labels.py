@@ -305,7 +305,7 @@ def read_cameras(path: Path) -> dict[str, Camera]:
                 _numbers(entry["R"], 9).reshape(3, 3),
                 _numbers(entry["t"], 3),
             )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: no calibration of the panoptic toolbox ({error!r})") from None
     return cameras
 
@@ -323,7 +323,7 @@ def read_heads(path: Path) -> list[Head]:
             head = align_head(keypoints, confidence, int(person.get("id", len(heads))))
             if head is not None:
                 heads.append(head)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: no hdFace3d frame of the panoptic toolbox ({error!r})") from None
     return heads
 

@@ -24,6 +24,9 @@ DEFAULT_SIDE = 640
 # Training pads with this grey.
 GREY = 114
 MAX_OVERLAP = 0.45
+# What a file may ask for.
+MAX_SIDE = 4096
+MAX_NAMES = 1 << 16
 END_TO_END_ROWS = 1000
 
 
@@ -52,30 +55,21 @@ class HeadDetector:
             ) from None
         try:
             self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            (self.input, *more) = self.session.get_inputs()
+            shape, kind = self.input.shape, self.input.type
+            names = self.session.get_modelmeta().custom_metadata_map.get("names", "")
         except Exception as error:  # onnxruntime has no common base class of its errors
             raise InputError(f"{path}: onnxruntime cannot load it ({error})") from None
-        (self.input, *more) = self.session.get_inputs()
-        shape = self.input.shape
-        if more or len(shape) != 4 or self.input.type != "tensor(float)":
+        if more or len(shape) != 4 or kind != "tensor(float)":
             raise InputError(f"{path}: no detector; its input must be one float (1, 3, H, W)")
         height, width = shape[2:]
         self.size = (
             width if isinstance(width, int) else DEFAULT_SIDE,
             height if isinstance(height, int) else DEFAULT_SIDE,
         )
-        self.classes = self._head_classes()
-
-    def _head_classes(self) -> list[int] | None:
-        """Which classes are heads, by the names that YOLO exports carry; None means all."""
-        text = self.session.get_modelmeta().custom_metadata_map.get("names", "")
-        try:
-            names = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return None
-        if not isinstance(names, dict):
-            return None
-        heads = [key for key, name in names.items() if "head" in str(name).lower()]
-        return heads or None
+        if not all(1 <= side <= MAX_SIDE for side in self.size):
+            raise InputError(f"{path}: no detector; its input is {self.size} pixels large")
+        self.classes = _head_classes(names)
 
     def __call__(self, images: Sequence[np.ndarray], min_score: float) -> list[Detections]:
         """Find the heads of some pictures; see `FaceDetector.__call__`."""
@@ -90,9 +84,11 @@ class HeadDetector:
         values = np.asarray(picture, np.float32).transpose(2, 0, 1)[None] / 255
         try:
             output = self.session.run(None, {self.input.name: values})[0]
+            boxes, scores = self._decode(np.asarray(output))
+        except InputError:
+            raise
         except Exception as error:  # onnxruntime has no common base class of its errors
             raise InputError(f"{self.path}: fails on a picture ({error})") from None
-        boxes, scores = self._decode(np.asarray(output))
         keep = scores >= min_score
         boxes, scores = boxes[keep] / scale, scores[keep]
         kept = suppress(boxes, scores, MAX_OVERLAP)
@@ -124,3 +120,15 @@ class HeadDetector:
             scores = scores[:, [c for c in self.classes if c < scores.shape[1]]]
         half = rows[:, 2:4] / 2
         return np.concatenate([rows[:, :2] - half, rows[:, :2] + half], 1), scores.max(1)
+
+
+def _head_classes(text: str) -> list[int] | None:
+    """Which classes are heads, by the names that YOLO exports carry; None means all."""
+    try:
+        names = ast.literal_eval(text[:MAX_NAMES])
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+    if not isinstance(names, dict):
+        return None
+    numbers = [key for key in names if type(key) is int and key >= 0]
+    return [key for key in numbers if "head" in str(names[key]).lower()] or None

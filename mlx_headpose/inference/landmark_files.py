@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..data.annotated import read_annotation
+from ..data.npz import read_array
 from ..errors import InputError
 from ..models import Estimator
 
@@ -32,7 +33,7 @@ def read_landmarks(path: str | Path) -> np.ndarray:
             if path.stat().st_size > MOST_BYTES:
                 raise InputError(f"{path}: too large for the landmarks of one face")
             if path.suffix == ".npy":
-                points = np.load(path, allow_pickle=False)
+                points = read_array(path)
             else:
                 text = path.read_text(encoding="utf-8")
                 rows = text.replace(",", " ").splitlines() if text.strip() else [""]

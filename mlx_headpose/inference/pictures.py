@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
+from ..data.base import FORMATS, opened
 from ..errors import InputError
 
 Picture = str | Path | Image.Image | np.ndarray
@@ -16,9 +16,7 @@ Picture = str | Path | Image.Image | np.ndarray
 # What iPhones write; Pillow reads it with a plugin.
 HEIF_SUFFIXES = {".heic", ".heif"}
 SUFFIXES = HEIF_SUFFIXES | {
-    suffix
-    for suffix, form in Image.registered_extensions().items()
-    if form in {"JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "AVIF", "MPO"}
+    suffix for suffix, form in Image.registered_extensions().items() if form in FORMATS
 }
 
 
@@ -47,23 +45,10 @@ def open_picture(source: Picture) -> np.ndarray:
     path = Path(source)
     if path.suffix.lower() in HEIF_SUFFIXES:
         _register_heif(path)
-    try:
-        with warnings.catch_warnings():
-            # PIL warns at 89 megapixels and refuses at 179; the latter is limit enough.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return from_pil(picture)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such picture; check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; give a picture") from None
-    except Image.DecompressionBombError:
-        raise InputError(f"{path}: over 179 megapixels; scale it down first") from None
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    # PIL's readers raise these on damaged files.
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, KeyError, IndexError) as error:
-        raise InputError(f"{path}: no picture that can be read ({error})") from None
+    with opened(path) as picture:
+        # In place, so that a large picture is not held twice.
+        ImageOps.exif_transpose(picture, in_place=True)
+        return from_pil(picture)
 
 
 def _register_heif(path: Path) -> None:
@@ -80,14 +65,16 @@ def from_pil(picture: Image.Image) -> np.ndarray:
     """A PIL image → (H, W, 3) uint8 RGB; see `open_picture`."""
     if min(picture.size) < 1:
         raise InputError("the picture is empty")
-    picture = ImageOps.exif_transpose(picture)
+    if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
         return from_array(_grey_levels(np.asarray(picture)))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return np.asarray(picture.convert("RGB"))
+        white = Image.new("RGB", picture.size, "white")
+        white.paste(picture, mask=picture)
+        picture = white
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _grey_levels(values: np.ndarray) -> np.ndarray:
@@ -109,7 +96,10 @@ def from_array(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.bool_:
         values = values.astype(np.uint8) * np.uint8(255)
     elif values.dtype == np.uint16:
-        values = (values / 257).round().astype(np.uint8)
+        levels = values.astype(np.uint32)
+        levels += 128
+        levels //= 257
+        values = levels.astype(np.uint8)
     elif values.dtype.kind == "f":
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
             raise InputError("an array of floats must lie in 0..1 to be a picture")

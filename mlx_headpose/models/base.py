@@ -110,7 +110,7 @@ class ModelConfig:
             return _replace(
                 config, {"preprocessing": _replace(config.preprocessing, preprocessing)}
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"config of {cls.model_type} is malformed: {error}") from error
 
 

@@ -163,9 +163,17 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any], Progress]:
     """
     config = read_config(path)
     try:
-        assert config["model_type"] == STATE
-        return config["model"], config["run"], Progress(**config["progress"])
-    except (AssertionError, KeyError, TypeError):
+        progress = Progress(**config["progress"])
+        counts = (progress.epoch, progress.step, progress.best_epoch)
+        numbers = (progress.best_mae, *progress.sums.values())
+        if config["model_type"] != STATE or not isinstance(config["run"], dict):
+            raise TypeError
+        if not all(isinstance(n, int) and 0 <= n < 1 << 53 for n in counts):
+            raise TypeError
+        if not all(isinstance(n, int | float) for n in numbers):
+            raise TypeError
+        return config["model"], config["run"], progress
+    except (AttributeError, KeyError, TypeError):
         raise InputError(
             f"{path}: holds no training to go on with; use --transfer 1 to start from its weights"
         ) from None
