@@ -1,0 +1,433 @@
+"""Files that strangers made to do harm, each found by bench/fuzz.py or by reading the code.
+
+The only right answers are a result and an InputError of one printable line.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import loadmat, savemat
+
+from mlx_headpose.convert.readers import read_tensors
+from mlx_headpose.data import base, npz
+from mlx_headpose.data.annotated import read_annotation
+from mlx_headpose.data.biwi import PackedBiwi
+from mlx_headpose.data.dad3dheads import DAD3DHeads
+from mlx_headpose.data.listing import cached_table, read_list
+from mlx_headpose.data.panoptic import read_list as read_panoptic
+from mlx_headpose.data.panoptic_labels import read_cameras, read_heads
+from mlx_headpose.errors import InputError
+from mlx_headpose.inference.landmark_files import read_landmarks
+from mlx_headpose.inference.pictures import open_picture
+from mlx_headpose.training.checkpoint import read_run
+from mlx_headpose.weights import from_pretrained, load_tensors, read_config
+
+
+@pytest.fixture
+def stranger(tmp_path: Path):
+    """Writes a stranger's file."""
+
+    def write(name: str, content: bytes | str) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+def damaged(content: bytes, step: int = 1):
+    """A file cut off at many places, and with many bytes changed."""
+    for at in range(0, len(content), step):
+        yield content[:at]
+        for change in (0xFF, 0x80, 0x01):
+            yield content[:at] + bytes([content[at] ^ change]) + content[at + 1 :]
+
+
+def safetensors(header: object, body: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+# The message.
+
+
+def test_messages_are_one_printable_line():
+    error = InputError("a.mat: \x1b[2Jgone\nand\u202egone; " + "x" * 10_000)
+    assert str(error).startswith("a.mat: \N{REPLACEMENT CHARACTER}[2Jgone and")
+    assert str(error).isprintable()
+    assert len(str(error)) <= 600
+
+
+# MATLAB: scipy's reader ends the process on a file with a few wrong bytes.
+
+FIELDS = ("Pose_Para", "pt2d")
+
+
+def annotation(**options: object) -> bytes:
+    out = io.BytesIO()
+    savemat(
+        out, {"Pose_Para": np.arange(7.0)[None], "pt2d": np.ones((2, 3)), "other": "x"}, **options
+    )
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_damaged_matlab_files(stranger, compressed):
+    content = annotation(do_compression=compressed)
+    whole = loadmat(io.BytesIO(content))
+    found = read_annotation(stranger("a.mat", content), *FIELDS)
+    for name in FIELDS:
+        np.testing.assert_array_equal(found[name], whole[name])
+    for bad in damaged(content[124:], 3):
+        path = stranger("a.mat", content[:124] + bad)
+        try:
+            read_annotation(path, *FIELDS)
+        except InputError:
+            continue
+
+
+@pytest.mark.parametrize("kind", ["i1", "u1", "<i2", ">u2", "i4", "u4", "f4", "i8", "u8", ">f8"])
+def test_every_type_of_number_is_read_from_matlab(stranger, kind):
+    out = io.BytesIO()
+    savemat(out, {"pt2d": np.arange(12).reshape(3, 4).astype(kind)})
+    np.testing.assert_array_equal(
+        read_annotation(stranger("a.mat", out.getvalue()), "pt2d")["pt2d"],
+        np.arange(12).reshape(3, 4),
+    )
+
+
+def test_a_matlab_bomb_is_refused(stranger):
+    body = zlib.compress(bytes(1 << 27), 9)
+    content = annotation()[:128] + struct.pack("<II", 15, len(body)) + body
+    with pytest.raises(InputError, match="too large for an annotation"):
+        read_annotation(stranger("a.mat", content), "pt2d")
+
+
+# Pictures.
+
+
+def test_damaged_pictures(stranger):
+    for form in ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"):
+        out = io.BytesIO()
+        Image.new("RGB", (9, 7), "red").save(out, form)
+        for bad in damaged(out.getvalue(), 5):
+            path = stranger("a.png", bad)
+            for read in (base.open_picture, open_picture):
+                try:
+                    read(path)
+                except InputError:
+                    continue
+
+
+def test_pictures_that_other_programs_would_draw_are_refused(stranger):
+    postscript = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(InputError, match="no picture that can be read"):
+        open_picture(stranger("a.jpg", postscript))
+
+
+def test_a_picture_that_claims_a_huge_size(stranger):
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + check
+
+    header = struct.pack(">IIBBBBB", 12_001, 9_001, 8, 2, 0, 0, 0)
+    content = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    )
+    path = stranger("a.png", content)
+    for read in (base.open_picture, open_picture):
+        with pytest.raises(InputError, match="over 108 megapixels"):
+            read(path)
+
+
+# Lists and tables.
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd", "/etc/passwd", "a/../../b", "..\\..\\etc\\passwd", "a\0b", "\\\\x\\y"],
+)
+def test_no_list_leads_out_of_its_folder(stranger, name):
+    with pytest.raises(InputError, match="lies outside the data folder"):
+        read_list(stranger("list.txt", f"good.jpg\n{name}\n"))
+    front = [[1, 0, 0], [0, -1, 0], [0, 0, -1]]
+    entry = {"img_path": name.replace("\\", "/"), "bbox": [1, 2, 3, 4], "R": front}
+    path = stranger("train.json", json.dumps([entry]))
+    with pytest.raises(InputError, match="lies outside the data folder"):
+        DAD3DHeads(path.parent, path, train=False, skip_bad=False)
+
+
+def test_no_table_leads_out_of_its_folder(stranger):
+    for name in ("../a.jpg", "/etc/passwd", "a\0.jpg"):
+        table = f"image,x,y,width,height,yaw,pitch,roll\n{name},1,2,3,4,5,6,7\n"
+        with pytest.raises(InputError, match="row 1 is broken"):
+            read_panoptic(stranger("a.csv", table))
+
+
+def test_a_list_from_a_windows_editor(stranger):
+    assert read_list(stranger("list.txt", b"\xef\xbb\xbfAFW\\a.jpg\r\nb\r\n")) == ["AFW/a", "b"]
+
+
+# JSON.
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"img_path": "a", "bbox": [HUGE, 1, 2, 3], "R": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]},
+        {"img_path": "a", "bbox": [0, 1, 2, 3], "R": [[HUGE] * 3] * 3},
+    ],
+)
+def test_numbers_beyond_floats_in_annotations(stranger, entry):
+    path = stranger("train.json", json.dumps([entry]))
+    with pytest.raises(InputError, match="entry 0 is broken"):
+        DAD3DHeads(path.parent, path, train=False, skip_bad=False)
+
+
+def test_numbers_beyond_floats_in_calibrations(stranger):
+    eye = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    camera = {"panel": 0, "node": 1, "resolution": [9, 9], "K": eye, "R": eye, "t": [0, 0, 0]}
+    for bad in ({"distCoef": [HUGE] * 5}, {"distCoef": [0] * 5, "panel": float("inf")}):
+        path = stranger("c.json", json.dumps({"cameras": [camera | bad]}))
+        with pytest.raises(InputError, match="no calibration"):
+            read_cameras(path)
+    face = {"landmarks": [HUGE] * 210, "averageScore": [1] * 70}
+    path = stranger("f.json", json.dumps({"people": [{"face70": face}]}))
+    with pytest.raises(InputError, match="no hdFace3d"):
+        read_heads(path)
+
+
+@pytest.mark.parametrize("value", [HUGE, "1", None, [1.0], {"a": 1}, True])
+def test_configs_of_a_wrong_kind(stranger, tmp_path, value):
+    stranger("config.json", json.dumps({"model_type": "hopenet", "alpha": value}))
+    with pytest.raises(InputError, match="malformed"):
+        from_pretrained(tmp_path)
+
+
+# NumPy.
+
+
+def npy(header: str, body: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + body
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999, 3)}"),
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 3)}"),
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (3"),
+        npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", pickle.dumps([print])),
+        b"PK\x05\x06" + bytes(18),
+        b"",
+    ],
+    ids=["huge", "negative", "cut off", "objects", "zip", "empty"],
+)
+def test_arrays_that_lie(stranger, content):
+    with pytest.raises(InputError):
+        read_landmarks(stranger("a.npy", content))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("image.npy", content)
+        file.writestr("pose.npy", content)
+    with pytest.raises(InputError):
+        PackedBiwi(stranger("a.npz", archive.getvalue()), None)
+
+
+def test_a_bomb_among_archives(stranger, monkeypatch):
+    monkeypatch.setattr(npz, "MAX_BYTES", 1 << 20)
+    images = np.zeros((30, 256, 256, 3), np.uint8)
+    out = io.BytesIO()
+    np.savez_compressed(out, image=images, pose=np.zeros((30, 3)))
+    with pytest.raises(InputError, match="too large to hold; save it again"):
+        PackedBiwi(stranger("a.npz", out.getvalue()), None)
+
+
+def test_a_large_archive_is_read_row_by_row(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (5, 6, 7, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", first=np.zeros(3), image=images, pose=rng.normal(size=(5, 3)))
+    monkeypatch.setattr(npz, "MAX_BYTES", 600)
+    dataset = PackedBiwi(tmp_path / "a.npz", None)
+    assert isinstance(dataset.images, npz.StoredRows)
+    for index in range(5):
+        np.testing.assert_array_equal(np.asarray(dataset.image(index)), images[index, ..., ::-1])
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(content[:900])
+    with pytest.raises(InputError, match="cannot be read"):
+        dataset.image(4)
+
+
+def test_a_cache_that_unpacks_to_more_than_it_has_is_made_anew(tmp_path):
+    (tmp_path / "x").write_text("x")
+    made = {"poses": np.zeros((1, 3), np.float32)}
+    for _ in range(2):
+        cached_table(tmp_path, "t", [tmp_path / "x"], lambda: made)
+    cache = tmp_path / ".mlx_headpose" / "t.npz"
+    with np.load(cache) as archive:
+        key = archive["key"]
+    np.savez_compressed(cache, key=key, poses=np.ones((1 << 16, 3)))
+    assert cached_table(tmp_path, "t", [tmp_path / "x"], lambda: made)["poses"].shape == (1, 3)
+
+
+# Checkpoints.
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\x80\x04r\xff\xff\xff\x0f.",
+        b"\x80\x05\x96" + struct.pack("<Q", 1 << 36) + b".",
+        b"\x80\x04cbuiltins\nbytearray\nI20000000000\n\x85R.",
+    ],
+    ids=["memo", "bytearray", "call"],
+)
+def test_pickles_that_fill_the_memory(stranger, bomb):
+    header = "{'descr': '|O', 'fortran_order': False, 'shape': ()}"
+    with pytest.raises(InputError):
+        read_tensors(stranger("a.npy", npy(header, bomb)))
+
+
+class Call:
+    """Pickles as a call."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+class TestTorch:
+    @pytest.fixture
+    def save(self, tmp_path):
+        torch = pytest.importorskip("torch")
+
+        def write(value, **options):
+            torch.save(value, tmp_path / "a.pth", **options)
+            return tmp_path / "a.pth"
+
+        return write
+
+    @pytest.mark.parametrize("zipped", [True, False])
+    def test_calls_that_fill_the_memory(self, save, zipped):
+        path = save({"a": Call(bytearray, 1 << 34)}, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(InputError, match="more than tensors"):
+            read_tensors(path)
+
+    def test_one_number_that_claims_to_be_many(self, save):
+        import torch
+
+        with pytest.raises(InputError, match="claims to hold"):
+            read_tensors(save({"a": torch.ones(1).expand(1 << 20, 1 << 20)}))
+
+    def test_tensors_that_numpy_does_not_know(self, save):
+        import torch
+
+        with pytest.raises(InputError, match="a\\.pth"):
+            read_tensors(save({"a": torch.ones(2, 2).to_sparse()}))
+
+    def test_a_zip_bomb(self, save):
+        import torch
+
+        path = save({"a": torch.ones(3)})
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content + bytes(1 << 20) * name.endswith("/0"))
+        with pytest.raises(InputError, match="claim more bytes"):
+            read_tensors(path)
+
+
+def test_an_npz_bomb(stranger):
+    out = io.BytesIO()
+    np.savez_compressed(out, a=np.zeros(1 << 23))
+    with pytest.raises(InputError, match="claims to hold 64 MB"):
+        read_tensors(stranger("a.npz", out.getvalue()))
+
+
+CONFIG = {"config": json.dumps({"model_type": "hopenet"})}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 16]}},
+        {"a": {"dtype": "F32", "shape": [4], "data_offsets": [1 << 50, (1 << 50) + 16]}},
+        {"a": {"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}},
+        {"a": {"dtype": "F99", "shape": [4], "data_offsets": [0, 16]}},
+        {"a": {"dtype": "F32", "shape": [4]}},
+        {"a": 5},
+    ],
+    ids=["shape", "offsets", "negative", "dtype", "missing", "number"],
+)
+def test_safetensors_that_lie(stranger, header):
+    with pytest.raises(InputError, match="damaged safetensors"):
+        load_tensors(stranger("a.safetensors", safetensors(header, bytes(16))))
+
+
+def test_deep_configs(stranger):
+    deep = "[" * 100_000
+    with pytest.raises(InputError, match="holds no mlx-headpose config"):
+        read_config(stranger("a.safetensors", safetensors({"__metadata__": {"config": deep}})))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"progress": {"epoch": "x"}},
+        {"progress": {"epoch": -1}},
+        {"progress": {"sums": [1]}},
+        {"progress": {"best_mae": None}},
+        {"progress": []},
+        {"run": 3},
+    ],
+)
+def test_training_states_of_a_wrong_kind(stranger, bad):
+    state = {"model_type": "training_state", "model": {}, "run": {}, "progress": {}} | bad
+    content = safetensors({"__metadata__": {"config": json.dumps(state)}})
+    with pytest.raises(InputError, match="no training to go on with"):
+        read_run(stranger("last.safetensors", content))
+
+
+class TestOnnx:
+    def test_no_tensor_anywhere_names_another_file(self, stranger):
+        onnx = pytest.importorskip("onnx")
+        from mlx_headpose.convert.yunet import load_onnx
+
+        outside = onnx.TensorProto(name="w", data_type=1, dims=[1])
+        outside.data_location = onnx.TensorProto.EXTERNAL
+        outside.external_data.add(key="location", value="/etc/passwd")
+        for place in range(4):
+            model = onnx.ModelProto()
+            node = model.functions.add().node.add() if place else model.graph.node.add()
+            if place == 0:
+                model.graph.sparse_initializer.add().values.CopyFrom(outside)
+            elif place == 1:
+                node.attribute.add().t.CopyFrom(outside)
+            elif place == 2:
+                node.attribute.add().g.node.add().attribute.add().tensors.append(outside)
+            else:
+                model.training_info.add().algorithm.initializer.append(outside)
+            with pytest.raises(InputError, match="keeps its tensors in other files"):
+                load_onnx(stranger("a.onnx", model.SerializeToString()))
+
+    def test_names_of_classes(self):
+        from mlx_headpose.inference.head_detector import _head_classes
+
+        assert _head_classes("{0: 'body', 1: 'Head', 'head': 'head', -1: 'head'}") == [1]
+        for text in ("", "{", "[1]", "{[]: 1}", "(" * 9999, "\ud800"):
+            assert _head_classes(text) is None
