@@ -62,7 +62,6 @@ def _mat_seeds(shared: Path, folder: Path) -> list[Path]:
         *real,
         _saved(folder, "plain.mat", lambda p: savemat(p, points)),
         _saved(folder, "packed.mat", lambda p: savemat(p, nested, do_compression=True)),
-        _saved(folder, "old.mat", lambda p: savemat(p, points, format="4")),
     ]
 
 

@@ -75,9 +75,8 @@ FIELDS = ("Pose_Para", "pt2d")
 
 def annotation(**options: object) -> bytes:
     out = io.BytesIO()
-    savemat(
-        out, {"Pose_Para": np.arange(7.0)[None], "pt2d": np.ones((2, 3)), "other": "x"}, **options
-    )
+    pose = np.arange(7.0)[None]
+    savemat(out, {"Pose_Para": pose, "pt2d": np.ones((2, 3)), "other": "x"}, **options)
     return out.getvalue()
 
 

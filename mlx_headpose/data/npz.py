@@ -198,5 +198,5 @@ def _layout(file: IO[bytes], size: int, path: Path, name: str, kinds: str) -> La
 def _array(data: bytes, layout: Layout, path: Path, name: str) -> np.ndarray:
     if len(data) != layout.bytes:
         raise InputError(f"{path}: its array {name!r} is cut off; get it again")
-    order = "F" if layout.fortran else "C"
-    return np.frombuffer(data, layout.dtype).reshape(layout.shape, order=order)
+    values = np.frombuffer(data, layout.dtype)
+    return values.reshape(layout.shape, order="F" if layout.fortran else "C")
