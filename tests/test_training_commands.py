@@ -239,3 +239,16 @@ def test_outputs_have_names_of_their_own() -> None:
     args = make_parser("train.py", "hopenet").parse_args(["--input_size", "96"])
     args.dataset = chosen_dataset(args)
     assert workdir_path(args) == Path("workdirs_hopenet_synthetic_96")
+
+
+def test_a_file_of_options_comes_first(tmp_path, capsys):
+    (tmp_path / "recipe.txt").write_text(
+        "--model rotation9d  # the small one\n--lr 0.5 --flip no\n"
+    )
+    args, _ = parse("train.py", ["--lr", "0.25", "--config", "recipe.txt", "--seed", "3"])
+    assert (args.model, args.lr, args.flip, args.seed) == ("rotation9d", 0.25, False, 3)
+    (tmp_path / "broken.txt").write_text("--output_string 'open")
+    for name, reason in [("none.txt", "No such file or directory"), ("broken.txt", "quotation")]:
+        error = refused(f"train.py --config {name}", capsys)
+        assert name in error
+        assert reason in error

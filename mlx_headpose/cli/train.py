@@ -78,6 +78,7 @@ def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path 
 
     A resumed training keeps the options it was started with, except those given anew.
     """
+    arguments = with_config_file(arguments)
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--model")
     peek.add_argument("--snapshot", "--weights")
@@ -105,6 +106,20 @@ def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path 
     args.dataset = dataset_name(args.dataset)
     refuse_to_overwrite(args, state)
     return args, state
+
+
+def with_config_file(arguments: list[str]) -> list[str]:
+    """The arguments with those of `--config` in front, which the others override."""
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--config", default=None)
+    path = peek.parse_known_args(arguments)[0].config
+    if path is None:
+        return arguments
+    try:
+        return shlex.split(Path(path).read_text(encoding="utf-8"), comments=True) + arguments
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: no file of options ({reason}); check --config") from None
 
 
 def refuse_to_overwrite(args: argparse.Namespace, state: Path | None) -> None:

@@ -18,6 +18,12 @@ def make_parser(program: str, method: str) -> Parser:
     the weights or the dataset; its help says what then holds.
     """
     parser = Parser(program, "Train a network, on a dataset or on built-in synthetic heads.")
+    parser.add_argument(
+        "--config",
+        default=argparse.SUPPRESS,
+        help="text file of options as they would stand here; those that do stand here override "
+        "it, and # begins a comment",
+    )
     add_method_option(parser, method)
     _data(parser)
     _augmentation(parser)
