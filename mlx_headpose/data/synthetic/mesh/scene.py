@@ -23,9 +23,10 @@ from .wear import Part, beanie, spectacles, styled
 
 # The head is drawn this much larger than asked for and scaled down, against jagged edges.
 SUPERSAMPLING = 1.4
-# How much nearer than they are (mm) parts are taken to be, so that what they lie on stays hidden.
+_BENDS = 17  # steps in which the neck turns from the head's rotation to the shoulders'
 _LIPS_APART = 4.0  # mm between the middles of the lips, beyond which teeth are seen
 _CROWN = np.array((0, -40, -10), np.float32)  # middle of the skull from the pivot, mm
+# How much nearer than they are (mm) parts are taken to be, so that what they lie on stays hidden.
 _NEARER = {Material.CLOTH: 14.0, Material.HAIR: 2.0, Material.HAT: 12.0, Material.TEETH: -6.0}
 
 
@@ -115,16 +116,21 @@ def _stays(material: Material, rest: np.ndarray) -> np.ndarray:
     return np.zeros(len(rest), np.float32)
 
 
-def _pose(points: np.ndarray, stays: np.ndarray, turn, body, joint) -> np.ndarray:
-    """Turn the head by `turn` and the shoulders by `body`, with the neck bending between."""
+def _bends(turn: np.ndarray, body: np.ndarray) -> np.ndarray:
+    """(_BENDS, 3, 3) rotations of the neck from the head's `turn` to the shoulders' `body`."""
+    between = Slerp((0, 1), Rotation.from_matrix(np.stack((turn, body))))
+    return between(np.linspace(0, 1, _BENDS)).as_matrix().astype(np.float32)
+
+
+def _posed(
+    points: np.ndarray, stays: np.ndarray, bends: np.ndarray, joint: np.ndarray
+) -> np.ndarray:
+    """Points (V, 3) of the head at pose 0, turned with the head, the shoulders or between them."""
+    turn = bends[0]
     placed = points @ turn.T
     moving = np.flatnonzero(stays > 0)
-    if moving.size:
-        steps = 17
-        slerp = Slerp((0, 1), Rotation.from_matrix(np.stack((turn, body))))
-        turns = slerp(np.linspace(0, 1, steps)).as_matrix().astype(np.float32)
-        turns = turns[np.rint(stays[moving] * (steps - 1)).astype(np.intp)]
-        placed[moving] = np.einsum("vij,vj->vi", turns, points[moving] - joint) + turn @ joint
+    turns = bends[np.rint(stays[moving] * (_BENDS - 1)).astype(np.intp)]
+    placed[moving] = np.einsum("vij,vj->vi", turns, points[moving] - joint) + turn @ joint
     return placed
 
 
@@ -135,6 +141,7 @@ def build_scene(head: HeadMesh, sample: Sample, pose: np.ndarray) -> Scene:
     turn, body = pose_to_matrix(np.stack((pose, sample.body)).astype(np.float32))
     frontal = frontal.astype(np.float32)
     joint = frontal @ (base[head.neck].mean(axis=0) - pivot).astype(np.float32)
+    bends = _bends(turn, body)
     looks = sample.looks
     baked = _sky(head, looks.hair, looks.hat)
     points = base[head.landmarks]
@@ -148,7 +155,7 @@ def build_scene(head: HeadMesh, sample: Sample, pose: np.ndarray) -> Scene:
         own = (own - pivot.astype(np.float32)) @ frontal.T
         rest = np.empty((len(own), 3), np.float32)
         rest[surface.corners] = surface.rest
-        own = _pose(own, _stays(kind, rest), turn, body, joint)
+        own = _posed(own, _stays(kind, rest), bends, joint)
         columns = np.empty((len(surface.corners), 10), np.float32)
         columns[:, :3] = surface.normals_of(own)[surface.corners]
         columns[:, 3] = baked.get(id(surface), 0.45 if kind == Material.TEETH else 0.9)
