@@ -50,9 +50,10 @@ def test_decodes_the_full_circle_and_knows_how_sure_it_is():
     assert (model.head.confidence(((matrices + opposite) / 2,)) < 0.6).all()
 
 
-def test_learns_a_batch():
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2"])
+def test_learns_a_batch(arch):
     mx.random.seed(0)
-    model = build(Config(preprocessing=Preprocessing(size=32), stages=2, width=32))
+    model = build(Config(preprocessing=Preprocessing(size=32), arch=arch, stages=2, width=32))
     images = mx.random.randint(0, 256, (8, 32, 32, 3)).astype(mx.uint8)
     poses = mx.random.uniform(-1, 1, (8, 3)) * mx.array([180.0, 40, 40])
     optimizer = optim.Adam(1e-3)
@@ -64,7 +65,8 @@ def test_learns_a_batch():
 
 
 @pytest.mark.parametrize(
-    "options", [{"stages": 5}, {"width": 0}, {"preprocessing": Preprocessing(size=60)}]
+    "options",
+    [{"stages": 5}, {"width": 0}, {"arch": "vgg"}, {"preprocessing": Preprocessing(size=60)}],
 )
 def test_refuses_impossible_measures(options):
     with pytest.raises(InputError):

@@ -1,5 +1,6 @@
 """Nine numbers to the nearest rotation (Levinson et al., "An Analysis of SVD for Deep Rotation
-Estimation", NeurIPS 2020, https://arxiv.org/abs/2006.14616), on the first stages of a ResNet-18.
+Estimation", NeurIPS 2020, https://arxiv.org/abs/2006.14616), on the first stages of a ResNet-18 or
+on MobileNetV2.
 
 The small network that this project trains on rendered heads. The nine numbers are compared with the
 true matrix before they become a rotation, so the loss has no plateau anywhere on the full circle of
@@ -9,7 +10,6 @@ wait for thousands of steps.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -21,8 +21,10 @@ from ..nn import relu
 from ..pose import matrix_to_pose, pose_to_matrix
 from ..preprocessing import Preprocessing
 from .base import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
+from .mobilenet import MobileNetV2
 from .resnet import ResNet
 
+ARCHS = ("resnet18", "mobilenetv2")
 REDUCED = 64
 POLAR_STEPS = 16
 
@@ -37,22 +39,25 @@ class Config(ModelConfig):
     preprocessing: Preprocessing = field(
         default_factory=lambda: Preprocessing(size=64, crop="pyramid")
     )
+    arch: str = option("resnet18", "backbone", choices=ARCHS)
     stages: int = option(3, "stages of the ResNet-18", choices=(2, 3, 4))
     width: int = option(256, "width of the layer before the nine numbers")
 
     def __post_init__(self) -> None:
+        if self.arch not in ARCHS:
+            raise InputError(f"unknown backbone {self.arch!r}; choose one of: {', '.join(ARCHS)}")
         if not 1 <= self.stages <= 4 or not 1 <= self.width <= 4096:
             raise InputError(f"{self.stages} stages and a width of {self.width} are impossible")
         if self.preprocessing.size % self.stride:
             raise InputError(
                 f"input size {self.preprocessing.size} is no multiple of {self.stride}, by which "
-                f"{self.stages} stages shrink it"
+                "the backbone shrinks it"
             )
 
     @property
     def stride(self) -> int:
         """By how much the backbone shrinks a picture."""
-        return 2 << self.stages
+        return 2 << self.stages if self.arch == "resnet18" else 32
 
 
 def nearest_rotation(matrix: mx.array) -> mx.array:
@@ -108,6 +113,7 @@ class NineHead(PoseHead):
 
 def build(config: Config) -> Estimator:
     """The network with random weights."""
-    backbone = ResNet(18, stages=config.stages)
-    side = math.ceil(config.preprocessing.size / config.stride)
+    resnet = config.arch == "resnet18"
+    backbone = ResNet(18, stages=config.stages) if resnet else MobileNetV2()
+    side = config.preprocessing.size // config.stride
     return Estimator(config, backbone, NineHead(backbone.channels, side, config.width))
