@@ -124,7 +124,7 @@ def sharpened(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """The halos around edges that cameras and retouching leave, at times."""
     if rng.random() > 0.4:
         return picture
-    radius, percent = float(rng.uniform(0.6, 2.0)), int(rng.uniform(40, 180))
+    radius, percent = float(rng.uniform(0.6, 2.0)), int(rng.uniform(40, 150))
     return picture.filter(ImageFilter.UnsharpMask(radius, percent, 2))
 
 
@@ -134,7 +134,7 @@ def draw_resolution(
     """Side in pixels at which the sensor sees the picture, and how it is scaled there and back."""
     shrink = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS)
     enlarge = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.NEAREST)
-    share = np.exp(rng.uniform(np.log(0.18), 0)) if rng.random() < 0.25 else 1.0
+    share = np.exp(rng.uniform(np.log(0.2), 0)) if rng.random() < 0.25 else 1.0
     return (
         max(16, round(side * share)),
         shrink[int(rng.choice(3, p=(0.4, 0.4, 0.2)))],
@@ -150,20 +150,20 @@ def exposed(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """
     centre = picture.resize((8, 8), Image.Resampling.BOX).convert("L").crop((2, 2, 6, 6))
     light = max(float(np.mean(np.asarray(centre))), 4) / 255
-    wanted = np.exp(rng.normal(np.log(0.5), 0.25))
+    wanted = np.exp(rng.normal(np.log(0.52), 0.22))
     gain = (wanted / light) ** 0.75
     curve = np.minimum(_LEVELS * gain, 1)
     if gain > 1:  # highlights roll off instead of all burning out
         curve = np.where(curve > 0.7, 0.7 + 0.3 * np.tanh((_LEVELS * gain - 0.7) / 0.45), curve)
     black = abs(rng.normal(0, 0.06))
     curve = np.maximum(curve - black, 0) / (1 - black)
-    steep = rng.normal(0.3, 0.38)
+    steep = max(rng.normal(0.28, 0.35), -0.3)
     # An S around the middle, or, where `steep` is negative, a flat picture.
     curve = np.clip(curve + steep * (curve - 0.5) * (1 - np.abs(2 * curve - 1)) * 2, 0, 1)
     if rng.random() < 0.22:
         lift = rng.exponential(0.06)
         curve = lift + (1 - lift) * curve
-    if rng.random() < 0.04:  # a hard edit, close to black and white
+    if rng.random() < 0.025:  # a hard edit, close to black and white
         curve = np.clip((curve - rng.uniform(0.35, 0.55)) * rng.uniform(1.5, 4) + 0.5, 0, 1)
     picture = picture.point([round(255 * v) for v in curve] * 3)
     if rng.random() < 0.25:
@@ -193,7 +193,7 @@ def coloured(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
         tone = draw_tint(rng, 0.16) if rng.random() < 0.25 else np.ones(3)
         mixing = tone[:, None] * weights
     else:
-        saturation = float(np.clip(np.exp(rng.normal(0.06, 0.33)), 0.1, 2.2))
+        saturation = float(np.clip(np.exp(rng.normal(0.03, 0.29)), 0.1, 2.2))
         cast = draw_tint(rng, 0.06 if rng.random() < 0.88 else 0.18)
         cast = cast * _WARM
         mixing = cast[:, None] * (saturation * np.eye(3) + (1 - saturation) * _GREY)
