@@ -93,6 +93,9 @@ def draw_looks(
     woman = rng.random() < feminine
     person = draw_person(rng, np.zeros(0, np.float32), woman)
     person = _aged(rng, person, age, woman)
+    # Drawn heads are more colourful than photographed ones.
+    skin = person.skin + 0.18 * (person.skin.mean() - person.skin)
+    person = replace(person, skin=skin.astype(np.float32))
     if african < 0.5:
         # `person.py` draws all tones alike.
         light = linear((226, 184, 158)) * rng.uniform(0.75, 1.15)

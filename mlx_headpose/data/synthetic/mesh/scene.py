@@ -207,7 +207,7 @@ def render(
         photo: makes background and camera.
     """
     light = draw_light(rng)
-    light = replace(light, exposure=0.86 * min(light.exposure, 1.6))
+    light = replace(light, exposure=float(np.clip(light.exposure, 0.6, 1.5)))
     lamps = draw_lamps(rng, light)
     large = round(side * SUPERSAMPLING)
     canvas = photo.background(large, rng)

@@ -97,7 +97,8 @@ def shade(
     others = [np.maximum(0.9 * facing(d) + 0.1, 0) * (0.2 + 0.8 * sky) for d in lamps.directions]
     colour = np.empty_like(albedo)
     # Red light travels furthest under the skin: shadows have red edges.
-    for channel, spread in enumerate((0.28, 0.12, 0.08)):
+    exposure = np.float32(light.exposure)
+    for channel, spread in ((1, 0.12), (0, 0.24), (2, 0.09)):
         wrap = spread * skin + 0.06
         lamp = np.maximum((towards_lamp + wrap) / (1 + wrap), 0)
         lamp *= reached + (1 - reached) * spread * 0.4 * skin
@@ -109,14 +110,21 @@ def shade(
             light_on += other * tint[channel]
         if light.rim[channel]:
             light_on += rim * light.rim[channel]
+        if channel == 1:
+            # A photographer exposes for the skin, most of the way.
+            on_skin = float(light_on @ skin) / max(float(skin.sum()), 1.0)
+            exposure *= np.float32((0.62 / max(on_skin, 0.05)) ** 0.8)
         light_on *= albedo[channel]
         light_on += glint * light.lamp[channel]
         light_on += 0.035 * gloss * rim * (light.above[channel] + light.lamp[channel])
-        light_on *= light.exposure
+        light_on *= exposure
         colour[channel] = light_on
     np.sqrt(np.maximum(colour, 0), out=colour)
     # A soft shoulder instead of burnt-out highlights.
-    np.minimum(colour, 0.7 + 0.3 * colour, out=colour)
+    high = np.maximum(colour - np.float32(0.65), 0)
+    colour -= high
+    high /= 1 + high * np.float32(2.2)
+    colour += high
     np.minimum(colour, 1, out=colour)
     colour *= 255
     return colour
