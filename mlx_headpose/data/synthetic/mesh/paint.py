@@ -220,7 +220,9 @@ class Painter:
         size = self.person.brow_size * (0.5 + 0.6 * np.clip(at, 0, 1))
         share = np.exp(-((np.abs(y - line) / (1.2 * size)) ** 3))
         share *= smoothstep(-0.05, 0.15, at) * smoothstep(1.05, 0.9, at)
-        share *= self.person.brow_density * (1 + 0.22 * smooth_noise(ax * 2.6 + y, y * 1.4))
+        share *= (0.25 + 0.75 * self.person.brow_density) * (
+            1 + 0.22 * smooth_noise(ax * 2.6 + y, y * 1.4)
+        )
         part = colour[:, chosen]
         _mix(part, self.person.brow, np.clip(share, 0, 1))
         colour[:, chosen] = part
@@ -251,7 +253,7 @@ class Painter:
             shadow = smoothstep(-9, -2, y - upper) * (y < upper + 1) * along
             _mix(part, self.person.skin * np.float32(0.25), 0.6 * makeup * shadow)
         dark = np.exp(-(((y - upper + 0.2) / (0.9 + 0.6 * makeup)) ** 2)) * along
-        _mix(part, _DARK, dark * (0.55 + 0.35 * makeup + 0.2 * self.looks.feminine))
+        _mix(part, _DARK, np.clip(dark * (0.7 + 0.3 * makeup + 0.15 * self.looks.feminine), 0, 1))
         dark = np.exp(-(((y - lower) / 0.7) ** 2)) * along
         _mix(part, self.person.skin * np.float32(0.2), dark * (0.3 + 0.4 * makeup))
         colour[:, chosen] = part

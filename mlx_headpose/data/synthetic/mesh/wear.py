@@ -35,7 +35,7 @@ def styled(surface: Surface, own: np.ndarray, looks: Looks) -> tuple[np.ndarray,
     keep = y > looks.length
     # Locks that hang into the face, and sideburns that reach the cheek (their texture hid them).
     keep &= (y > looks.fringe) | (z < 0.95) | (not looks.over_eye)
-    keep &= (y > 7.4) | (z < 0.66) | (np.abs(x) < 0.6) | (not looks.short_hair)
+    keep &= (y > 7.4) | (z < 0.42) | (np.abs(x) < 0.6) | (not looks.short_hair)
     if looks.hat is not None:
         keep &= (above_brim(looks, surface.rest) < 0.05)[surface.triangles].all(axis=0)
     return own, surface.triangles[:, keep]
