@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 
+from mlx_headpose.cli import main as run_command
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.synthetic import SyntheticHeads
 from mlx_headpose.data.synthetic.mesh.file import read_mesh
@@ -72,6 +75,85 @@ def real(shared):
     if not path.is_file():
         pytest.skip("no head model in ../shared/meshes")
     return path
+
+
+def write_makehuman(folder) -> None:
+    """A folder like MakeHuman's, of the same egg."""
+    vertices, quads = egg()
+
+    def obj(path, points, faces, group):
+        lines = [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in points]
+        lines += ["vt 0.1 0.2", "vt 0.3 0.4", f"g {group}"]
+        lines += ["f " + " ".join(f"{i + 1}/{1 + i % 2}" for i in face) for face in faces]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("# made by a test\n" + "\n".join(lines) + "\n")
+
+    base = folder / "data" / "3dobjs" / "base.obj"
+    obj(base, vertices, quads, "body")
+    with base.open("a") as file:
+        file.write("g joint-head\nf 1/1 2/1 3/1 4/1\n")
+    targets = folder / "data" / "targets"
+    (targets / "head").mkdir(parents=True)
+    text = "# comment\n" + "".join(f"{i} 0.1 -0.05 0\n" for i in (3, 5, 8))
+    (targets / "head" / "head-scale-horiz-incr.target").write_text(text)
+    with gzip.open(targets / "head" / "head-scale-horiz-decr.target.gz", "wt") as file:
+        file.write("3 -.1 0 0\n")
+    hair = folder / "data" / "hair" / "short01"
+    obj(hair / "short01.obj", vertices[[40, 41, 73, 72]], [[0, 1, 2, 3], [0, 1, 2]], "hair")
+    (hair / "short01.mhclo").write_text(
+        "# a hat\nname short01\nobj_file short01.obj\nx_scale 0 300 1.5\n\nverts 0\n40\n41\n"
+        "73 72 41 0.5 0.25 0.25 0.0 0.2 -0.1\n72\n\ndelete_verts\n 5 - 9\n"
+    )
+
+
+def test_a_head_model_is_made_of_a_makehuman_folder(tmp_path, capsys):
+    write_makehuman(tmp_path)
+    output = tmp_path / "head.npz"
+    run_command("makehuman", [str(tmp_path), "--output", str(output)])
+    assert "768 vertices, 2 targets, 1 assets" in capsys.readouterr().out
+    made = read_mesh(output)
+    vertices, quads = egg()
+    np.testing.assert_allclose(made.vertices, vertices, atol=1e-5)
+    np.testing.assert_array_equal(made.quads, quads)
+    vertex, delta = made.targets["head/head-scale-horiz-incr"]
+    assert vertex.tolist() == [3, 5, 8]
+    np.testing.assert_allclose(delta[0], (0.1, -0.05, 0), atol=1e-4)
+    assert made.targets["head/head-scale-horiz-decr"][1][0, 0] == pytest.approx(-0.1, abs=1e-4)
+    hair = made.assets["hair"]["short01"]
+    assert hair.anchors.tolist() == [[40] * 3, [41] * 3, [73, 72, 41], [72] * 3]
+    np.testing.assert_allclose(hair.weights[2], (0.5, 0.25, 0.25))
+    np.testing.assert_allclose(hair.offsets[2], (0, 0.2, -0.1), atol=1e-4)
+    assert hair.scales[0].tolist() == [0, 300, 1.5]
+    assert hair.scales[1, 2] == pytest.approx(np.ptp(vertices[:, 1]), abs=1e-4)
+    assert hair.corners[hair.quads].tolist() == [[0, 1, 2, 3], [0, 1, 2, 2]]
+    assert SyntheticHeads(1, size=32, mesh=output).image(0).size == (32, 32)
+
+
+def test_a_broken_makehuman_folder_is_refused_in_one_sentence(tmp_path, capsys):
+    def refusal() -> str:
+        with pytest.raises(SystemExit) as stopped:
+            run_command("makehuman", [str(tmp_path), "--output", str(tmp_path / "x.npz")])
+        assert stopped.value.code == 2
+        assert not (tmp_path / "x.npz").exists()
+        return capsys.readouterr().err
+
+    assert "MakeHuman" in refusal()
+    write_makehuman(tmp_path)
+    target = tmp_path / "data" / "targets" / "head" / "head-scale-horiz-incr.target"
+    for text, words in (("3 1 2\n", "4 numbers"), ("9999 0 0 0\n", "does not have")):
+        target.write_text(text)
+        assert words in refusal()
+    target.write_text("3 0 0 0\n")
+    asset = tmp_path / "data" / "hair" / "short01" / "short01.mhclo"
+    whole = asset.read_text()
+    for old, new, words in (
+        ("\n41\n", "\n", "fits 3 vertices"),
+        ("73 72 41", "73 72 9999", "does not have"),
+        ("obj_file short01.obj", "", "no obj_file"),
+        ("short01.obj", "../../../../short02.obj", "no such file"),
+    ):
+        asset.write_text(whole.replace(old, new))
+        assert words in refusal()
 
 
 def refused(tmp_path, **changes) -> str:

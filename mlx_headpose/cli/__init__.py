@@ -18,6 +18,7 @@ COMMANDS = {
     "create_filename_list": "list the samples of 300W-LP or AFLW2000 in a text file",
     "tokens": "draw what TokenHPE's orientation tokens look at",
     "panoptic": "make head pose labels of CMU Panoptic recordings",
+    "makehuman": "make a head model for synthetic heads from MakeHuman's data folder",
 }
 
 
