@@ -38,6 +38,10 @@ class Material(IntEnum):
     LENS = 7
 
 
+# Seen from both sides.
+DOUBLE = (Material.CLOTH, Material.HAIR, Material.HAT)
+
+
 _SCLERA, _TEETH = linear((222, 214, 208)), linear((225, 214, 194))
 _MOUTH, _DARK = linear((95, 34, 32)), linear((28, 20, 18))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.spatial.transform import Rotation
 from scipy.special import ndtri
 
 from ....pose import pose_to_matrix
@@ -18,7 +19,8 @@ from .scene import Sample, render
 
 _VIEW_COLUMNS = 12
 _CHUNK = 512
-_WHOLE_HEAD = 8.0  # mm of hair around the bald head in the head's box
+_NECK = 80.0  # degrees that a neck bends at most
+_WHOLE_HEAD = 12.0  # mm of hair around the bald head in the head's box
 
 
 class MeshPeople:
@@ -166,17 +168,23 @@ def draw_poses(u: np.ndarray, limits: np.ndarray, natural: bool) -> np.ndarray:
 
 
 def draw_body(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
-    """(3,) yaw, pitch, roll of the shoulders of a head in a (3,) pose: as far as necks bend."""
-    yaw, pitch, roll = (float(angle) for angle in pose)
+    """(3, 3) rotation of the shoulders below a head in a (3,) pose.
+
+    They are upright and turned less than the head or more, unless the neck would have to bend
+    further than necks do: then the body leans as well.
+    """
+    yaw = float(pose[0])
     turned = rng.normal(0, 26)
-    if rng.random() < 0.35:
-        turned += 0.6 * yaw if abs(yaw) < 100 else 0.0
-    neck = np.clip(
-        (turned, 0.85 * pitch + rng.normal(0, 6), 0.85 * roll + rng.normal(0, 5)),
-        (-62, -38, -32),
-        (62, 38, 32),
-    )
-    return np.array((yaw, pitch, roll)) - neck
+    if abs(yaw) < 100 and rng.random() < 0.35:
+        turned += 0.6 * yaw
+    upright = np.array((yaw - turned, rng.normal(0, 6), rng.normal(0, 5)))
+    head, body = pose_to_matrix(np.stack((pose, upright)).astype(np.float64))
+    neck = Rotation.from_matrix(head.T @ body)
+    bent = np.degrees(neck.magnitude())
+    most = rng.uniform(50, _NECK)
+    if bent > most:
+        neck = Rotation.from_rotvec(neck.as_rotvec() * (most / bent))
+    return (head @ neck.as_matrix()).astype(np.float32)
 
 
 def _skull(points: np.ndarray) -> np.ndarray:
@@ -185,7 +193,7 @@ def _skull(points: np.ndarray) -> np.ndarray:
     width = np.linalg.norm(points[:, 16] - points[:, 0], axis=1)[:, None]
     more = []
     for across, up, back in (
-        (0, 0.93, 0.05), (0, 0.85, -0.3), (0, 0.55, -0.62), (0, 0.1, -0.7), (0, 0.8, 0.45),
+        (0, 0.93, 0.05), (0, 0.85, -0.3), (0, 0.55, -0.62), (0, 0.1, -0.7), (0, 0.77, 0.3),
         (0.4, 0.7, 0), (-0.4, 0.7, 0), (0.56, 0.2, 0), (-0.56, 0.2, 0), (0.45, 0.2, -0.45),
         (-0.45, 0.2, -0.45), (0, 0.45, 0.62), (0, -0.25, -0.55),
     ):  # fmt: skip

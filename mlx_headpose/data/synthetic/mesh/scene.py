@@ -17,7 +17,7 @@ from ..photo import Photo
 from .looks import BEANIE, CURLY, Looks
 from .model import HeadMesh, Surface
 from .occlusion import facing, sky
-from .paint import Material, Painter
+from .paint import DOUBLE, Material, Painter
 from .shade import draw_lamps, shade, shadows
 from .wear import Part, beanie, spectacles, styled
 
@@ -37,7 +37,7 @@ class Sample:
     Attributes:
         identity, expression: (T,) weights of the targets.
         looks: of the person.
-        body: (3,) yaw, pitch, roll of the shoulders.
+        body: (3, 3) float32 rotation of the shoulders.
         gaze: (2,) degrees, see `Painter`.
         camera: with the size of the picture.
     """
@@ -138,10 +138,10 @@ def build_scene(head: HeadMesh, sample: Sample, pose: np.ndarray) -> Scene:
     """Everything of a person in a (3,) pose, light's share not yet filled in."""
     base = head.deform(sample.identity + sample.expression)
     pivot, frontal = head.placement(sample.identity)
-    turn, body = pose_to_matrix(np.stack((pose, sample.body)).astype(np.float32))
+    turn = pose_to_matrix(np.asarray(pose, np.float32))
     frontal = frontal.astype(np.float32)
     joint = frontal @ (base[head.neck].mean(axis=0) - pivot).astype(np.float32)
-    bends = _bends(turn, body)
+    bends = _bends(turn, sample.body)
     looks = sample.looks
     baked = _sky(head, looks.hair, looks.hat)
     points = base[head.landmarks]
@@ -219,8 +219,7 @@ def render(
         (sample.camera.centre[0] * scale, sample.camera.centre[1] * scale),
     )
     projected = camera.project(scene.vertices)
-    double = (scene.material == Material.HAIR) | (scene.material == Material.CLOTH)
-    both = double[scene.triangles[0]]
+    both = np.isin(scene.material, DOUBLE)[scene.triangles[0]]
     scene.triangles[:, both] = facing(scene.triangles[:, both], projected)
     depth = np.maximum(camera.distance - scene.vertices[:, 2] - scene.nearer, 1.0)
     projected[:, 2] = camera.distance / depth

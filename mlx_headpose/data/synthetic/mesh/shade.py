@@ -8,7 +8,7 @@ import numpy as np
 
 from ..light import Light, draw_tint
 from .occlusion import depth_map, towards
-from .paint import Material
+from .paint import DOUBLE, Material
 
 _CELLS, _HALF = 72, 240.0
 
@@ -71,8 +71,7 @@ def shade(
     """
     x, y, z = attributes[:3]
     scale = 1 / (np.sqrt(x * x + y * y + z * z) + 1e-6)
-    # Hair and cloth are seen from both sides.
-    back = (z < 0) & ((material == Material.HAIR) | (material == Material.CLOTH))
+    back = (z < 0) & np.isin(material, DOUBLE)
     scale = np.where(back, -scale, scale)
     x, y, z = x * scale, y * scale, z * scale
     sky, reached = attributes[3], attributes[4]
