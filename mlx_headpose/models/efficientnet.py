@@ -119,6 +119,9 @@ class EfficientNetB0(nn.Module):
         for module in self.modules():
             if isinstance(module, Conv2d):
                 _he_fan_out(module)
+            # A block with a shortcut begins as that alone (Goyal et al. 2017, section 5.1).
+            if isinstance(module, MBConv) and module.residual:
+                module.project.norm.weight = mx.zeros_like(module.project.norm.weight)
 
     def __call__(self, x: mx.array) -> mx.array:
         x = self.stem(x)  # (N, H/2, W/2, 32)

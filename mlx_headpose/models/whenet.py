@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -29,7 +29,8 @@ class Config(ModelConfig):
     """WHENet."""
 
     model_type: ClassVar[str] = "whenet"
-    recipe: ClassVar[Recipe] = Recipe(lr=1e-5, lr_scratch=3e-4, batch_size=32)
+    recipe: ClassVar[Recipe] = Recipe(lr=1e-5, lr_scratch=2e-3, batch_size=32)
+    quick: ClassVar[dict[str, Any]] = {"label_width": 10.0, "drop_connect": 0.0}
 
     preprocessing: Preprocessing = field(
         default_factory=lambda: Preprocessing(resize="squash", crop="box")
