@@ -49,6 +49,16 @@ def test_takes_any_input_size_and_trains(size):
     assert np.isfinite(loss.item())
 
 
+def test_blocks_begin_as_their_shortcuts():
+    blocks = build(Config(drop_connect=0)).backbone.blocks
+    shortcuts = [block for block in blocks if block.residual]
+    assert len(shortcuts) == 9
+    x = mx.random.normal((2, 4, 4, 24))
+    assert mx.array_equal(shortcuts[0](x), x)
+    branch = next(block for block in blocks if not block.residual)
+    assert mx.array_equal(branch.project.norm.weight, mx.ones((16,)))
+
+
 def test_wrapped_square_joins_the_seam():
     # Equation 3: min(|d|², (360 − |d|)²).
     d = mx.array([0.0, 10.0, -10.0, 180.0, 358.0, -358.0, 360.0])
