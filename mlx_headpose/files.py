@@ -13,6 +13,9 @@ from typing import Any
 
 from .errors import InputError
 
+UNDER_WAY = ".part"  # in the name of every temporary file, before its suffix
+ROOM = 1 << 20  # bytes; a disk that does not take them is full
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -29,7 +32,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     with _explained(path):
         try:
             temporary = _beside(path)
-            yield temporary
+            try:
+                yield temporary
+            except RuntimeError:  # MLX and PyTorch do not say why they cannot write
+                _require_room(temporary)
+                raise
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             # mkstemp makes files private; what users write should obey their umask.
@@ -62,9 +69,25 @@ def _beside(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:  # in a place where nobody can make folders, such as /proc
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.stem}-", suffix=f"{UNDER_WAY}{path.suffix}", dir=path.parent
+    )
     os.close(handle)
     return Path(name)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder, where no other one writes."""
+    for path in folder.glob(f".*{UNDER_WAY}*"):
+        path.unlink(missing_ok=True)
+
+
+def _require_room(path: Path) -> None:
+    """Raise the system's own error if a file cannot grow."""
+    with path.open("ab") as file:
+        file.write(bytes(ROOM))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -73,7 +96,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise InputError(f"{path}: the disk is full; free some space and try again") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise InputError(

@@ -28,15 +28,9 @@ def save_tensors(path: str | Path, tensors: dict[str, mx.array], config: dict[st
     """Write tensors and a JSON config as one `.safetensors` file, atomically."""
     mx.eval(tensors)
     with atomic_path(path) as temporary:
-        try:
-            mx.save_safetensors(
-                str(temporary), tensors, {"format": FORMAT, "config": json.dumps(config)}
-            )
-        except RuntimeError as error:  # MLX does not say why a write failed
-            raise InputError(
-                f"{path}: cannot be written, most likely because the disk is full; free some "
-                f"space and try again ({error})"
-            ) from error
+        mx.save_safetensors(
+            str(temporary), tensors, {"format": FORMAT, "config": json.dumps(config)}
+        )
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

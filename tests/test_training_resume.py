@@ -22,6 +22,7 @@ from mlx.utils import tree_flatten
 from toy_training import toy_training
 
 from mlx_headpose import InputError
+from mlx_headpose.files import atomic_path
 from mlx_headpose.training.checkpoint import Workdir, find_state, read_run
 from mlx_headpose.training.loop import Stopped
 
@@ -131,6 +132,19 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_last_state_whole(tmp_path: P
         training.run()
     assert (folder / "last.safetensors").read_bytes() == before
     assert not list(folder.rglob(".last-*"))
+
+
+def test_what_a_killed_training_left_half_written_goes_with_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    workdir = Workdir(folder)
+    with workdir.locked():
+        toy_training(folder, epochs=1).run()
+    before = {path.name for path in folder.rglob("*")}
+    for path in (workdir.state, workdir.best, workdir.snapshot(2), workdir.log):
+        atomic_path(path).__enter__().write_bytes(b"half")  # and never left
+    assert len(list(folder.rglob(".*.part*"))) == 4
+    with workdir.locked():
+        assert {path.name for path in folder.rglob("*")} == before
 
 
 def test_a_second_training_in_the_same_folder_refuses(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import mlx.core as mx
 import numpy as np
 from tqdm import tqdm
 
+from .._memory import batch_size_named
 from ..data import Dataset
 from ..data.crop import cut
 from ..errors import InputError
@@ -133,16 +134,19 @@ def evaluate(
         progress: label of the progress bar; None shows none.
 
     Raises:
-        InputError: a picture is broken and `skip_bad` is off, or none is left.
+        InputError: a picture is broken and `skip_bad` is off, or none is left, or memory ends.
     """
     start = time.perf_counter()
     skipped: list[str] | None = [] if skip_bad else None
     used: list[int] = []
     predictions: list[np.ndarray] = []
     pending: tuple[list[int], mx.array] | None = None
-    with tqdm(
-        total=len(dataset), desc=progress, unit="image", disable=None if progress else True
-    ) as bar:
+    with (
+        batch_size_named(batch_size),
+        tqdm(
+            total=len(dataset), desc=progress, unit="image", disable=None if progress else True
+        ) as bar,
+    ):
         for indices, inputs in sample_inputs(model, dataset, batch_size, skipped):
             decoded = model.decode(model(mx.array(inputs)))
             mx.async_eval(decoded)

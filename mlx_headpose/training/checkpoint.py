@@ -13,7 +13,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..errors import InputError
-from ..files import atomic_path
+from ..files import atomic_path, remove_temporaries
 from ..models import Estimator
 from ..weights import load_strictly, load_tensors, read_config, save_pretrained, save_tensors
 from .optimizer import Optimizer
@@ -62,6 +62,8 @@ class Workdir:
     def locked(self) -> Iterator[None]:
         """Keep every other training out of the folder until this one ends, however it ends.
 
+        What a killed training left half-written is removed.
+
         Raises:
             InputError: another training is writing there, or the folder cannot be written.
         """
@@ -83,6 +85,8 @@ class Workdir:
                     f"{self.folder}: another training is writing there; wait for it, or choose "
                     "another --output_string"
                 ) from None
+            for folder in (self.folder, self.folder / "snapshots"):
+                remove_temporaries(folder)
             yield
 
     def save_state(

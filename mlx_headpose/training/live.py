@@ -12,6 +12,10 @@ from tqdm import tqdm
 
 from ..errors import InputError
 
+# Seconds between two looks of the live line. tqdm's own rhythm goes by the time of day, and would
+# stand still for an hour when that is put back by one.
+SHOWN_EVERY = 0.1
+
 
 def add(sums: dict[str, float], values: Mapping[str, float]) -> None:
     """Add a step's values to running sums, whose "steps" counts them."""
@@ -62,6 +66,7 @@ class LiveLine:
         )
         self.title = f"epoch {epoch}/{epochs}"
         self.images = images
+        self.shown = -SHOWN_EVERY
         self.remaining = (epochs - epoch + 1) * steps - done
         self.steps = 0
         self.started = time.perf_counter()
@@ -69,17 +74,18 @@ class LiveLine:
     def step(self, sums: Mapping[str, float]) -> None:
         """Show one step more, and the means so far."""
         self.steps += 1
-        if not self.bar.disable:
-            rate = self.steps / (time.perf_counter() - self.started)
+        self.bar.n += 1
+        seconds = max(time.perf_counter() - self.started, 1e-9)
+        if not self.bar.disable and seconds - self.shown >= SHOWN_EVERY:
+            self.shown = seconds
+            rate = self.steps / seconds
             mean = means(sums)
             parts = " ".join(f"{name} {value:.3g}" for name, value in mean["parts"].items())
             left = tqdm.format_interval(max(self.remaining - self.steps, 0) / rate)
             self.bar.set_description_str(
                 f"{self.title}  loss {mean['loss']:.3g} ({parts}) MAE {mean['mae']:.2f}° "
-                f"{rate * self.images:.0f} images/s, {left} left",
-                refresh=False,
+                f"{rate * self.images:.0f} images/s, {left} left"
             )
-        self.bar.update(1)
 
     def images_per_second(self) -> float:
         """The mean rate since the line began."""

@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from .._memory import batch_size_named
 from ..data import Dataset
 from ..data.augment import Augmentation
 from ..data.loader import Batch, Loader
@@ -23,10 +24,11 @@ from .curves import draw_curves
 from .distributed import Processes
 from .interrupt import Interrupt
 from .live import LiveLine, TensorBoard, add, means
+from .memory import require_memory
 from .optimizer import Optimizer
 from .options import TrainingOptions
 from .preparation import prepare
-from .step import StepResult, freeze, make_step, training_mode
+from .step import Step, StepResult, freeze, make_step, training_mode
 from .validation import validate
 
 LOG_EVERY = 50  # steps between the log's lines within an epoch
@@ -119,9 +121,11 @@ class Training:
                     self.say("No curves.png: `pip install matplotlib` draws it.")
             step = make_step(self.model, self.optimizer, self.options, self.processes)
             try:
+                self._require_memory(step)
                 while self.progress.epoch < self.options.epochs:
                     started = time.perf_counter()
-                    rate = self._train_epoch(step)
+                    with batch_size_named(self.options.batch_size):
+                        rate = self._train_epoch(step)
                     self.processes.average_norm_statistics(self.model)
                     metrics = validate(
                         self.model, self.validation_set, self.options, self.processes
@@ -132,7 +136,12 @@ class Training:
                     self.board.close()
         return self.progress
 
-    def _train_epoch(self, step: Callable[..., StepResult]) -> float:
+    def _require_memory(self, step: Step) -> None:
+        training_mode(self.model, self.options.freeze)
+        sample = mx.array(self.loader.sample(0, 0)[0])
+        require_memory(step, self.model, self.optimizer, sample, self.loader.batch_size)
+
+    def _train_epoch(self, step: Step) -> float:
         """The steps of an epoch that are not done yet; returns images per second."""
         options, progress = self.options, self.progress
         epoch, steps = progress.epoch, len(self.loader)
@@ -169,13 +178,6 @@ class Training:
                     logged = dict(progress.sums)
             while pending:
                 self._read(*pending.popleft(), line)
-        except (RuntimeError, MemoryError) as error:
-            if "alloc" in str(error) or "memory" in str(error) or isinstance(error, MemoryError):
-                raise InputError(
-                    f"out of memory with --batch_size {options.batch_size}; try "
-                    f"--batch_size {max(options.batch_size // 2, 1)} ({error})"
-                ) from error
-            raise
         finally:
             line.close()
         return line.images_per_second()

@@ -1,0 +1,88 @@
+"""Whether a step fits into the machine's memory, found out before the first.
+
+MLX's GPU back ends raise an error when memory ends. Its CPU back end crashes, or the system kills
+the process, and nobody is told why.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_map
+
+from ..data.augment import UNCHANGED
+from ..errors import InputError
+from ..models import Estimator
+from .optimizer import Optimizer
+from .step import Step
+
+FEWEST = 2  # batch norm needs more than one sample after a global pooling
+
+
+def require_memory(
+    step: Step, model: Estimator, optimizer: Optimizer, sample: mx.array, batch: int
+) -> None:
+    """Rehearse a step on a few samples, and refuse a batch that cannot fit by that measure.
+
+    A step's memory is a part for the weights and a part for each sample. The rehearsals double
+    their samples until those are the larger part. Network and optimizer are left as they were.
+    Only the CPU is looked after: GPUs say themselves what they cannot hold.
+
+    Args:
+        step: what `make_step` makes.
+        model: the network that it trains.
+        optimizer: its optimizer.
+        sample: one input, as the loader hands it over.
+        batch: samples in one step.
+
+    Raises:
+        InputError: a step needs more than all memory that this process may have.
+    """
+    if mx.default_device() != mx.Device(mx.cpu):
+        return
+    there = memory_limit()
+    count, peak, each = FEWEST, 0, 0.0
+    before = _copied((model.parameters(), optimizer.state))
+    while 2 * count < batch and each * count <= peak / 2:
+        last, peak = peak, _peak(step, model, optimizer, sample, 2 * count if peak else count)
+        parameters, optimizer.state = _copied(before)
+        model.update(parameters)
+        if last:
+            each = (peak - last) / count
+            count *= 2
+        need = peak + each * (batch - count)
+        if need > there:
+            fitting = count + int((there - peak) / each) if each else 1
+            # A power of two, with room for what is not counted, such as the samples read ahead.
+            smaller = 1 << max(int(0.8 * fitting), 1).bit_length() - 1
+            raise InputError(
+                f"out of memory with --batch_size {batch}: a step needs about {need / 1e9:.1f} GB "
+                f"and there are {there / 1e9:.1f}; try --batch_size {smaller}"
+            )
+
+
+def _peak(step: Step, model: Estimator, optimizer: Optimizer, sample: mx.array, count: int) -> int:
+    """The most bytes that a step on so many samples holds at once."""
+    # Repeated, because MLX computes with a broadcast array without filling it.
+    inputs = mx.repeat(sample[None], count, axis=0)
+    changes = mx.repeat(mx.array(UNCHANGED)[None], count, axis=0)
+    mx.eval(inputs, changes)
+    mx.reset_peak_memory()
+    step(inputs, mx.zeros((count, 3)), changes)
+    mx.eval(model.parameters(), optimizer.state)
+    return mx.get_peak_memory()
+
+
+def _copied(tree: Any) -> Any:
+    """The same arrays in new dicts and lists: optimizers write into theirs."""
+    return tree_map(lambda value: value, tree)
+
+
+def memory_limit() -> int:
+    """Bytes that this process can have at most: the machine's, or its own limit if that is less."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    own = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return installed if own == resource.RLIM_INFINITY else min(installed, own)

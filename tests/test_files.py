@@ -1,0 +1,151 @@
+"""Writing: whole or not at all, with the user's permissions, and one sentence when it cannot be."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from mlx_headpose import InputError
+from mlx_headpose.export import export_mlxfn
+from mlx_headpose.files import atomic_path, remove_temporaries, require_writable, write_json
+from mlx_headpose.models import build, config_from_dict
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """Make the system refuse to write more into a file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_appears_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "new folder" / "notes.txt"
+    with atomic_path(path) as temporary:
+        assert (temporary.parent, temporary.suffix) == (path.parent, ".txt")
+        assert temporary.name.startswith(".notes-")
+        temporary.write_text("half")
+        assert not path.exists()
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt(), RuntimeError("a bug")])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "notes.txt"
+    path.write_text("old")
+
+    def write() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["notes.txt"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_are_what_the_user_set(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_json(tmp_path / "a.json", {})
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == mode
+
+
+def test_json_is_indented_and_ends_its_line(tmp_path):
+    write_json(tmp_path / "a.json", {"ä": [1]})
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == {"ä": [1]}
+    assert text.endswith("}\n")
+    assert '\n  "' in text
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_one_sentence(tmp_path, code):
+    with (
+        pytest.raises(InputError, match=r"a\.txt: the disk is full; free some space"),
+        atomic_path(tmp_path / "a.txt"),
+    ):
+        raise OSError(code, os.strerror(code))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR])
+def test_a_place_that_takes_no_files_is_one_sentence(tmp_path, code):
+    with (
+        pytest.raises(InputError, match=r"a\.txt: cannot be written \(.+\); choose another folder"),
+        atomic_path(tmp_path / "a.txt"),
+    ):
+        raise OSError(code, os.strerror(code))
+
+
+def test_other_errors_of_the_system_stay_what_they_are(tmp_path):
+    with pytest.raises(InterruptedError), atomic_path(tmp_path / "a.txt"):
+        raise OSError(errno.EINTR, "interrupted")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for check in (lambda p: write_json(p, 1), require_writable):
+        with pytest.raises(InputError, match="folder: is a folder; name a file"):
+            check(tmp_path / "folder")
+
+
+def test_require_writable_leaves_nothing(tmp_path):
+    require_writable(tmp_path / "later.mp4")
+    assert names(tmp_path) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        require_writable(tmp_path / "file" / "later.mp4")
+
+
+def test_a_function_does_not_fit_on_the_disk(tmp_path):
+    network = build(config_from_dict({"model_type": "hopenet", "arch": "squeezenet1_1"}))
+    mx.eval(network.parameters())
+    with no_file_larger_than(100_000), pytest.raises(InputError, match=r"net\.mlxfn: the disk is"):
+        export_mlxfn(network, tmp_path / "net.mlxfn", batch_sizes=(1,))
+    assert names(tmp_path) == []
+
+
+def test_a_checkpoint_does_not_fit_on_the_disk(tmp_path):
+    torch = pytest.importorskip("torch")
+    with (
+        no_file_larger_than(100_000),
+        pytest.raises(InputError, match="the disk is full"),
+        atomic_path(tmp_path / "net.pth") as temporary,
+    ):
+        torch.save({"weight": torch.zeros(100_000)}, temporary)
+    assert names(tmp_path) == []
+
+
+def test_what_a_killed_process_left_can_be_removed(tmp_path):
+    mine = (".lock", ".hidden.json", "a.part.json")
+    for name in mine:
+        (tmp_path / name).write_text("")
+    writer = atomic_path(tmp_path / "a.json")
+    writer.__enter__()
+    assert len(names(tmp_path)) == 4
+    remove_temporaries(tmp_path)
+    assert names(tmp_path) == sorted(mine)
+    remove_temporaries(tmp_path / "not there")
