@@ -91,7 +91,7 @@ def _sky(head: HeadMesh, hair: str | None, hat: str | None) -> dict[int, np.ndar
     """Share of the sky of each part's corners, by the part's id, with the average head."""
     surfaces = [head.skin, *head.assets.get("eyes", {}).values()]
     surfaces += [head.assets["hair"][hair]] if hair else []
-    surfaces += [head.assets["clothes"][hat]] if hat in head.assets.get("clothes", {}) else []
+    surfaces += [head.assets["clothes"][hat]] if hat else []
     vertices, normals, triangles, first = [], [], [], 0
     middle = head.base[head.landmarks].mean(axis=0) + np.array((0, -20, -90))
     for surface in surfaces:
@@ -143,7 +143,7 @@ def build_scene(head: HeadMesh, sample: Sample, pose: np.ndarray) -> Scene:
     joint = frontal @ (base[head.neck].mean(axis=0) - pivot).astype(np.float32)
     bends = _bends(turn, sample.body)
     looks = sample.looks
-    baked = _sky(head, looks.hair, looks.hat)
+    baked = _sky(head, looks.hair, None if looks.hat == BEANIE else looks.hat)
     points = base[head.landmarks]
     lips_apart = np.linalg.norm(points[66] - points[62]) > _LIPS_APART
     parts: list[Part] = []
