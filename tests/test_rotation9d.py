@@ -44,7 +44,7 @@ def test_decodes_the_full_circle_and_knows_how_sure_it_is():
     matrices = mx.array(np.asarray(pose_to_matrix(pose)))
     assert np.allclose(model.decode((0.7 * matrices,)), pose, atol=1e-3)
     assert np.allclose(model.head.confidence((0.7 * matrices,)), 0.7, atol=1e-5)
-    assert model.loss((matrices,), mx.array(pose))[0].item() < 1e-10
+    assert model.loss((matrices,), mx.array(pose))[0].item() == pytest.approx(0.01, abs=1e-4)
     # The mean of a head and its back is no direction at all.
     opposite = mx.array(np.asarray(pose_to_matrix(pose + np.array([180, 0, 0], np.float32))))
     assert (model.head.confidence(((matrices + opposite) / 2,)) < 0.6).all()
@@ -61,7 +61,7 @@ def test_learns_a_batch(arch):
     for _ in range(30):
         _, gradients = step()
         optimizer.update(model, gradients)
-    assert model.loss(model(images), poses)[0].item() < 0.3  # 3 for one who answers 0
+    assert model.loss(model(images), poses)[0].item() < 0.4  # √3 for one who answers 0
 
 
 @pytest.mark.parametrize(
