@@ -80,15 +80,16 @@ def main() -> None:
     parser.add_argument("--file", help="only files whose path contains this")
     parser.add_argument("--sample", type=int, help="number of mutants drawn from all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no mutant after that")
     parser.add_argument("--timeout", type=float, default=180, help="seconds for one mutant")
     parser.add_argument("--output", type=Path, help="JSON file of the survivors")
     options = parser.parse_args()
     files = {f: t for f, t in GROUPS[options.group].items() if (options.file or "") in f}
     every = [(file, n) for file in files for n in range(len(mutants((ROOT / file).read_text())))]
-    chosen = every
-    if options.sample and options.sample < len(every):
-        chosen = sorted(random.Random(options.seed).sample(every, options.sample))
-    print(f"{len(every)} mutants of {len(files)} files, {len(chosen)} tried", flush=True)
+    wanted = min(options.sample or len(every), len(every))
+    chosen = random.Random(options.seed).sample(every, wanted)
+    print(f"{len(every)} mutants of {len(files)} files, {wanted} to be tried", flush=True)
+    began = time.perf_counter()
     load_libraries()
     fates: dict[str, Counter[str]] = {file: Counter() for file in files}
     survivors = []
@@ -99,6 +100,8 @@ def main() -> None:
             if fate != "survived":
                 raise SystemExit(f"{file}: its tests must pass before the code is broken: {fate}")
         for file, number in chosen:
+            if time.perf_counter() - began > 60 * options.minutes:
+                break
             source = (ROOT / file).read_text()
             what, text = mutants(source)[number]
             (repository / file).write_text(text)

@@ -11,7 +11,7 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..nn import BatchNorm, Conv2d, sigmoid, silu
+from ..nn import BatchNorm, Conv2d, mean_pool2d, sigmoid, silu
 
 # Expansion, kernel, stride of the first block, output channels, blocks.
 STAGES = (
@@ -59,7 +59,7 @@ class SqueezeExcite(nn.Module):
         self.expand = Conv2d(reduced, channels, 1)
 
     def __call__(self, x: mx.array) -> mx.array:
-        weights = x.mean(axis=(1, 2), keepdims=True)  # (N, 1, 1, C)
+        weights = mean_pool2d(x)  # (N, 1, 1, C)
         weights = self.expand(silu(self.reduce(weights)))
         return x * sigmoid(weights)
 
@@ -128,7 +128,7 @@ class EfficientNetB0(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.top(x)  # (N, H/32, W/32, 1280)
-        return x.mean(axis=(1, 2))
+        return mean_pool2d(x)[:, 0, 0]
 
 
 def _he_fan_out(conv: Conv2d) -> None:

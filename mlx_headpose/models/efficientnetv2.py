@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..nn import BatchNorm, Conv2d, sigmoid, silu
+from ..nn import BatchNorm, Conv2d, mean_pool2d, sigmoid, silu
 
 # PyTorch's default, with which the published head pose networks were trained, from ImageNet weights
 # that TensorFlow had trained with 1e-3.
@@ -111,7 +111,7 @@ class SqueezeExcitation(nn.Module):
         self.expand = nn.Linear(squeezed, channels)
 
     def __call__(self, x: mx.array) -> mx.array:
-        gate = x.mean(axis=(1, 2))  # (N, C)
+        gate = mean_pool2d(x)[:, 0, 0]  # (N, C)
         gate = sigmoid(self.expand(silu(self.reduce(gate))))
         return x * gate[:, None, None]
 

@@ -14,6 +14,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import InputError
+from ..nn import mean_pool2d
 from ..pose import Bins
 from .base import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from .mobilenet import MobileNetV2
@@ -100,8 +101,8 @@ class BinHead(PoseHead):
         classifiers = (self.yaw, self.pitch, self.roll)
         if self.pool_last:
             features = self.dropout(features)
-            return tuple(mx.mean(nn.relu(c(features)), axis=(1, 2)) for c in classifiers)
-        features = self.dropout(mx.mean(features, axis=(1, 2)))  # (N, channels)
+            return tuple(mean_pool2d(nn.relu(c(features)))[:, 0, 0] for c in classifiers)
+        features = self.dropout(mean_pool2d(features)[:, 0, 0])  # (N, channels)
         return tuple(c(features) for c in classifiers)
 
     def loss(self, outputs: Outputs, pose: mx.array) -> tuple[mx.array, dict[str, mx.array]]:

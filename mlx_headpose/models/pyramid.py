@@ -18,7 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import InputError
-from ..nn import BatchNorm, ConvTranspose2d, sigmoid, silu
+from ..nn import BatchNorm, ConvTranspose2d, mean_pool2d, sigmoid, silu
 from ..pose import Bins
 from ..preprocessing import Preprocessing
 from .base import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
@@ -188,7 +188,7 @@ class AtrousBranch(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         y = self.atrous(x)
-        means = (x if self.attend_input else y).mean(axis=(1, 2))
+        means = mean_pool2d(x if self.attend_input else y)[:, 0, 0]
         gate = self.eca(self.adjust(means)[..., None])  # (N, C, 1): neighbours are channels
         return y * sigmoid(gate)[:, None, None, :, 0]
 
@@ -209,7 +209,7 @@ class ASPP(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """(N, h, w, C) → (N, h, w, 256)."""
         point = self.point(x)
-        whole = mx.broadcast_to(self.pool(x.mean(axis=(1, 2), keepdims=True)), point.shape)
+        whole = mx.broadcast_to(self.pool(mean_pool2d(x)), point.shape)
         x = mx.concatenate([point, self.atrous1(x), self.atrous2(x), whole], axis=-1)
         return self.refine(self.dropout(self.project(x)))
 
@@ -230,7 +230,7 @@ class PyramidHead(PoseHead):
 
     def __call__(self, features: tuple[mx.array, ...]) -> Outputs:
         """Feature maps → yaw's, pitch's and roll's (N, 10) coarse and (N, 20) shift logits."""
-        x = self.aspp(self.aggregation(features)).mean(axis=(1, 2))  # (N, 256)
+        x = mean_pool2d(self.aspp(self.aggregation(features)))[:, 0, 0]  # (N, 256)
         return tuple(self[f"{angle}_{part}"](x) for angle in ANGLES for part in ("coarse", "shift"))
 
     def loss(self, outputs: Outputs, pose: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
@@ -259,7 +259,7 @@ class PyramidHead(PoseHead):
 
     def confidence(self, outputs: Outputs) -> mx.array:
         """Probability of the likeliest coarse bin, mean over the angles."""
-        best = [mx.softmax(coarse, axis=-1).max(axis=-1) for coarse in outputs[::2]]
+        best = [mx.softmax(coarse, axis=-1, precise=True).max(axis=-1) for coarse in outputs[::2]]
         return mx.stack(best, axis=-1).mean(axis=-1)
 
 

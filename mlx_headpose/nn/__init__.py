@@ -7,7 +7,7 @@ from .activation import relu, relu6, sigmoid, silu
 from .conv import Conv2d, ConvTranspose2d, conv2d, conv_transpose2d
 from .norm import BatchNorm, GroupNorm, is_statistic
 from .plain import plain_operations
-from .pool import MaxPool2d, max_pool2d
+from .pool import MaxPool2d, max_pool2d, mean_pool2d
 
 __all__ = [
     "BatchNorm",
@@ -19,6 +19,7 @@ __all__ = [
     "conv_transpose2d",
     "is_statistic",
     "max_pool2d",
+    "mean_pool2d",
     "plain_operations",
     "relu",
     "relu6",

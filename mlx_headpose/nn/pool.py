@@ -1,4 +1,4 @@
-"""Max pooling whose gradient is not slow."""
+"""Max pooling whose gradient is not slow, and the mean over a picture, which float16 can hold."""
 
 from __future__ import annotations
 
@@ -95,6 +95,15 @@ def max_pool2d(
     if any(map(any, around)):
         x = mx.pad(x, around, constant_values=mx.array(-mx.inf, dtype=x.dtype))
     return _max_pool(kernel, steps)(x)
+
+
+def mean_pool2d(x: mx.array) -> mx.array:
+    """(N, H, W, C) → (N, 1, 1, C), the mean over the picture.
+
+    MLX divides a sum of the input's type: in float16 that of a large picture is often infinite.
+    """
+    wide = x.astype(mx.float32) if x.dtype == mx.float16 else x
+    return wide.mean(axis=(1, 2), keepdims=True).astype(x.dtype)
 
 
 class MaxPool2d(nn.Module):

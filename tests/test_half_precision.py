@@ -1,0 +1,109 @@
+"""float16 and bfloat16: nothing overflows, and networks answer as in float32."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+
+from mlx_headpose.export import example_input
+from mlx_headpose.models import METHODS, build, config_class, config_from_dict
+from mlx_headpose.models.tokenhpe import TokenAttention
+from mlx_headpose.models.vit import EPSILON
+from mlx_headpose.nn import mean_pool2d
+
+HALVES = [mx.float16, mx.bfloat16]
+# Small networks. Largest differences in degrees, in float16 and bfloat16: eight times the bits, and
+# nearly parallel vectors of an untrained network magnify rounding.
+NETWORKS = {
+    "hopenet": ({"arch": "mobilenetv2"}, 0.1, 1.0),
+    "nlml": ({}, 0.1, 1.0),
+    "pyramid": ({}, 0.1, 1.0),
+    "rotation9d": ({}, 1.0, 8.0),
+    "tokenhpe": ({"width": 96, "depth": 2, "backbone_heads": 2}, 3.0, 24.0),
+    "whenet": ({}, 0.1, 1.0),
+}
+
+
+def test_every_method_is_here():
+    assert set(NETWORKS) == set(METHODS)
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_networks_answer_as_in_float32(method):
+    changes, *tolerances = NETWORKS[method]
+    if config_class(method).inputs == "image":
+        changes = {**changes, "preprocessing": {"size": 64}}
+    mx.random.seed(0)
+    model = build(config_from_dict({"model_type": method, **changes}))
+    model.eval()
+    inputs = example_input(model, 2)
+    if model.config.inputs == "image":
+        inputs = model.config.preprocessing.normalize(inputs)
+    wanted = model(inputs)
+    angles = np.array(model.decode(wanted))
+    for dtype, tolerance in zip(HALVES, tolerances, strict=True):
+        model.set_dtype(dtype)
+        outputs = model(inputs.astype(dtype))
+        assert all(bool(mx.isfinite(output).all()) for output in outputs)
+        difference = np.array(model.decode(outputs).astype(mx.float32)) - angles
+        assert np.abs((difference + 180) % 360 - 180).max() < tolerance
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("method", ["hopenet", "pyramid", "whenet"])
+def test_heads_of_bins_bear_the_largest_logits(method, dtype):
+    changes = {"arch": "squeezenet1_1"} if method == "hopenet" else {}
+    model = build(config_from_dict({"model_type": method, **changes}))
+    model.eval()
+    shapes = [output.shape for output in model(mx.zeros((1, 64, 64, 3)))]
+    rng = np.random.default_rng(0)
+    outputs = tuple(
+        mx.array(rng.uniform(-6e4, 6e4, (4, shape[1])).astype(np.float32)).astype(dtype)
+        for shape in shapes
+    )
+    wide = tuple(output.astype(mx.float32) for output in outputs)
+    for answer in (model.head.decode, model.head.confidence):
+        got, want = answer(outputs), answer(wide)
+        np.testing.assert_allclose(np.array(got.astype(mx.float32)), np.array(want), atol=1e-2)
+    for got in model.head.probabilities(outputs):
+        assert bool(mx.isfinite(got).all())
+        np.testing.assert_allclose(got.astype(mx.float32).sum(-1), 1, atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_the_mean_of_a_large_picture(dtype):
+    mx.random.seed(1)
+    x = (mx.random.normal((2, 112, 112, 3)) + 40).astype(dtype)  # the sum is half a million
+    got, (slope,) = mx.vjp(mean_pool2d, [x], [mx.ones((2, 1, 1, 3), dtype)])
+    assert got[0].dtype == slope.dtype == dtype
+    want = np.array(x.astype(mx.float32)).mean((1, 2), keepdims=True)
+    np.testing.assert_allclose(np.array(got[0].astype(mx.float32)), want, rtol=4e-3)
+    np.testing.assert_allclose(np.array(slope.astype(mx.float32)), 1 / 112**2, rtol=4e-3)
+
+
+def test_the_mean_in_float32_is_mlx_s():
+    x = mx.random.normal((2, 5, 7, 3))
+    assert mx.array_equal(mean_pool2d(x), x.mean(axis=(1, 2), keepdims=True))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_layer_norm_bears_values_whose_squares_overflow(dtype):
+    layer = nn.LayerNorm(64, EPSILON)
+    x = (mx.random.normal((2, 9, 64)) * 300 + 2000).astype(dtype)
+    want = np.array(layer(x.astype(mx.float32)))
+    layer.set_dtype(dtype)
+    np.testing.assert_allclose(np.array(layer(x).astype(mx.float32)), want, atol=0.03)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_attention_over_many_tokens_still_sums_to_one(dtype):
+    mx.random.seed(2)
+    layer = TokenAttention(16, 2)
+    layer.set_dtype(dtype)
+    weights = layer.weights(mx.random.normal((1, 1000, 16)).astype(dtype)).astype(mx.float32)
+    np.testing.assert_allclose(np.array(weights.sum(-1)), 1, atol=0.05)
+    value = layer(mx.ones((1, 1000, 16), dtype)).astype(mx.float32)
+    few = layer(mx.ones((1, 3, 16), dtype)).astype(mx.float32)
+    np.testing.assert_allclose(np.array(value[:, :3]), np.array(few), atol=0.02)
