@@ -19,8 +19,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
 import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
 
@@ -34,6 +34,8 @@ from mlx_headpose.cli import COMMANDS
 from mlx_headpose.data.panoptic_labels import FACE_POINTS, KEYPOINTS, REFERENCE_POINTS
 from mlx_headpose.models import build, config_from_dict
 from mlx_headpose.weights import save_pretrained, tensors_of
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
