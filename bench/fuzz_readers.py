@@ -342,6 +342,13 @@ def _h5_seeds(_: Path, folder: Path) -> list[Path]:
     ]
 
 
+def _read_h5(path: Path) -> None:
+    """In this process: `read_tensors` starts one of its own, against what is found here."""
+    from mlx_headpose.convert.h5 import read_h5
+
+    read_h5(path)
+
+
 def _torch_seeds(shared: Path, folder: Path) -> list[Path]:
     import torch
 
@@ -503,7 +510,7 @@ READERS = {
     "config": Reader(".json", ("json",), _config_seeds, _read_config),
     "npz": Reader(".npz", ("zip",), _npz_seeds, _read_npz),
     "npy": Reader(".npy", ("npy",), _npy_seeds, _read_npy),
-    "h5": Reader(".h5", ("havoc",), _h5_seeds, _read_tensors),
+    "h5": Reader(".h5", ("havoc",), _h5_seeds, _read_h5),
     "torch": Reader(".pth", ("torch",), _torch_seeds, _read_tensors),
     "weights_npz": Reader(".npz", ("zip",), _weights_npz_seeds, _read_convert),
     "safetensors": Reader(".safetensors", ("safetensors",), _safetensors_seeds, _read_safetensors),

@@ -15,7 +15,7 @@ import numpy as np
 from mlx_headpose.errors import InputError
 
 from .base import Tensors
-from .h5 import read_h5
+from .isolated import read_h5_isolated
 from .npy import read_npy
 from .yunet import read_initializers
 
@@ -55,7 +55,7 @@ def read_tensors(path: Path) -> Tensors:
     if start[:1] == b"\x80" or b"ustar" in start:
         return read_torch(path)
     if start[:4] == b"\x89HDF":
-        return read_h5(path)
+        return read_h5_isolated(path)
     if start[:6] == b"\x93NUMPY":
         return read_npy(path)
     if start[:1] == b"\x08" and path.suffix == ".onnx":

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat, savemat
 
+from mlx_headpose.convert import isolated
 from mlx_headpose.convert.readers import read_tensors
 from mlx_headpose.data import base, npz
 from mlx_headpose.data.annotated import read_annotation
@@ -400,6 +401,46 @@ def test_training_states_of_a_wrong_kind(stranger, bad):
     content = safetensors({"__metadata__": {"config": json.dumps(state)}})
     with pytest.raises(InputError, match="no training to go on with"):
         read_run(stranger("last.safetensors", content))
+
+
+class TestH5:
+    """HDF5's library reads in a process of its own."""
+
+    @pytest.fixture
+    def weights(self, tmp_path):
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            names = {"dtype": h5py.string_dtype()}  # they lie in the file's heap
+            file.attrs.create("layer_names", ["dense", "conv"], **names)
+            for layer in ("dense", "conv"):
+                group = file.create_group(layer)
+                group.attrs.create("weight_names", [f"{layer}/kernel:0"], **names)
+                group.create_dataset(f"{layer}/kernel:0", data=np.ones((2, 3), np.float32))
+        return tmp_path / "a.h5"
+
+    def test_whole(self, weights):
+        tensors = read_tensors(weights)
+        assert list(tensors) == ["dense/kernel:0", "conv/kernel:0"]
+        np.testing.assert_array_equal(tensors["conv/kernel:0"], np.ones((2, 3)))
+
+    def test_a_heap_without_end(self, weights, monkeypatch):
+        content = bytearray(weights.read_bytes())
+        heap = content.index(b"GCOL")
+        content[heap + 16 : heap + 40] = bytes(24)
+        weights.write_bytes(content)
+        monkeypatch.setattr(isolated, "CPU_SECONDS", 1)
+        with pytest.raises(InputError, match="crashes or finds no end"):
+            read_tensors(weights)
+
+    def test_a_crash(self, weights, monkeypatch):
+        monkeypatch.setattr(isolated, "CODE", "import os; os.abort()")
+        with pytest.raises(InputError, match="crashes or finds no end"):
+            read_tensors(weights)
+
+    def test_what_is_refused(self, weights):
+        weights.write_bytes(weights.read_bytes()[:900])
+        with pytest.raises(InputError, match="damaged or no HDF5 file"):
+            read_tensors(weights)
 
 
 class TestOnnx:
