@@ -29,12 +29,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import fuzz_checkpoints
+import fuzz_datasets
 import numpy as np
+from fuzz_base import Escaped, Reader
 from fuzz_mutations import mutate
-from fuzz_readers import READERS, Escaped, Reader
 
 from mlx_headpose.errors import InputError
 
+READERS = fuzz_datasets.READERS | fuzz_checkpoints.READERS
 CPU_SECONDS = 5.0
 # Where the machine is shared, waiting is not the reader's fault.
 HANG_CPU_SECONDS = 15.0

@@ -35,6 +35,8 @@ FOLDERS = ("AFW", "HELEN", "IBUG", "LFPW", "AFW_Flip", "HELEN_Flip", "IBUG_Flip"
 ORIGINALS = 16  # a file system allows only so many links to one file
 FRAMES = 15_678
 HEIGHT, WIDTH = 480, 640
+# Of the network's input: the load is in the reading.
+SIDE = 64
 
 
 def make_300w_lp(folder: Path) -> None:
@@ -131,6 +133,7 @@ def main() -> None:
             make_biwi(packed)
         command = [sys.executable, "-m", "mlx_headpose", "test", "--dataset", "BIWI"]
         command += ["--data_dir", str(packed), "--snapshot", options.snapshot]
+        command += ["--input_size", str(SIDE)]
         start = time.perf_counter()
         subprocess.run(command, check=True)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
