@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -233,6 +234,25 @@ def test_both_splits_and_all_crop_rules_are_read(rendered):
     growth = (train.boxes - face[inside]) / np.tile(exact[inside, 9:], 2)
     assert (np.abs(growth) < 0.15).all(axis=1).mean() > 0.5, "most boxes are only jittered"
     assert growth[:, 2].max() > 0.2, "some are loose"
+
+
+def test_a_split_may_have_further_parts(rendered, tmp_path, capsys):
+    shutil.copytree(rendered, tmp_path / "heads")
+    line = (
+        f"--size {SIZE} --seed 5 --yaw 120 170 --count 6 --part around --out {tmp_path / 'heads'}"
+    )
+    main(["render", *line.split(), "--workers", "1"])
+    assert "6 heads in" in capsys.readouterr().out
+    both = open_dataset("rendered", tmp_path / "heads", train=True, yaw=180)
+    assert len(both) == 60 + 6
+    assert both.ids[0].startswith("train/")
+    assert both.ids[-1].startswith("train-around/")
+    assert both.path(65).is_relative_to(tmp_path / "heads" / "train-around")
+    assert both.image(65).size == (SIZE, SIZE)
+    assert both.poses[60:, 0].min() >= 120
+    assert len(open_dataset("rendered", tmp_path / "heads", yaw=180)) == 20
+    with pytest.raises(SystemExit):
+        main(["render", *line.replace("around", "../up").split()])
 
 
 HEADER = ",".join(COLUMNS) + "\n"

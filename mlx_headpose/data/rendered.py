@@ -1,7 +1,8 @@
 """Synthetic heads that were rendered to disk: JPEGs and one list of boxes and poses.
 
 `python -m mlx_headpose.data.synthetic render` makes such a folder. Anything else may make one too:
-a folder `train`, a folder `val`, and in each a `heads.csv` whose columns are `COLUMNS`.
+a folder `train`, a folder `val`, and in each a `heads.csv` whose columns are `COLUMNS`. Folders
+beside these whose names begin with `train-` or `val-` are further parts of the same split.
 """
 
 from __future__ import annotations
@@ -32,46 +33,47 @@ class RenderedHeads(Dataset):
     """The heads of a list.
 
     Args:
-        folder: which the list's pictures are relative to.
-        annotations: the list.
-        split: begins every id, so that one folder's splits have no sample in common.
+        lists: beginning of the ids → (folder of the pictures, their list). The beginnings tell
+            parts and splits apart; where there is one list it may be "".
         rule: how a box becomes a crop; for the rule "box" the box is the whole head's, for the
             others that of the 68 landmarks.
         yaw: largest yaw in degrees; heads that turn further are left out and counted.
-        samples: how many heads of the list's beginning to take; None takes all.
+        samples: how many heads of the lists' beginning to take; None takes all.
         seed: of the boxes' jitter.
         jitter, loose: see `SyntheticHeads`.
     """
 
     def __init__(
         self,
-        folder: Path,
-        annotations: Path,
+        lists: dict[str, tuple[Path, Path]],
         rule: CropRule,
-        split: str = "",
         yaw: float = 180,
         samples: int | None = None,
         seed: tuple[int, ...] = (0,),
         jitter: float = 0.0,
         loose: float = 0.0,
     ):
-        names, values = read_list(annotations)
-        names, values = names[:samples], values[:samples]
+        ids, rows = [], []
+        for beginning, (_, path) in lists.items():
+            names, numbers = read_list(path)
+            ids += [f"{beginning}/{name}" if beginning else name for name in names]
+            rows.append(numbers)
+        ids, values = ids[:samples], np.concatenate(rows)[:samples]
         x, y, width, height = (values[:, :4] if rule.points == AS_GIVEN.points else values[:, 7:]).T
         boxes = np.stack((x, y, x + width, y + height), axis=1)
         super().__init__(
             name="rendered",
-            ids=[f"{split}/{name}" if split else name for name in names],
+            ids=ids,
             poses=values[:, 4:7].astype(np.float32),
             boxes=disturbed(boxes, seed, jitter, loose),
             rule=rule,
-            protocol=f"rendered heads of {annotations.name}, crop rule {rule.name}",
+            protocol=f"rendered heads of {', '.join(lists) or 'a list'}, crop rule {rule.name}",
         )
-        self.folder = folder
-        self.split = split
+        self.folders = {beginning: folder for beginning, (folder, _) in lists.items()}
         self.drop(np.abs(self.poses[:, 0]) > yaw, f"a yaw outside ±{yaw:g}°")
         if not self.ids:
-            raise InputError(f"{annotations}: no head has a yaw within ±{yaw:g}°; render others")
+            listed = ", ".join(str(path) for _, path in lists.values())
+            raise InputError(f"{listed}: no head has a yaw within ±{yaw:g}°; render others")
 
     def image(self, index: int) -> Image.Image:
         """Sample `index` as an RGB picture."""
@@ -79,7 +81,11 @@ class RenderedHeads(Dataset):
 
     def path(self, index: int) -> Path:
         """The picture file of sample `index`."""
-        return self.folder / self.ids[index].removeprefix(f"{self.split}/")
+        name = self.ids[index]
+        if "" in self.folders:
+            return self.folders[""] / name
+        beginning, _, name = name.partition("/")
+        return self.folders[beginning] / name
 
 
 def read_list(path: Path) -> tuple[list[str], np.ndarray]:
@@ -133,7 +139,8 @@ def open_dataset(
     """Rendered heads for training or, by default, validation.
 
     Args:
-        folder: holds a folder `train` and a folder `val` with a list each, or a list itself.
+        folder: holds a folder `train` and a folder `val` with a list each and perhaps further
+            parts of them (`train-around`), or a list itself.
         filename_list: another list; its pictures are relative to `folder`.
         crop: "hopenet", "tokenhpe" or "pyramid" (box of the 68 landmarks), or "box" (whole head).
         train: the training split, a third of whose boxes are loose.
@@ -142,12 +149,15 @@ def open_dataset(
         yaw: largest yaw in degrees; None means 99, as in the photo sets, and the full circle for
             the rule "box".
     """
-    folder, split = require_folder(folder, "rendered"), ""
-    if filename_list is None:
-        if not (folder / LIST).is_file():
-            split = "train" if train else "val"
-            folder = folder / split
-        filename_list = folder / LIST
+    folder = require_folder(folder, "rendered")
+    split = "train" if train else "val"
+    if filename_list is not None:
+        lists = {"": (folder, filename_list)}
+    elif (folder / LIST).is_file():
+        lists = {"": (folder, folder / LIST)}
+    else:
+        parts = [folder / split, *sorted(folder.glob(f"{split}-*/"))]
+        lists = {part.name: (part, part / LIST) for part in parts}
     rule = choose_rule(
         crop,
         {
@@ -158,10 +168,8 @@ def open_dataset(
     )
     whole = rule is AS_GIVEN
     return RenderedHeads(
-        folder,
-        filename_list,
+        lists,
         rule,
-        split,
         yaw=yaw or (180 if whole else LIMIT),
         samples=samples,
         seed=(seed, 0) if train else (0, 1),

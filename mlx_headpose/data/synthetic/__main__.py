@@ -17,7 +17,7 @@ from ...files import atomic_path
 from . import SyntheticHeads
 from .dataset import Range
 from .effects import GROUPS, without
-from .render import Settings, render_set
+from .render import Settings, part_folder, render_set
 
 COLUMNS = 8
 
@@ -91,6 +91,12 @@ def render(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--count", type=_positive, required=True, help="heads")
     parser.add_argument("--split", choices=("train", "val"), default="train")
+    parser.add_argument(
+        "--part",
+        type=_part,
+        help="name of a further part of the split, such as one of other poses; give it a --seed of "
+        "its own (default: none)",
+    )
     _add_looks(parser, size=160)
     for angle, largest in (("yaw", 180.0), ("pitch", 50.0), ("roll", 50.0)):
         parser.add_argument(
@@ -106,11 +112,18 @@ def render(arguments: list[str]) -> None:
     limits = {angle: tuple(getattr(args, angle)) for angle in ("yaw", "pitch", "roll")}
     settings = _settings(args, args.split, limits)
     try:
-        new = render_set(settings, args.count, args.out, args.workers)
+        new = render_set(settings, args.count, args.out, args.workers, args.part or "")
     except KeyboardInterrupt:
         print("Stopped; what was rendered is listed. The same command goes on.", file=sys.stderr)
         raise SystemExit(130) from None
-    print(f"{args.count} heads in {args.out / args.split}, {new} of them new")
+    folder = args.out / part_folder(args.split, args.part or "")
+    print(f"{args.count} heads in {folder}, {new} of them new")
+
+
+def _part(text: str) -> str:
+    if not text.replace("-", "").replace("_", "").isalnum():
+        raise argparse.ArgumentTypeError(f"{text!r} must be letters and digits")
+    return text
 
 
 def _settings(args: argparse.Namespace, split: str, limits: dict[str, Range]) -> Settings:

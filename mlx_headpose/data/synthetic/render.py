@@ -92,7 +92,9 @@ class Settings:
         return record
 
 
-def render_set(settings: Settings, count: int, folder: Path, workers: int | None = None) -> int:
+def render_set(
+    settings: Settings, count: int, folder: Path, workers: int | None = None, part: str = ""
+) -> int:
     """Render heads 0 … count − 1 to `folder`/`settings.split`; those that are there stay.
 
     Args:
@@ -100,6 +102,7 @@ def render_set(settings: Settings, count: int, folder: Path, workers: int | None
         count: how many.
         folder: gets a folder for the split.
         workers: processes; None means one per core.
+        part: name of a further part of the split, which then has the folder `split-part`.
 
     Returns:
         How many heads were rendered now.
@@ -108,7 +111,7 @@ def render_set(settings: Settings, count: int, folder: Path, workers: int | None
         InputError: the folder holds heads of other settings, or cannot be written.
         KeyboardInterrupt: Ctrl-C; what was rendered is saved and listed.
     """
-    folder = folder / settings.split
+    folder = folder / part_folder(settings.split, part)
     heads = settings.heads(count)
     _claim(folder, settings)
     rows = _rows(heads, settings.heads(count, rule=AS_GIVEN))
@@ -128,6 +131,11 @@ def render_set(settings: Settings, count: int, folder: Path, workers: int | None
     finally:
         _write_list(folder, rows, sorted(_present(folder, count)))
     return len(waiting)
+
+
+def part_folder(split: str, part: str) -> str:
+    """Name of the folder of a split, or of a further part of it."""
+    return f"{split}-{part}" if part else split
 
 
 def _drawn(
