@@ -88,7 +88,7 @@ class Stage:
         self.latencies = np.zeros(2_000_000, np.float32)
         self.latencies.fill(np.nan)
         self.frames = 0
-        self.begin = time.perf_counter()
+        self.begin, self.begin_cpu = time.perf_counter(), time.process_time()
         self.samples: list[tuple[float, float]] = []
 
     # The camera.
@@ -102,7 +102,7 @@ class Stage:
         pass
 
     def read(self) -> tuple[bool, np.ndarray]:
-        self.shown.acquire(timeout=10)
+        self.shown.acquire(timeout=60)
         rounds, step = divmod(self.frames, POOL)
         pixels = self.pool[step]
         # Every other round runs mirrored, so that two rounds are not the same.
@@ -151,6 +151,8 @@ def report(stage: Stage) -> None:
     times, memory = np.array(stage.samples).T
     latency = 1000 * stage.latencies[1 : stage.frames]
     print(f"{stage.frames} frames in {times[-1]:.0f} s, {stage.frames / times[-1]:.1f} frames/s")
+    used = time.process_time() - stage.begin_cpu
+    print(f"{1000 * used / stage.frames:.0f} ms of processor time a frame")
     shares = (50, 90, 99, 99.9)
     values = ", ".join(f"{s} % {np.percentile(latency, s):.0f}" for s in shares)
     print(f"latency in ms: {values}, largest {latency.max():.0f}")

@@ -24,6 +24,9 @@ TARGETS = (
     "asym", "expression/units/caucasian", "macrodetails",
 )  # fmt: skip
 KINDS = ("hair", "eyebrows", "eyelashes", "eyes", "teeth", "clothes")
+# The base mesh has 2 MB. Compression lets a small file claim anything.
+MAX_BYTES = 64 << 20
+MAX_NUMBER = 1e9
 
 
 class Mesh(NamedTuple):
@@ -86,13 +89,17 @@ def make_head_model(folder: Path, output: Path) -> dict[str, int]:
 def _lines(path: Path) -> list[str]:
     """The text lines of a file, which may be gzipped."""
     try:
-        raw = path.read_bytes()
         if path.suffix == ".gz":
-            raw = gzip.decompress(raw)
+            with gzip.open(path) as file:
+                raw = file.read(MAX_BYTES + 1)
+        else:
+            raw = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; is this MakeHuman's data folder?") from None
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
+    if len(raw) > MAX_BYTES:
+        raise InputError(f"{path}: unpacks to over {MAX_BYTES >> 20} MB; get it again")
     return raw.decode("utf-8", errors="replace").splitlines()
 
 
@@ -103,8 +110,8 @@ def _numbers(path: Path, rows: Iterable[list[str]], width: int) -> np.ndarray:
         values = values.reshape(-1, width)
     except ValueError:
         raise InputError(f"{path}: a line holds no {width} numbers; get the file again") from None
-    if not np.isfinite(values).all():
-        raise InputError(f"{path}: a line holds no finite number; get the file again")
+    if not (np.abs(values) < MAX_NUMBER).all():
+        raise InputError(f"{path}: a line holds an impossible number; get the file again")
     return values
 
 

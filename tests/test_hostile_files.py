@@ -5,6 +5,7 @@ The only right answers are a result and an InputError of one printable line.
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -19,6 +20,7 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 
 from mlx_headpose.convert import isolated
+from mlx_headpose.convert.makehuman import read_target
 from mlx_headpose.convert.readers import read_tensors
 from mlx_headpose.data import base, npz
 from mlx_headpose.data.annotated import read_annotation
@@ -148,6 +150,18 @@ def test_a_picture_that_claims_a_huge_size(stranger):
     for read in (base.open_picture, open_picture):
         with pytest.raises(InputError, match="over 108 megapixels"):
             read(path)
+
+
+def test_a_progressive_jpeg_of_many_scans(stranger):
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(out, "JPEG", progressive=True)
+    content = out.getvalue()
+    path = stranger("a.jpg", content)
+    assert open_picture(path).shape == (16, 16, 3)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    for read in (base.open_picture, open_picture):
+        with pytest.raises(InputError, match="over 100 scans"):
+            read(stranger("a.jpg", content[:-2] + 100 * last + content[-2:]))
 
 
 # Lists and tables.
@@ -280,6 +294,19 @@ def test_a_cache_that_unpacks_to_more_than_it_has_is_made_anew(tmp_path):
         key = archive["key"]
     np.savez_compressed(cache, key=key, poses=np.ones((1 << 16, 3)))
     assert cached_table(tmp_path, "t", [tmp_path / "x"], lambda: made)["poses"].shape == (1, 3)
+
+
+def test_a_head_models_part_that_unpacks_without_end(tmp_path):
+    with gzip.open(tmp_path / "a.target.gz", "wb") as file:
+        file.write(bytes(65 << 20))
+    with pytest.raises(InputError, match="unpacks to over 64 MB"):
+        read_target(tmp_path / "a.target.gz", 5)
+
+
+def test_a_head_models_part_with_impossible_numbers(stranger):
+    for number in ("1e300", "nan", "-inf"):
+        with pytest.raises(InputError, match="impossible number"):
+            read_target(stranger("a.target", f"{number} 0 0 0\n"), 5)
 
 
 # Checkpoints.

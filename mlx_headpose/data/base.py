@@ -16,6 +16,7 @@ from .crop import CropRule
 
 # Decoding takes up to 18 bytes a pixel; phones take 108 megapixels.
 MAX_PIXELS = 108_000_000
+MAX_SCANS = 100
 # What photos come as. PIL knows more, and hands some of it (PostScript) to other programs.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "AVIF", "HEIF")
 
@@ -101,6 +102,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
             with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
+                # Each scan goes over the whole picture, and may take no more than 20 bytes.
+                if "progressive" in picture.info and scans(path) > MAX_SCANS:
+                    raise InputError(f"a JPEG of over {MAX_SCANS} scans; save it again")
                 yield picture
     except FileNotFoundError:
         raise InputError(f"{path}: no such picture; check the path") from None
@@ -116,6 +120,11 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise InputError(
             f"{path}: no picture that can be read ({error}); replace it, or leave it out"
         ) from None
+
+
+def scans(path: Path) -> int:
+    """The scans of a progressive JPEG; usual ones have 10."""
+    return path.read_bytes().count(b"\xff\xda")
 
 
 def open_picture(path: Path) -> Image.Image:
