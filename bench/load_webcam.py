@@ -95,8 +95,9 @@ class Stage:
     def isOpened(self) -> bool:
         return True
 
-    def get(self, _: int) -> float:
-        return 30.0
+    def get(self, field: int) -> float:
+        sides = {cv2.CAP_PROP_FRAME_WIDTH: WIDTH, cv2.CAP_PROP_FRAME_HEIGHT: HEIGHT}
+        return sides.get(field, 30)
 
     def release(self) -> None:
         pass

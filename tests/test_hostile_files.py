@@ -30,8 +30,10 @@ from mlx_headpose.data.listing import cached_table, read_list
 from mlx_headpose.data.panoptic import read_list as read_panoptic
 from mlx_headpose.data.panoptic_labels import read_cameras, read_heads
 from mlx_headpose.errors import InputError
+from mlx_headpose.inference import video
 from mlx_headpose.inference.landmark_files import read_landmarks
 from mlx_headpose.inference.pictures import open_picture
+from mlx_headpose.inference.video import VideoReader, VideoWriter
 from mlx_headpose.training.checkpoint import read_run
 from mlx_headpose.weights import from_pretrained, load_tensors, read_config
 
@@ -162,6 +164,28 @@ def test_a_progressive_jpeg_of_many_scans(stranger):
     for read in (base.open_picture, open_picture):
         with pytest.raises(InputError, match="over 100 scans"):
             read(stranger("a.jpg", content[:-2] + 100 * last + content[-2:]))
+
+
+class TestVideo:
+    @pytest.fixture
+    def film(self, tmp_path):
+        pytest.importorskip("cv2")
+        path = tmp_path / "a.mp4"
+        with VideoWriter(path, 25, lambda image, _: image) as writer:
+            for _ in range(6):
+                writer.put(np.zeros((48, 64, 3), np.uint8), [])
+        return path
+
+    def test_frames_of_a_huge_size(self, film, monkeypatch):
+        monkeypatch.setattr(video, "MAX_FRAME_PIXELS", 64 * 48 - 1)
+        with pytest.raises(InputError, match="frames of over"):
+            VideoReader(film)
+
+    def test_large_frames_do_not_pile_up(self, film, monkeypatch):
+        monkeypatch.setattr(video, "MAX_WAITING_BYTES", 2 * 64 * 48 * 3)
+        with VideoReader(film) as reader:
+            assert reader._queue.maxsize == 2
+            assert len(list(reader)) == 6
 
 
 # Lists and tables.

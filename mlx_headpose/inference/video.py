@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import queue
 import sys
 import threading
@@ -23,6 +24,10 @@ from .tracking import KEEP_SCORE, Tracker, search_nearby
 
 # Frames that may wait between two threads.
 QUEUE = 8
+# Larger frames than 8K are refused; what waits to be looked at takes no more than this, whatever
+# size the file claims.
+MAX_FRAME_PIXELS = 36_000_000
+MAX_WAITING_BYTES = 256 << 20
 # Frames in a row that fail to decode before a video counts as ended.
 MAX_FAILURES = 50
 # For files and cameras that do not say their rate.
@@ -82,6 +87,15 @@ class VideoReader:
                 if self.live
                 else f"{source}: no video that OpenCV can read"
             )
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        pixels = math.prod(int(self._capture.get(side)) for side in sides)
+        if pixels > MAX_FRAME_PIXELS:
+            self._capture.release()
+            raise InputError(
+                f"{source}: frames of over {MAX_FRAME_PIXELS // 1_000_000} megapixels; scale them"
+                " down"
+            )
+        waiting = max(1, min(QUEUE, MAX_WAITING_BYTES // max(3 * pixels, 1)))
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(fps) if 1 <= fps <= 1000 else DEFAULT_FPS
         self.announced = (
@@ -89,7 +103,7 @@ class VideoReader:
         )
         self.decoded = 0
         self.failed = 0
-        self._queue: queue.Queue[Frame | None] = queue.Queue(1 if self.live else QUEUE)
+        self._queue: queue.Queue[Frame | None] = queue.Queue(1 if self.live else waiting)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
 
