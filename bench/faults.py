@@ -23,30 +23,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
 import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
 
 # isort: split
-import matplotlib.figure  # noqa: F401  (here, so that not every trial imports it)
 import mlx.core as mx
 import numpy as np
 import onnx
 import torch
 from PIL import Image
 from scipy.io import savemat
+from toy_training import main as train
 
 from mlx_headpose.cli import main as command
 from mlx_headpose.data import open_dataset
+from mlx_headpose.models import build, config_from_dict
 from mlx_headpose.training.checkpoint import is_state, read_run
-from mlx_headpose.weights import from_pretrained, load_tensors, read_config
+from mlx_headpose.weights import load_tensors, read_config, save_pretrained, tensors_of
 
-SAMPLES = 32
 LISTED = 600
-TRAIN = [
-    *("--model", "hopenet", "--arch", "squeezenet1_1", "--dataset", "300W_LP"),
-    *("--input_size", "64", "--batch_size", "8", "--num_epochs", "2", "--save_every", "1"),
-    *("--workers", "1", "--resume"),
-]
+sys.modules["matplotlib.figure"] = None  # drawing curves takes longer than the rest of a trial
 
 
 def main() -> None:
@@ -60,28 +57,23 @@ def main() -> None:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
-        make_pictures(Path("pictures"), SAMPLES)
-        whole = train_undisturbed()
-        kill_trainings(options.training, rng, whole)
-        network = Path("workdirs_whole/best.safetensors")
-        in_a_process(lambda: write_checkpoint(Path("published.pkl")))
-        convert = ["--weight", "published.pkl", "--output", "converted/network.safetensors"]
-        kill_command("conversion", options.conversion, rng, "convert", convert)
+        in_a_process(write_network)
+        if options.training:
+            kill_trainings(options.training, rng)
+        if options.conversion:
+            arguments = ["--weight", "published.pkl", "--output", "converted/network.safetensors"]
+            kill_command("conversion", options.conversion, rng, "convert", arguments)
         for form, count in (
             ("mlxfn", options.export // 2),
             ("onnx", options.export - options.export // 2),
         ):
-            export = [
-                "--snapshot",
-                str(network),
-                "--format",
-                form,
-                "--output",
-                f"out/network.{form}",
-            ]
-            kill_command(f"export to {form}", count, rng, "export", export)
-        make_pictures(Path("listed"), LISTED)
-        kill_caching(options.caching, rng)
+            if count:
+                arguments = ["--snapshot", "network.safetensors", "--format", form]
+                arguments += ["--output", f"out/network.{form}"]
+                kill_command(f"export to {form}", count, rng, "export", arguments)
+        if options.caching:
+            make_pictures(Path("listed"), LISTED)
+            kill_caching(options.caching, rng)
     print(f"all well, {time.perf_counter() - started:.0f} s")
 
 
@@ -180,17 +172,16 @@ def open_all(folder: Path) -> None:
             read_run(path)
             mx.eval(load_tensors(path))
         elif path.suffix == ".safetensors":
-            from_pretrained(path)
+            read_config(path)
+            mx.eval(load_tensors(path))
         elif path.suffix == ".mlxfn":
-            outputs = mx.import_function(str(path))(mx.zeros((1, 64, 64, 3), mx.uint8))
+            outputs = mx.import_function(str(path))(mx.zeros((1, 224, 224, 3), mx.uint8))
             assert outputs[0].shape == (1, 3)
         elif path.suffix == ".onnx":
             onnx.checker.check_model(onnx.load(str(path)))
         elif path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 assert all(len(arrays[name].shape) < 3 for name in arrays.files)
-        elif path.suffix == ".png":
-            Image.open(path).load()
         elif path.suffix == ".log":
             for line in path.read_text().splitlines():
                 json.loads(line)
@@ -198,36 +189,22 @@ def open_all(folder: Path) -> None:
             raise SystemExit(f"{path}: what is this file?")
 
 
-def train(name: str) -> None:
-    """The training that is to be killed, or to be left alone, going on where it stands."""
-    command("train", [*TRAIN, "--data_dir", "pictures", "--output_string", name])
-
-
-def train_undisturbed() -> float:
-    """The training that all others are compared with; returns its seconds."""
+def kill_trainings(count: int, rng: np.random.Generator) -> None:
+    """Kill trainings, resume them, and compare those that end with one that nobody disturbed."""
     seconds = in_a_process(lambda: train("whole"))
-    print(f"an undisturbed training takes {seconds:.1f} s", flush=True)
-    return seconds
-
-
-def kill_trainings(count: int, rng: np.random.Generator, seconds: float) -> None:
-    """Kill trainings, resume them, and compare those that end with the undisturbed one."""
-    kills, ends, number, left = 0, 0, 0, 0
-    folder = Path(f"workdirs_{number}")
+    kills, ends, left = 0, 0, 0
     while kills < count:
-        name = str(number)
+        folder = Path(f"killed{ends}")
         watch = folder if kills % 2 else None
-        if kill(start(lambda name=name: train(name)), 0.7 * seconds, watch, rng):
+        if kill(start(lambda folder=folder: train(str(folder), "--resume")), seconds, watch, rng):
             kills += 1
             in_a_process(lambda folder=folder: open_all(folder))
             left += remove_temporaries(folder)
             if kills < count:
                 continue
-            in_a_process(lambda name=name: train(name))
-        in_a_process(lambda folder=folder: compare(Path("workdirs_whole"), folder))
+            in_a_process(lambda folder=folder: train(str(folder), "--resume"))
+        in_a_process(lambda folder=folder: compare(Path("whole"), folder))
         ends += 1
-        number += 1
-        folder = Path(f"workdirs_{number}")
     print(
         f"training: {kills} kills, {left} of them while a file was being written; every visible "
         f"file opened; {ends} trainings ended, bit for bit as the undisturbed one",
@@ -257,10 +234,12 @@ def compare(whole: Path, killed: Path) -> None:
     assert logs[0] == logs[1]
 
 
-def write_checkpoint(path: Path) -> None:
-    """The undisturbed training's weights as a HopeLessNet checkpoint in its authors' layout."""
+def write_network() -> None:
+    """A small network, and the same in the layout of the checkpoints that HopeLessNet publishes."""
+    network = build(config_from_dict({"model_type": "hopenet", "arch": "squeezenet1_1"}))
+    save_pretrained(network, "network.safetensors")
     checkpoint = {}
-    for name, value in load_tensors(Path("workdirs_whole/best.safetensors")).items():
+    for name, value in tensors_of(network).items():
         room, name = name.split(".", 1)
         array = np.array(value)
         if room == "head":  # linear layers, which SqueezeNet has as 1x1 convolutions
@@ -270,7 +249,7 @@ def write_checkpoint(path: Path) -> None:
         elif array.ndim == 4:
             array = array.transpose(0, 3, 1, 2)
         checkpoint[name] = torch.from_numpy(np.ascontiguousarray(array))
-    torch.save(checkpoint, path)
+    torch.save(checkpoint, "published.pkl")
 
 
 def kill_command(

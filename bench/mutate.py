@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON file of the survivors")
     options = parser.parse_args()
     files = {f: t for f, t in GROUPS[options.group].items() if (options.file or "") in f}
-    every = [(file, n) for file in files for n in range(len(mutants((ROOT / file).read_text())))]
+    every = [(file, *mutant) for file in files for mutant in mutants((ROOT / file).read_text())]
     wanted = min(options.sample or len(every), len(every))
     chosen = random.Random(options.seed).sample(every, wanted)
     print(f"{len(every)} mutants of {len(files)} files, {wanted} to be tried", flush=True)
@@ -99,15 +99,13 @@ def main() -> None:
             fate = fate_of(repository, files[file], options.timeout)
             if fate != "survived":
                 raise SystemExit(f"{file}: its tests must pass before the code is broken: {fate}")
-        for file, number in chosen:
+        for file, what, text in chosen:
             if time.perf_counter() - began > 60 * options.minutes:
                 break
-            source = (ROOT / file).read_text()
-            what, text = mutants(source)[number]
             (repository / file).write_text(text)
             started = time.perf_counter()
             fate = fate_of(repository, files[file], options.timeout)
-            (repository / file).write_text(source)
+            shutil.copy(ROOT / file, repository / file)
             fates[file][fate] += 1
             if fate == "survived":
                 survivors.append({"file": file, "change": what})

@@ -87,6 +87,21 @@ def test_same_as_digitize(bins, share):
 
 
 @moderate
+@given(st.sampled_from(ALL), st.floats(-400, 400))
+def test_an_angle_lies_between_the_edges_of_its_bin(bins, angle):
+    for make, rounding in ((np.float64, 1e-9), (lambda x: mx.array(np.float32(x)), 1e-4)):
+        index = int(bins.encode(make(angle)))
+        above = angle - bins.lower_edges[index]
+        if bins.circular:
+            above = wrap(above - bins.width / 2) + bins.width / 2
+        elif not bool(bins.contains(make(angle))):
+            assert index in (0, bins.count - 1)
+            assert above < rounding or above >= bins.width - rounding
+            continue
+        assert -rounding <= above <= bins.width + rounding
+
+
+@moderate
 @given(st.floats(-1e5, 1e5), st.integers(-3, 3))
 @example(180.0, 1)
 def test_circle_does_not_know_turns(angle, turns):

@@ -97,6 +97,24 @@ def test_full_turns_change_nothing(a, b, turns):
         np.testing.assert_allclose(errors(a + 360 * turns, b), errors(a, b), atol=1e-6)
 
 
+@moderate
+@given(poses, poses, st.permutations(range(5)))
+def test_neither_order_nor_repetition_changes_a_mean(a, b, order):
+    before = pose.pose_metrics(a, b).to_dict()
+    after = pose.pose_metrics(np.tile(a[order], (3, 1)), np.tile(b[order], (3, 1))).to_dict()
+    for name, value in before.items():
+        assert np.isclose(value, after[name], atol=1e-9)
+
+
+@moderate
+@given(poses, poses)
+def test_mirroring_both_sides_changes_only_the_names(a, b):
+    mirror = np.array([-1, 1, -1])
+    before, after = pose.pose_metrics(a, b), pose.pose_metrics(a * mirror, b * mirror)
+    for name, value in before.to_dict().items():
+        assert np.isclose(value, getattr(after, name), atol=1e-6)
+
+
 def test_legacy_flatters_and_says_so():
     true = np.array([[0.0, 0, 0], [-170, 0, 20]])
     predicted = np.array([[180.0, 100, 5], [175, 0, 20]])

@@ -67,6 +67,26 @@ def test_mirrored_head_negates_yaw_and_roll(p):
 
 
 @moderate
+@given(st.sampled_from([0, 1, 2]), angles(180), angles(180))
+def test_turns_about_one_axis_add_up(axis, a, b):
+    one, two, both = (np.eye(3)[axis] * degrees for degrees in (a, b, a + b))
+    close(pose.pose_to_matrix(one) @ pose.pose_to_matrix(two), pose.pose_to_matrix(both))
+    close(pose.pose_to_r(one) @ pose.pose_to_r(two), pose.pose_to_r(both))
+
+
+@moderate
+@given(rotations, rotations)
+def test_composition(a, b):
+    # R = F · Dᵀ · F reverses the order.
+    close(pose.matrix_to_r(a @ b), pose.matrix_to_r(b) @ pose.matrix_to_r(a))
+    (w, *v), (x, *u) = pose.matrix_to_quaternion(a), pose.matrix_to_quaternion(b)
+    product = [w * x - np.dot(v, u), *(w * np.array(u) + x * np.array(v) + np.cross(v, u))]
+    close(pose.quaternion_to_matrix(np.array(product)), a @ b)
+    back = pose.pose_to_matrix(pose.matrix_to_pose(a @ b))
+    assert pose.geodesic_degrees(back, a @ b) < 1e-3
+
+
+@moderate
 @given(frontal)
 def test_pose_round_trip(p):
     close(pose.wrap(pose.matrix_to_pose(pose.pose_to_matrix(p)) - p), np.zeros(3), 1e-6)
