@@ -245,7 +245,7 @@ def matlab(data: bytes, rng: Rng, other: bytes = b"") -> bytes:
                 plain = zlib.decompress(body)
             except zlib.error:
                 return havoc(data, rng, other)
-            if rng.random() < 0.02:
+            if rng.random() < 0.001:
                 plain += bytes(1 << 26)
             damaged = havoc(plain, rng, other, 3)
             if rng.random() < 0.5:
