@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doors import assert_refused, run
 from PIL import Image
 from scipy.io import loadmat, savemat
 
@@ -71,6 +72,16 @@ def test_messages_are_one_printable_line():
     assert str(error).startswith("a.mat: \N{REPLACEMENT CHARACTER}[2Jgone and")
     assert str(error).isprintable()
     assert len(str(error)) <= 600
+
+
+def test_the_command_says_one_line(stranger):
+    path = stranger(
+        "a.npy", npy("{'descr': '|O', 'fortran_order': False, 'shape': ()}", b"cos\n\x1b")
+    )
+    done = run("convert.py", "--weight", path, "--output", path.with_suffix(".safetensors"))
+    assert_refused(done, "a.npy")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.strip().isprintable()
 
 
 # MATLAB: scipy's reader ends the process on a file with a few wrong bytes.
