@@ -23,6 +23,8 @@ TARGETS = (
     "head", "nose", "mouth", "ears", "eyes", "eyebrows", "cheek", "chin", "forehead", "neck",
     "asym", "expression/units/caucasian", "macrodetails",
 )  # fmt: skip
+# Babies, and measures that head and neck sliders already cover.
+LEFT_OUT = ("-baby", "/measure-")
 KINDS = ("hair", "eyebrows", "eyelashes", "eyes", "teeth", "clothes")
 # The base mesh has 2 MB. Compression lets a small file claim anything.
 MAX_BYTES = 64 << 20
@@ -177,8 +179,11 @@ def _targets(folder: Path, count: int) -> dict[str, np.ndarray]:
     for part in TARGETS:
         files = [p for p in (folder / part).glob("*.target*") if p.suffix in (".target", ".gz")]
         for path in sorted(files):
+            name = f"{part}/{path.name.split('.target')[0]}"
             vertex, delta = read_target(path, count)
-            names.append(f"{part}/{path.name.split('.target')[0]}")
+            if not vertex.size or any(words in name for words in LEFT_OUT):
+                continue
+            names.append(name)
             vertices.append(vertex)
             deltas.append(delta)
     if not names:
