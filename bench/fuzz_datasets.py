@@ -76,6 +76,19 @@ def _other_seeds(shared: Path, folder: Path) -> list[Path]:
     return tiff + [path for form in forms for path in _pictures(shared, folder / form, form)]
 
 
+def _heif_seeds(shared: Path, folder: Path) -> list[Path]:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return _pictures(shared, folder, "HEIF")
+
+
+def _read_heif(path: Path) -> None:
+    from mlx_headpose.inference.pictures import open_picture
+
+    open_picture(path)
+
+
 def _read_picture(path: Path) -> None:
     from mlx_headpose.data.base import open_reduced
     from mlx_headpose.errors import InputError
@@ -264,6 +277,7 @@ READERS = {
     "jpeg": Reader(".jpg", ("jpeg",), _jpeg_seeds, _read_picture),
     "png": Reader(".png", ("png",), _png_seeds, _read_picture),
     "other_pictures": Reader(".tif", ("havoc",), _other_seeds, _read_picture),
+    "heif": Reader(".heic", ("havoc",), _heif_seeds, _read_heif),
     "list": Reader(".txt", ("text",), _list_seeds, _read_list),
     "csv": Reader(".csv", ("text",), _csv_seeds, _read_csv),
     "pose": Reader(".txt", ("text",), _pose_seeds, _read_pose),
