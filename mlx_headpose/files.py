@@ -16,6 +16,9 @@ from .errors import InputError
 UNDER_WAY = ".part"  # in the name of every temporary file, before its suffix
 ROOM = 1 << 20  # bytes; a disk that does not take them is full
 
+# Of JSON that is read: in memory it may take 30 times as much.
+MAX_JSON = 64 << 20
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -103,6 +106,28 @@ def _explained(path: Path) -> Iterator[None]:
                 f"{path}: cannot be written ({error.strerror}); choose another folder"
             ) from error
         raise
+
+
+def read_json(path: Path, missing: str = "no such file; check the path") -> Any:
+    """What a stranger's JSON file holds.
+
+    Args:
+        path: the file.
+        missing: what to say where it is not there.
+
+    Raises:
+        InputError: it is missing, too large, or no JSON.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise InputError(f"{path}: over {MAX_JSON >> 20} MB; give a smaller file")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: {missing}") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable JSON ({error})") from None
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 from safetensors import safe_open
 
 from .errors import InputError
-from .files import atomic_path, write_json
+from .files import atomic_path, read_json, write_json
 from .models import Estimator, build, config_from_dict
 from .quantization import Quantization, restructure
 
@@ -184,12 +184,7 @@ def from_pretrained(source: str | Path) -> Estimator:
     if not path.exists() and path.suffix != ".safetensors" and str(source).count("/") == 1:
         path = _from_hub(str(source))
     if path.is_dir():
-        try:
-            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"{path}: has no config.json; give a .safetensors file") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{path / 'config.json'}: not readable JSON ({error})") from None
+        config = read_json(path / "config.json", "is missing; give a .safetensors file")
         path = path / "model.safetensors"
     else:
         config = read_config(path)

@@ -20,6 +20,7 @@ from doors import assert_refused, run
 from PIL import Image
 from scipy.io import loadmat, savemat
 
+from mlx_headpose import files
 from mlx_headpose.convert import isolated
 from mlx_headpose.convert.makehuman import read_target
 from mlx_headpose.convert.readers import read_tensors
@@ -256,6 +257,16 @@ def test_numbers_beyond_floats_in_calibrations(stranger):
     path = stranger("f.json", json.dumps({"people": [{"face70": face}]}))
     with pytest.raises(InputError, match="no hdFace3d"):
         read_heads(path)
+
+
+def test_json_that_would_fill_the_memory(stranger, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_JSON", 1 << 10)
+    path = stranger("config.json", "[" + "[]," * 999 + "[]]")
+    for read in (read_cameras, read_heads, lambda p: from_pretrained(p.parent)):
+        with pytest.raises(InputError, match="over 0 MB"):
+            read(path)
+    with pytest.raises(InputError, match="over 0 MB"):
+        DAD3DHeads(tmp_path, path, train=False, skip_bad=False)
 
 
 @pytest.mark.parametrize("value", [HUGE, "1", None, [1.0], {"a": 1}, True])

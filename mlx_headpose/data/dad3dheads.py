@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from ..files import read_json
 from ..pose import dad_matrix_to_pose
 from .annotated import LIMIT
 from .base import Dataset, open_picture
@@ -69,14 +69,7 @@ def read_entries(path: Path) -> list[Any]:
     Raises:
         InputError: the file is missing, or holds no JSON list.
     """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such annotations; give train.json as --filename_list"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable JSON ({error})") from None
+    entries = read_json(path, "no such annotations; give train.json as --filename_list")
     if not isinstance(entries, list):
         raise InputError(f"{path}: holds no list; give DAD-3DHeads' train.json")
     return entries

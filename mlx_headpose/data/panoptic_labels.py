@@ -8,7 +8,6 @@ behind, where the camera sees no keypoint, has a label too (Zhou and Gregson 202
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from ..errors import InputError
+from ..files import read_json
 from ..pose import matrix_to_pose, wrap
 from .base import open_picture
 
@@ -52,7 +52,6 @@ MAX_ASPECT = 2.0
 # Room around the box in the saved picture, as a fraction of its size.
 CONTEXT = 0.25
 # A JSON file larger than this is none of the toolbox's.
-MAX_JSON = 64 << 20
 
 # Head axes (x left, y up, z out of the face) to a frontal head in camera axes (x right, y down,
 # z away), then to our image axes (z towards the viewer).
@@ -291,8 +290,9 @@ def _from_video(path: Path, frames: list[int]) -> Iterator[tuple[int, Image.Imag
 def read_cameras(path: Path) -> dict[str, Camera]:
     """The HD cameras of a `calibration_*.json`, by name."""
     cameras = {}
+    content = read_json(path)
     try:
-        for entry in _read_json(path)["cameras"]:
+        for entry in content["cameras"]:
             if entry.get("type", "hd") != "hd":
                 continue
             name = f"{int(entry['panel']):02d}_{int(entry['node']):02d}"
@@ -313,8 +313,9 @@ def read_cameras(path: Path) -> dict[str, Camera]:
 def read_heads(path: Path) -> list[Head]:
     """The heads of one `hdFace3d` frame whose face keypoints are sure enough."""
     heads: list[Head] = []
+    content = read_json(path)
     try:
-        for person in _read_json(path)["people"]:
+        for person in content["people"]:
             if "face70" not in person:
                 continue
             face = person["face70"]
@@ -333,14 +334,3 @@ def _numbers(value: Any, count: int) -> np.ndarray:
     if array.size != count:
         raise ValueError(f"{array.size} numbers where {count} are expected")
     return array
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        if path.stat().st_size > MAX_JSON:
-            raise InputError(f"{path}: too large for a file of the panoptic toolbox")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not readable JSON ({error})") from None
