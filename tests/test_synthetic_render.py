@@ -20,9 +20,11 @@ from mlx_headpose.data import open_dataset
 from mlx_headpose.data.crop import AS_GIVEN, HOPENET_TRAIN
 from mlx_headpose.data.rendered import COLUMNS, read_list
 from mlx_headpose.data.synthetic import SyntheticHeads
+from mlx_headpose.data.synthetic import render as render_module
 from mlx_headpose.data.synthetic.__main__ import main
 from mlx_headpose.data.synthetic.effects import GROUPS, Effects
 from mlx_headpose.data.synthetic.occlusion import hand
+from mlx_headpose.data.synthetic.render import Settings
 from mlx_headpose.errors import InputError
 
 SKIN = np.array([0.5, 0.3, 0.2], np.float32)
@@ -54,9 +56,10 @@ def test_leaving_out_one_group_changes_its_pictures_alone(group):
     for seed in range(60):
         a, b = taken(alone, seed), taken(without, seed)
         changed += not np.array_equal(a, b)
-        if group != "background":
-            continue
-        assert (b == 128).all(), "without any group: one grey"
+        if group == "background":
+            assert (b == 128).all(), "without any group: one grey"
+        elif group in ("resolution", "noise") and np.array_equal(a, b):
+            np.testing.assert_array_equal(taken(Effects(), seed), taken(Effects([group]), seed))
     assert 5 <= changed <= 60
     if group in ("occlusion", "blur", "resolution", "noise", "compression"):
         assert changed < 60, "some pictures are spared"
@@ -158,9 +161,29 @@ def test_killing_the_command_leaves_whole_pictures_and_it_goes_on(rendered, tmp_
     assert len(read_list(tmp_path / "train" / "heads.csv")[0]) == 60
 
 
+def test_a_picture_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    def fails(picture: Image.Image, file: Path, *_: object, **__: object) -> None:
+        Path(file).write_bytes(b"half of a picture")
+        raise KeyboardInterrupt
+
+    worker = Settings(size=32).heads(2), tmp_path
+    monkeypatch.setattr(render_module, "_worker", worker, raising=False)
+    monkeypatch.setattr(Image.Image, "save", fails)
+    with pytest.raises(KeyboardInterrupt):
+        render_module._draw([1])
+    assert not files(tmp_path)
+
+
 def test_an_interrupt_saves_and_lists_what_is_there(tmp_path):
     run = start(tmp_path, 3000)
+    children = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, check=True)
+    for child in children.stdout.split():
+        os.kill(int(child), signal.SIGINT)
+    time.sleep(0.3)
+    assert run.poll() is None, "the workers leave it to the command"
     os.killpg(run.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the workers too
+    time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)  # somebody is impatient
     error = run.communicate(timeout=60)[1]
     assert run.returncode == 130
     assert error.splitlines()[-1].startswith("Stopped; what was rendered is listed.")

@@ -15,10 +15,10 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -122,12 +122,14 @@ def render_set(
     bar = tqdm(total=count, initial=len(done), unit="head", disable=None, smoothing=0.05)
     try:
         with bar, _one_thread():
-            for indices in _drawn(settings, count, folder, waiting, workers or os.cpu_count() or 1):
-                finished += indices
-                bar.update(len(indices))
-                if time.monotonic() - listed > _LIST_EVERY:
-                    _write_list(folder, rows, finished)
-                    listed = time.monotonic()
+            workers = workers or os.cpu_count() or 1
+            with closing(_drawn(settings, count, folder, waiting, workers)) as drawn:
+                for indices in drawn:
+                    finished += indices
+                    bar.update(len(indices))
+                    if time.monotonic() - listed > _LIST_EVERY:
+                        _write_list(folder, rows, finished)
+                        listed = time.monotonic()
     finally:
         _write_list(folder, rows, sorted(_present(folder, count)))
     return len(waiting)
@@ -140,11 +142,11 @@ def part_folder(split: str, part: str) -> str:
 
 def _drawn(
     settings: Settings, count: int, folder: Path, waiting: np.ndarray, workers: int
-) -> Iterator[list[int]]:
+) -> Generator[list[int], None, None]:
     """Have processes render the heads `waiting`; yields the numbers of those that are done."""
     if not len(waiting):
         return
-    tasks = iter([int(i) for i in part] for part in _parts(waiting))
+    tasks = [waiting[at : at + _TASK].tolist() for at in range(0, len(waiting), _TASK)]
     running: deque[Future[list[int]]] = deque()
     pool = ProcessPoolExecutor(
         min(workers, -(-len(waiting) // _TASK)),
@@ -153,10 +155,9 @@ def _drawn(
         (settings, count, folder),
     )
     try:
-        with _deaf_to_interrupts():  # processes start with the first task, and inherit this
-            running.append(pool.submit(_draw, next(tasks)))
         for task in tasks:
-            running.append(pool.submit(_draw, task))
+            with _interrupts_wait():  # a task may start a process, which inherits this
+                running.append(pool.submit(_draw, task))
             if len(running) > 2 * workers:
                 yield running.popleft().result()
         while running:
@@ -167,24 +168,18 @@ def _drawn(
             "with fewer --workers if it dies again"
         ) from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _parts(waiting: np.ndarray) -> list[np.ndarray]:
-    return [waiting[at : at + _TASK] for at in range(0, len(waiting), _TASK)]
+        with _interrupts_wait():  # an impatient second Ctrl-C
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes that start within ignore Ctrl-C: this one tells them when to stop."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C acts only after this; processes that start within never see it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _worker: tuple[SyntheticHeads, Path]
