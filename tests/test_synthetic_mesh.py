@@ -9,11 +9,14 @@ import pytest
 
 from mlx_headpose.cli import main as run_command
 from mlx_headpose.data import open_dataset
+from mlx_headpose.data.rasterize import rasterize
 from mlx_headpose.data.synthetic import SyntheticHeads
 from mlx_headpose.data.synthetic.mesh.file import read_mesh
 from mlx_headpose.data.synthetic.mesh.identity import Identities, rows_of, sliders_of
-from mlx_headpose.data.synthetic.mesh.people import draw_poses
+from mlx_headpose.data.synthetic.mesh.paint import Material
+from mlx_headpose.data.synthetic.mesh.people import draw_body, draw_poses
 from mlx_headpose.data.synthetic.mesh.places import LANDMARKS_68
+from mlx_headpose.data.synthetic.mesh.scene import build_scene
 from mlx_headpose.errors import InputError
 from mlx_headpose.pose import pose_to_matrix
 
@@ -101,7 +104,8 @@ def write_makehuman(folder) -> None:
     hair = folder / "data" / "hair" / "short01"
     obj(hair / "short01.obj", vertices[[40, 41, 73, 72]], [[0, 1, 2, 3], [0, 1, 2]], "hair")
     (hair / "short01.mhclo").write_text(
-        "# a hat\nname short01\nobj_file short01.obj\nx_scale 0 300 1.5\n\nverts 0\n40\n41\n"
+        "# a hat\nname short01\nobj_file short01.obj\nz_scale 7 9 0.7\nx_scale 0 300 1.5\n\n"
+        "verts 0\n40\n41\n"
         "73 72 41 0.5 0.25 0.25 0.0 0.2 -0.1\n72\n\ndelete_verts\n 5 - 9\n"
     )
 
@@ -123,7 +127,7 @@ def test_a_head_model_is_made_of_a_makehuman_folder(tmp_path, capsys):
     assert hair.anchors.tolist() == [[40] * 3, [41] * 3, [73, 72, 41], [72] * 3]
     np.testing.assert_allclose(hair.weights[2], (0.5, 0.25, 0.25))
     np.testing.assert_allclose(hair.offsets[2], (0, 0.2, -0.1), atol=1e-4)
-    assert hair.scales[0].tolist() == [0, 300, 1.5]
+    assert hair.scales[[0, 2]].tolist() == [[0, 300, 1.5], [7, 9, 0.7]]
     assert hair.scales[1, 2] == pytest.approx(np.ptp(vertices[:, 1]), abs=1e-4)
     assert hair.corners[hair.quads].tolist() == [[0, 1, 2, 3], [0, 1, 2, 2]]
     assert SyntheticHeads(1, size=32, mesh=output).image(0).size == (32, 32)
@@ -315,3 +319,53 @@ def test_faces_of_the_real_model_look_ahead_at_pose_zero(real, shared):
     angle = np.degrees(np.arccos((np.trace(turn) - 1) / 2))
     assert np.linalg.det(turn) > 0
     assert angle < 4
+
+
+@pytest.mark.parametrize("pose", [(0, 0, 0), (35, 0, 0), (-35, 20, 0), (0, -25, 30), (60, 10, -20)])
+def test_the_surface_is_drawn_where_the_landmarks_are(real, pose):
+    """What the picture shows of the nose's tip lies at landmark 30, projected by hand."""
+    side, pose = 256, np.array(pose, np.float32)
+    people = SyntheticHeads(4, mesh=real).people
+    sample = people.sample(2, pose, side)
+    scene = build_scene(people.head, sample, pose)
+    skin = scene.material[scene.triangles[0]] == Material.SKIN
+    found = rasterize(sample.camera.project(scene.vertices), scene.triangles[:, skin], side, side)
+    rest = found.interpolate(scene.attributes[:, 5:8])
+    nose = np.linalg.norm(rest - people.head.skin.rest[people.head.landmarks[30]], axis=1) < 0.05
+    seen = np.stack((found.pixel[nose] % side + 0.5, found.pixel[nose] // side + 0.5), -1)
+    assert len(seen) > 2
+    tip = pose_to_matrix(pose.astype(float)) @ people.landmarks(np.array([2]))[0, 30]
+    camera = sample.camera
+    near = camera.distance / (camera.distance - tip[2])
+    at = tip[:2] * near * camera.scale + camera.centre
+    np.testing.assert_allclose(seen.mean(axis=0), at, atol=4)
+
+
+def test_shoulders_stay_upright_unless_the_neck_would_break():
+    rng = np.random.default_rng(0)
+
+    def lean(pose) -> list[float]:
+        bodies = [draw_body(rng, np.array(pose, np.float32)) for _ in range(200)]
+        head = pose_to_matrix(np.array(pose, float))
+        necks = [np.arccos(np.clip((np.trace(head.T @ b) - 1) / 2, -1, 1)) for b in bodies]
+        assert np.degrees(max(necks)) < 81
+        return [float(np.degrees(np.arccos(np.clip(body[1, 1], -1, 1)))) for body in bodies]
+
+    assert np.mean(lean((20, 10, 5))) < 15
+    assert np.mean(lean((170, 0, 0))) < 15, "also of people who turn their back"
+    assert np.mean(lean((0, 85, 60))) > 15
+
+
+def test_hair_hats_and_glasses_are_drawn_where_somebody_has_them(real):
+    heads = SyntheticHeads(20, mesh=real)
+    drawn = set()
+    for number in range(20):
+        looks = heads.people.looks(number)
+        pose = np.zeros(3, np.float32)
+        scene = build_scene(heads.people.head, heads.people.sample(number, pose, 64), pose)
+        kinds = set(scene.material.tolist())
+        assert (Material.HAIR in kinds) == (looks.hair is not None)
+        assert (Material.HAT in kinds) == (looks.hat is not None)
+        assert (Material.FRAME in kinds) == (looks.person.glasses is not None)
+        drawn |= kinds
+    assert drawn >= {Material.SKIN, Material.EYE, Material.TEETH, Material.CLOTH, Material.HAIR}

@@ -116,14 +116,22 @@ class MeshPeople:
         identity, expression = self.weights(np.array([number]))
         return self.head.landmarks_of(identity, 0 * expression)[0]
 
+    def sample(self, number: int, pose: np.ndarray, side: int) -> Sample:
+        """What there is to draw of sample `number` in a (3,) pose, for `side` pixels."""
+        return self._sample(number, pose, side, self._rng(number, 14))
+
     def picture(
         self, number: int, pose: np.ndarray, side: int, photo: Photo = PLAIN
     ) -> Image.Image:
         """Sample `number` in a (3,) pose, as a picture of `side` pixels."""
         rng = self._rng(number, 14)
+        sample = self._sample(number, pose, side, rng)
+        return render(self.head, sample, pose, side, rng, photo)
+
+    def _sample(self, number: int, pose: np.ndarray, side: int, rng: np.random.Generator) -> Sample:
         identity, expression = self.weights(np.array([number]))
         shift = self.shifts[number] * side
-        sample = Sample(
+        return Sample(
             identity[0],
             expression[0],
             self.looks(number),
@@ -135,7 +143,6 @@ class MeshPeople:
                 (float(shift[0]), float(shift[1])),
             ),
         )
-        return render(self.head, sample, pose, side, rng, photo)
 
     def _rng(self, number: int, purpose: int) -> np.random.Generator:
         return np.random.Generator(
