@@ -31,9 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("mlx_headpose", "convert", "tests", "docs", "examples")
 LIBRARIES = (
     *("hypothesis", "hypothesis.extra.numpy", "mlx.nn", "mlx.optimizers", "numpy", "PIL.Image"),
-    *("pytest", "scipy.io", "scipy.spatial.transform", "safetensors", "torch", "tqdm", "h5py"),
-    *("onnx", "matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *("pytest", "scipy.io", "scipy.spatial.transform", "safetensors", "tqdm"),
 )
+MORE = {"pose": (), "checkpoint": ("matplotlib.figure",), "convert": ("torch", "h5py", "onnx")}
 PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 POSE = [f"pose_{name}" for name in ("rotations", "bins", "metrics", "golden")]
 # group → file → the tests that belong to it, the quickest first.
@@ -90,7 +90,7 @@ def main() -> None:
     chosen = random.Random(options.seed).sample(every, wanted)
     print(f"{len(every)} mutants of {len(files)} files, {wanted} to be tried", flush=True)
     began = time.perf_counter()
-    load_libraries()
+    load_libraries(*LIBRARIES, *MORE[options.group])
     fates: dict[str, Counter[str]] = {file: Counter() for file in files}
     survivors = []
     with tempfile.TemporaryDirectory() as place:
@@ -119,11 +119,11 @@ def main() -> None:
         options.output.write_text(json.dumps(survivors, indent=2) + "\n")
 
 
-def load_libraries() -> None:
+def load_libraries(*names: str) -> None:
     """Import what takes long, so that each mutant's process has it; none may start a thread."""
     sys.path.insert(0, str(ROOT))
     importlib.import_module("mlx_headpose")  # for the fast BLAS, which must come before MLX
-    for name in LIBRARIES:
+    for name in names:
         importlib.import_module(name)
     sys.path.remove(str(ROOT))
     for name in [name for name in sys.modules if name.split(".")[0] == "mlx_headpose"]:

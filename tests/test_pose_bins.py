@@ -145,6 +145,17 @@ def test_circular_expectation_turns_with_its_scores(peak, turn):
     assert abs(wrap(turned - result - 3 * turn)) < 1e-9
 
 
+@makers
+@pytest.mark.parametrize("bins", LINEAR)
+def test_spread_is_the_standard_deviation(bins, make):
+    logits = np.random.default_rng(2).normal(size=(4, bins.count)) * 2
+    weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    mean = (weights * bins.lower_edges).sum(-1, keepdims=True)
+    expected = np.sqrt((weights * (bins.lower_edges - mean) ** 2).sum(-1))
+    np.testing.assert_allclose(bins.spread(make(logits)), expected, rtol=1e-4)
+    assert np.allclose(bins.spread(make(scores(bins, [0]))), 0, atol=1e-3)
+
+
 def test_circular_expectation_needs_a_circle():
     with pytest.raises(ValueError, match="360"):
         HOPENET.circular_expectation(np.zeros(66))
