@@ -412,5 +412,5 @@ def mutate(kind: str, seeds: list[bytes], rng: Rng) -> bytes:
         return havoc(data, rng, other)
     try:
         return MUTATORS[kind](data, rng, other)
-    except (struct.error, ValueError, TypeError, KeyError, IndexError, zlib.error, OverflowError):
+    except Exception:
         return havoc(data, rng, other)  # it was damaged beyond what the damage understands
