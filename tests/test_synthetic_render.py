@@ -318,6 +318,7 @@ def test_training_and_testing_on_rendered_heads(rendered, tmp_path, monkeypatch,
     command("train", line.split())
     said = capsys.readouterr().out
     assert f"--dataset rendered --data_dir {rendered} --yaw 120" in said
+    assert "Warning" not in said
     snapshot = next((tmp_path).rglob("best.safetensors"))
     command("test", f"--dataset rendered --data_dir {rendered} --snapshot {snapshot}".split())
     said = capsys.readouterr().out
