@@ -45,9 +45,9 @@ GROUPS = {
         "mlx_headpose/pose/arrays.py": POSE,
     },
     "checkpoint": {
-        "mlx_headpose/files.py": ["files", "training_resume"],
-        "mlx_headpose/training/checkpoint.py": ["training_loop", "training_resume"],
-        "mlx_headpose/weights.py": ["weights", "hopenet", "quantization"],
+        "mlx_headpose/files.py": ["files"],
+        "mlx_headpose/training/checkpoint.py": ["checkpoint"],
+        "mlx_headpose/weights.py": ["weights", "hopenet"],
     },
     "convert": {
         "convert/__init__.py": ["convert", "tokenhpe_commands"],
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("group", choices=GROUPS)
     parser.add_argument("--file", help="only files whose path contains this")
     parser.add_argument("--sample", type=int, help="number of mutants drawn from all")
+    parser.add_argument("--first", type=int, default=0, help="of them to begin with, to go on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=1e9, help="start no mutant after that")
     parser.add_argument("--timeout", type=float, default=180, help="seconds for one mutant")
@@ -87,7 +88,7 @@ def main() -> None:
     files = {f: t for f, t in GROUPS[options.group].items() if (options.file or "") in f}
     every = [(file, *mutant) for file in files for mutant in mutants((ROOT / file).read_text())]
     wanted = min(options.sample or len(every), len(every))
-    chosen = random.Random(options.seed).sample(every, wanted)
+    chosen = random.Random(options.seed).sample(every, wanted)[options.first :]
     print(f"{len(every)} mutants of {len(files)} files, {wanted} to be tried", flush=True)
     began = time.perf_counter()
     load_libraries(*LIBRARIES, *MORE[options.group])
