@@ -26,7 +26,11 @@ CPU_SECONDS = 5
 # For a machine that is busy with other things.
 WALL_SECONDS = 300
 REFUSED = 3
-CODE = "import sys; from mlx_headpose.convert import isolated; isolated.child(*sys.argv[1:])"
+# `-c` puts the working folder before everything else, and strangers' files may lie there.
+CODE = (
+    "import sys; sys.path[:] = filter(None, sys.path); "
+    "from mlx_headpose.convert import isolated; isolated.child(*sys.argv[1:])"
+)
 
 
 def read_h5_isolated(path: Path) -> Tensors:

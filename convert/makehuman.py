@@ -80,7 +80,7 @@ def make_head_model(folder: Path, output: Path) -> dict[str, int]:
                 arrays[prefix + name] = values
             assets += 1
     with atomic_path(output) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
     return {
         "vertices": len(base.vertices),
         "targets": len(targets["target_names"]),

@@ -120,7 +120,7 @@ def _tensors(message: Any) -> Iterator[Any]:
         return
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for inner in value if field.is_repeated else (value,):
+            for inner in (value,) if hasattr(value, "ListFields") else value:
                 yield from _tensors(inner)
 
 

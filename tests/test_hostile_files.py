@@ -510,6 +510,13 @@ class TestH5:
         with pytest.raises(InputError, match="crashes or finds no end"):
             read_tensors(weights)
 
+    def test_modules_in_the_working_folder_do_not_run(self, weights, monkeypatch):
+        proof = weights.parent / "ran"
+        (weights.parent / "h5py.py").write_text(f"open({str(proof)!r}, 'w')")
+        monkeypatch.chdir(weights.parent)
+        assert len(read_tensors(weights)) == 2
+        assert not proof.exists()
+
     def test_what_is_refused(self, weights):
         weights.write_bytes(weights.read_bytes()[:900])
         with pytest.raises(InputError, match="damaged or no HDF5 file"):
