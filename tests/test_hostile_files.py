@@ -10,6 +10,7 @@ import io
 import json
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -143,6 +144,18 @@ def test_damaged_pictures(stranger):
                     read(path)
                 except InputError:
                     continue
+
+
+def test_threads_that_open_pictures_leave_the_filters_of_warnings_alone(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path)
+    before = list(warnings.filters)
+    first, second = base.opened(path), base.opened(path)
+    for picture in (first, second):
+        picture.__enter__()
+    for picture in (first, second):
+        picture.__exit__(None, None, None)
+    assert warnings.filters == before
 
 
 def test_pictures_that_other_programs_would_draw_are_refused(stranger):

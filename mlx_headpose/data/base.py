@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ MAX_PIXELS = 108_000_000
 MAX_SCANS = 100
 # What photos come as. PIL knows more, and hands some of it (PostScript) to other programs.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "AVIF", "HEIF")
+_WARNINGS = threading.Lock()
 
 
 @dataclass
@@ -94,18 +96,14 @@ def opened(path: Path) -> Iterator[Image.Image]:
     Raises:
         InputError: it is missing, damaged, too large, or no picture.
     """
-    Image.init()
     try:
-        with warnings.catch_warnings():
-            # PIL warns of large pictures on the screen; `MAX_PIXELS` refuses them.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                # Each scan goes over the whole picture, and may take no more than 20 bytes.
-                if "progressive" in picture.info and scans(path) > MAX_SCANS:
-                    raise InputError(f"a JPEG of over {MAX_SCANS} scans; save it again")
-                yield picture
+        with _recognised(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            # Each scan goes over the whole picture, and may take no more than 20 bytes.
+            if "progressive" in picture.info and scans(path) > MAX_SCANS:
+                raise InputError(f"a JPEG of over {MAX_SCANS} scans; save it again")
+            yield picture
     except FileNotFoundError:
         raise InputError(f"{path}: no such picture; check the path") from None
     except IsADirectoryError:
@@ -120,6 +118,16 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise InputError(
             f"{path}: no picture that can be read ({error}); replace it, or leave it out"
         ) from None
+
+
+def _recognised(path: Path) -> Image.Image:
+    """A picture file of one of `FORMATS`, its header read."""
+    Image.init()
+    # Filters of warnings are the whole process's: threads would put back one another's.
+    with _WARNINGS, warnings.catch_warnings():
+        # PIL warns of large pictures on the screen; `MAX_PIXELS` refuses them.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN])
 
 
 def scans(path: Path) -> int:
