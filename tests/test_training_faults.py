@@ -184,11 +184,16 @@ def test_a_batch_that_cannot_fit_is_refused_before_the_first_step(training, monk
 def test_the_rehearsal_changes_nothing(training, tmp_path):
     before = {k: np.array(v) for k, v in tree_flatten(training.model.parameters())}
     moments = {k: np.array(v) for k, v in tree_flatten(training.optimizer.state)}
-    training._require_memory(toy_step(training))
+    training._require_memory()
     for name, value in tree_flatten(training.model.parameters()):
         assert np.array_equal(before[name], np.array(value)), name
     for name, value in tree_flatten(training.optimizer.state):
         assert np.array_equal(moments[name], np.array(value)), name
+
+
+def test_the_rehearsal_waits_for_no_other_process(training, monkeypatch):
+    monkeypatch.setattr(training.processes, "average", None)
+    training._require_memory()
 
 
 def test_the_sentence_comes_from_a_training(tmp_path, monkeypatch):

@@ -121,7 +121,7 @@ class Training:
                     self.say("No curves.png: `pip install matplotlib` draws it.")
             step = make_step(self.model, self.optimizer, self.options, self.processes)
             try:
-                self._require_memory(step)
+                self._require_memory()
                 while self.progress.epoch < self.options.epochs:
                     started = time.perf_counter()
                     with batch_size_named(self.options.batch_size):
@@ -136,8 +136,10 @@ class Training:
                     self.board.close()
         return self.progress
 
-    def _require_memory(self, step: Step) -> None:
+    def _require_memory(self) -> None:
         training_mode(self.model, self.options.freeze)
+        # How many rehearsals there are goes by what is measured: no process may wait for others.
+        step = make_step(self.model, self.optimizer, self.options, processes=None)
         sample = mx.array(self.loader.sample(0, 0)[0])
         require_memory(step, self.model, self.optimizer, sample, self.loader.batch_size)
 

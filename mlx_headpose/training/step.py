@@ -37,12 +37,21 @@ class StepResult:
 
 
 def make_step(
-    model: Estimator, optimizer: Optimizer, options: TrainingOptions, processes: Processes
+    model: Estimator,
+    optimizer: Optimizer,
+    options: TrainingOptions,
+    processes: Processes | None,
 ) -> Step:
     """The function that trains on one batch.
 
     It is compiled on a GPU, and plain on the CPU, where compiling rarely pays. It never waits for
     the device.
+
+    Args:
+        model: the network to train.
+        optimizer: of its weights.
+        options: of the training.
+        processes: those whose gradients are averaged; None means this one's alone.
 
     Returns:
         (inputs, poses, changes) → `StepResult`: inputs (N, H, W, 3) uint8 or (N, L, 3) float32,
@@ -69,7 +78,8 @@ def make_step(
         (loss, parts, error), gradients = mx.value_and_grad(loss_of)(parameters, inputs, poses)
         model.update(parameters)
         model.update(frozen)
-        gradients = processes.average(gradients)
+        if processes is not None:
+            gradients = processes.average(gradients)
         if options.clip_norm > 0:
             gradients, _ = optim.clip_grad_norm(gradients, options.clip_norm)
         optimizer.update(model, gradients)
