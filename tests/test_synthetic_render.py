@@ -211,6 +211,14 @@ def test_a_folder_holds_heads_of_one_kind(rendered, tmp_path, capsys):
         assert error.count("\n") == 1
 
 
+def test_hidden_files_of_the_system_are_no_obstacle(tmp_path):
+    (tmp_path / "train").mkdir()
+    for name in (".DS_Store", ".render-x.part.json"):
+        (tmp_path / "train" / name).write_bytes(b"")
+    render("--count 2 --workers 1", tmp_path)
+    assert len(open_dataset("rendered", tmp_path, train=True, yaw=180)) == 2
+
+
 def test_rendered_heads_are_the_drawn_ones(rendered):
     heads = SyntheticHeads(60, "train", 7, size=SIZE, yaw=(-120, 120), photo=Effects(), jitter=0,
                            pitch=(-50, 50), roll=(-50, 50))  # fmt: skip
@@ -266,6 +274,7 @@ def test_a_split_may_have_further_parts(rendered, tmp_path, capsys):
     )
     main(["render", *line.split(), "--workers", "1"])
     assert "6 heads in" in capsys.readouterr().out
+    (tmp_path / "heads" / "train-notes.txt").write_text("not a part")
     both = open_dataset("rendered", tmp_path / "heads", train=True, yaw=180)
     assert len(both) == 60 + 6
     assert both.ids[0].startswith("train/")

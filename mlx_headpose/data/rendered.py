@@ -156,7 +156,8 @@ def open_dataset(
     elif (folder / LIST).is_file():
         lists = {"": (folder, folder / LIST)}
     else:
-        parts = [folder / split, *sorted(folder.glob(f"{split}-*/"))]
+        further = sorted(path for path in folder.glob(f"{split}-*") if path.is_dir())
+        parts = [folder / split, *further]
         lists = {part.name: (part, part / LIST) for part in parts}
     rule = choose_rule(
         crop,

@@ -218,7 +218,8 @@ def _claim(folder: Path, settings: Settings) -> None:
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if folder.is_dir() and any(folder.iterdir()):
+        # Names that begin with a dot are the system's, or left by a command that was killed here.
+        if folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
             raise InputError(
                 f"{folder}: is not empty and no rendered set; give another --out"
             ) from None
