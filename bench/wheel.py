@@ -85,7 +85,9 @@ def built(folder: Path) -> Path:
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "mlx_headpose").rglob("*.py")}
     modules |= {f"mlx_headpose/{p.relative_to(ROOT)}" for p in (ROOT / "convert").glob("*.py")}
     assert modules <= set(names), sorted(modules - set(names))
-    assert not [n for n in names if n.endswith(".safetensors") or n.startswith(("tests", "bench"))]
+    weights = {name for name in names if name.endswith(".safetensors")}
+    assert weights <= {"mlx_headpose/pretrained/headpose.safetensors"}, weights
+    assert not [name for name in names if name.startswith(("tests", "bench"))]
     sizes = " and ".join(f"{p.name} ({p.stat().st_size / 1e3:.0f} kB)" for p in (sdist, wheel))
     print(f"built {sizes}", flush=True)
     return wheel
