@@ -13,6 +13,7 @@ from mlx_headpose.data.rasterize import rasterize
 from mlx_headpose.data.synthetic import SyntheticHeads
 from mlx_headpose.data.synthetic.mesh.file import read_mesh
 from mlx_headpose.data.synthetic.mesh.identity import Identities, rows_of, sliders_of
+from mlx_headpose.data.synthetic.mesh.model import load_head
 from mlx_headpose.data.synthetic.mesh.paint import Material
 from mlx_headpose.data.synthetic.mesh.people import draw_body, draw_poses
 from mlx_headpose.data.synthetic.mesh.places import LANDMARKS_68
@@ -172,7 +173,9 @@ def refused(tmp_path, **changes) -> str:
 def test_a_damaged_file_is_refused_in_one_sentence(tmp_path):
     vertices, quads = egg()
     assert "points outside" in refused(tmp_path, quads=quads + 5)
-    assert "not finite" in refused(tmp_path, vertices=vertices * np.float32("nan"))
+    assert "impossible" in refused(tmp_path, vertices=vertices * np.float32("nan"))
+    huge = np.full((680, 3), 1e30, np.float32)
+    assert "impossible" in refused(tmp_path, target_delta=huge)
     assert "has shape" in refused(tmp_path, vertices=vertices[:, :2])
     assert "no strings" in refused(tmp_path, target_names=np.array([1, 2]))
     assert "points outside" in refused(tmp_path, target_vertex=tiny()["target_vertex"] + 900)
@@ -182,6 +185,9 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path):
     assert "scale" in refused(tmp_path, **{hair + "fit_scale": np.zeros((3, 3))})
     assert "points outside" in refused(tmp_path, **{hair + "fit_vertex": np.full((5, 3), 60000)})
     assert "no group" in refused(tmp_path, group_names=np.array(["helper"]))
+    np.savez(tmp_path / "far.npz", **tiny(vertices=vertices - 100))
+    with pytest.raises(InputError, match=r"far\.npz: its body has no head"):
+        load_head(tmp_path / "far.npz")
     with pytest.raises(InputError, match="no such file"):
         read_mesh(tmp_path / "missing.npz")
     (tmp_path / "text.npz").write_text("hello")

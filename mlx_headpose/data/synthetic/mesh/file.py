@@ -15,6 +15,8 @@ from ....errors import InputError
 from ...npz import member_names, read_member
 
 MAX_VERTICES = 200_000
+# Lengths are a few decimetres, and `fit_scale` holds vertex numbers.
+LARGEST = np.float64(1e6)
 BODY = "body"
 
 
@@ -69,15 +71,15 @@ class _Reader:
         self.names = set(member_names(path))
 
     def refuse(self, what: str) -> InputError:
-        return InputError(f"{self.path}: {what}; make the file again with convert/makehuman.py")
+        return InputError(f"{self.path}: {what}; make the file again with `mlx-headpose makehuman`")
 
     def numbers(self, name: str, width: int | None) -> np.ndarray:
-        """(N, width) or (N,) finite numbers."""
+        """(N, width) or (N,) numbers, none of them beyond `LARGEST`."""
         values = read_member(self.path, name)
         if values.ndim != (1 if width is None else 2) or (width and values.shape[1] != width):
             raise self.refuse(f"its array {name!r} has shape {values.shape}")
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise self.refuse(f"its array {name!r} holds numbers that are not finite")
+        if values.dtype.kind == "f" and not (np.abs(values) <= LARGEST).all():
+            raise self.refuse(f"its array {name!r} holds impossible numbers")
         return values
 
     def indices(self, name: str, width: int | None, count: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from ....errors import InputError
 from ....pose import pose_to_matrix
 from .file import Asset, MeshFile, read_mesh
 from .places import BOTTOM, LANDMARKS_68, REACH, RIGID, TILT
@@ -262,5 +263,12 @@ def _shifts(file: MeshFile, number: np.ndarray, scale: np.ndarray) -> sparse.csr
 
 @lru_cache(maxsize=2)
 def load_head(path: Path) -> HeadMesh:
-    """The head model of a file, read once per process."""
-    return HeadMesh(read_mesh(path))
+    """The head model of a file, read once per process.
+
+    Raises:
+        InputError: see `read_mesh`; or nothing of the body is where a head is.
+    """
+    file = read_mesh(path)
+    if not len(_kept(file.quads, file.vertices)):
+        raise InputError(f"{path}: its body has no head in MakeHuman's place; give another file")
+    return HeadMesh(file)
