@@ -1,6 +1,6 @@
 """How fast photos become training batches, and what decoding at reduced scale changes.
 
-    python bench/data_path.py --data_dir ../shared/data/AFLW2000
+    python bench/data_path.py --data_dir datasets/AFLW2000
 
 Rates are per second of CPU time, which is per core, and of wall time with one thread per core.
 """
