@@ -91,11 +91,8 @@ def make_head_model(folder: Path, output: Path) -> dict[str, int]:
 def _lines(path: Path) -> list[str]:
     """The text lines of a file, which may be gzipped."""
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as file:
-                raw = file.read(MAX_BYTES + 1)
-        else:
-            raw = path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; is this MakeHuman's data folder?") from None
     except (OSError, EOFError, zlib.error) as error:

@@ -335,6 +335,26 @@ def test_training_and_testing_on_rendered_heads(rendered, tmp_path, monkeypatch,
     assert f"{inside} of 20 images; {20 - inside} have a yaw outside ±99°" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("rendr", "rendr: no picture's name; end it in .png"),
+        ("sheet.png --yaw -1", "--yaw 1 -1: give two angles from -180 to 180"),
+        ("render --count 2 --out x --pitch -95 0", "--pitch -95 0: give two angles from -90 to 90"),
+        ("render --count 2 --out x --roll nan 0", "--roll nan 0: give two angles"),
+    ],
+)
+def test_impossible_wishes_are_refused_in_a_sentence(
+    words, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(words.split())
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {sentence}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_sheet_of_any_number_of_heads(tmp_path):
     main([str(tmp_path / "sheet.png"), "--count", "9", "--size", "24", "--camera_without", "none"])
     with Image.open(tmp_path / "sheet.png") as picture:

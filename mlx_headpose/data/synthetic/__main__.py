@@ -77,6 +77,8 @@ def draw_sheet(arguments: list[str]) -> None:
     args = parser.parse_args(arguments)
     limits = {"yaw": (-args.yaw, args.yaw), "pitch": (-40.0, 40.0), "roll": (-40.0, 40.0)}
     settings = _settings(args, "val", limits)
+    if Path(args.output).suffix.lower() not in Image.registered_extensions():
+        raise InputError(f"{args.output}: no picture's name; end it in .png, or say render --out")
     with atomic_path(args.output) as temporary:
         sheet(settings.heads(args.count)).save(temporary)
 
@@ -132,6 +134,10 @@ def _settings(args: argparse.Namespace, split: str, limits: dict[str, Range]) ->
         camera_without = ()
     if mesh is None and (args.identities or args.poses == "natural"):
         raise InputError("--identities and --poses natural need --mesh")
+    for angle, (low, high) in limits.items():
+        most = 90 if angle == "pitch" else 180
+        if not -most <= low <= high <= most:
+            raise InputError(f"--{angle} {low:g} {high:g}: give two angles from {-most} to {most}")
     return Settings(
         args.seed,
         split,
