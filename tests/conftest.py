@@ -36,6 +36,18 @@ def torch_pyramid() -> ModuleType:
     return _module_at(ROOT / "bench" / "torch_pyramid.py")
 
 
+@pytest.fixture
+def stranger(tmp_path: Path):
+    """Writes a stranger's file."""
+
+    def write(name: str, content: bytes | str) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
 def _module_at(path: Path) -> ModuleType:
     """A Python file outside the import path as a module, leaving no bytecode beside it."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
