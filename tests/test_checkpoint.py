@@ -72,6 +72,16 @@ def test_names(tmp_path):
     assert workdir.snapshot(7) == tmp_path / "snapshots" / "7.safetensors"
 
 
+def test_a_training_begins_at_nothing():
+    assert asdict(Progress()) == {
+        "epoch": 0,
+        "step": 0,
+        "best_epoch": 0,
+        "best_mae": float("inf"),
+        "sums": {},
+    }
+
+
 def test_a_state_gives_everything_back(saved):
     workdir, model, optimizer = saved
     config, run, progress = read_run(workdir.state)
@@ -213,7 +223,7 @@ def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path):
 
 
 def test_the_lock_is_of_one_training_and_ends_with_it(tmp_path):
-    workdir = Workdir(tmp_path / "new folder")
+    workdir = Workdir(tmp_path / "new" / "folder")
     with (
         workdir.locked(),
         pytest.raises(InputError, match="another training is writing there"),

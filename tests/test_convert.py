@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -100,6 +101,20 @@ def test_a_file_goes_the_whole_way(shared, tmp_path):
     network = from_pretrained(output)
     assert network.config.arch == "squeezenet1_1"
     assert not list(tmp_path.glob(".*"))
+
+
+def test_safetensors_are_read_as_they_are(tmp_path):
+    path = tmp_path / "a.safetensors"
+    rng = np.random.default_rng(0)
+    values = {k: rng.normal(size=(2, 3)).astype(t) for k, t in (("a", "f4"), ("b", "f2"))}
+    tensors = {name: mx.array(value) for name, value in values.items()}
+    mx.save_safetensors(str(path), {**tensors, "c": tensors["a"].astype(mx.bfloat16)})
+    found = read_tensors(path)
+    assert sorted(found) == ["a", "b", "c"]
+    assert all((found[name] == value).all() for name, value in values.items())
+    assert found["b"].dtype == np.float16
+    assert found["c"].dtype == np.float32  # NumPy has no bfloat16
+    assert np.abs(found["c"] - values["a"]).max() < 0.01
 
 
 def test_a_backbone_file_says_what_it_is(shared, tmp_path):

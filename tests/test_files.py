@@ -35,7 +35,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_the_file_appears_only_when_it_is_whole(tmp_path):
-    path = tmp_path / "new folder" / "notes.txt"
+    path = tmp_path / "new" / "folder" / "notes.txt"
     with atomic_path(path) as temporary:
         assert (temporary.parent, temporary.suffix) == (path.parent, ".txt")
         assert temporary.name.startswith(".notes-")

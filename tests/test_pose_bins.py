@@ -148,7 +148,7 @@ def test_circular_expectation_turns_with_its_scores(peak, turn):
 @makers
 @pytest.mark.parametrize("bins", LINEAR)
 def test_spread_is_the_standard_deviation(bins, make):
-    logits = np.random.default_rng(2).normal(size=(4, bins.count)) * 2
+    logits = np.random.default_rng(2).normal(size=(2, 3, bins.count)) * 2
     weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     mean = (weights * bins.lower_edges).sum(-1, keepdims=True)
     expected = np.sqrt((weights * (bins.lower_edges - mean) ** 2).sum(-1))

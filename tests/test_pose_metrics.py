@@ -132,6 +132,16 @@ def test_legacy_flatters_and_says_so():
         assert getattr(legacy, name) == getattr(honest, name)
 
 
+@pytest.mark.filterwarnings("ignore:legacy")
+def test_every_error_takes_lists_and_checks_what_it_takes():
+    for errors in (pose.angle_errors, pose.legacy_angle_errors, pose.vector_errors):
+        assert errors([[10, 0, 0]], [[4, 0, 0]]).max() == pytest.approx(6)
+        assert np.isnan(errors([[np.inf, 0, 0]], [[4, 0, 0]])).any()
+        with pytest.raises(ValueError, match="poses must be"):
+            errors([[10, 0, 0]], [[4, 0]])
+    assert pose.geodesic_errors([[10, 0, 0]], [[4, 0, 0]]).max() == pytest.approx(6)
+
+
 @moderate
 @given(poses, poses)
 def test_legacy_is_never_above_the_honest_error(a, b):
