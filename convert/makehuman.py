@@ -80,7 +80,7 @@ def make_head_model(folder: Path, output: Path) -> dict[str, int]:
                 arrays[prefix + name] = values
             assets += 1
     with atomic_path(output) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return {
         "vertices": len(base.vertices),
         "targets": len(targets["target_names"]),
