@@ -24,7 +24,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +104,7 @@ def main() -> None:
         for file, what, text in chosen:
             if time.perf_counter() - began > 60 * options.minutes:
                 break
-            (repository / file).write_text(text)
+            (repository / file).write_text(text())
             started = time.perf_counter()
             fate = fate_of(repository, files[file], options.timeout)
             shutil.copy(ROOT / file, repository / file)
@@ -179,19 +180,22 @@ def run_tests(repository: Path, files: list[str]) -> None:
     os._exit(pytest.main([*PYTEST, *there]))
 
 
-def mutants(source: str) -> list[tuple[str, str]]:
-    """Every mutant of a file: "line: what changed" and the whole text."""
+def mutants(source: str) -> list[tuple[str, Callable[[], str]]]:
+    """Every mutant of a file: "line: what changed", and what makes the whole text."""
     tree = ast.parse(source)
+
+    def text(path: Place, change: ast.AST) -> str:
+        mutant = copy.deepcopy(tree)
+        replace(mutant, path, change)
+        return ast.unparse(ast.fix_missing_locations(mutant))
+
     found = []
     for path, node in places(tree):
         for change in changes(node):
-            mutant = copy.deepcopy(tree)
-            replace(mutant, path, change)
             before, after = ast.unparse(node), ast.unparse(change)
             if before != after:
-                text = ast.unparse(ast.fix_missing_locations(mutant))
                 what = f"{node.lineno}: {before[:70]} → {after[:70]}".replace("\n", " ")
-                found.append((what, text))
+                found.append((what, partial(text, path, change)))
     return found
 
 
