@@ -72,6 +72,9 @@ def child(path: str, arrays: str, limit: str) -> None:
         import resource
 
         seconds = int(time.process_time()) + 1 + int(limit)
+        most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        if most != resource.RLIM_INFINITY:  # nobody may raise a limit that is there already
+            seconds = min(seconds, most)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
