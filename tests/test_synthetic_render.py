@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from mlx_headpose.data.synthetic import render as render_module
 from mlx_headpose.data.synthetic.__main__ import main
 from mlx_headpose.data.synthetic.effects import GROUPS, Effects
 from mlx_headpose.data.synthetic.occlusion import hand
-from mlx_headpose.data.synthetic.render import Settings
+from mlx_headpose.data.synthetic.render import Settings, _interrupts_noted, _result
 from mlx_headpose.errors import InputError
 
 SKIN = np.array([0.5, 0.3, 0.2], np.float32)
@@ -130,8 +131,14 @@ def test_the_files_are_the_same_whatever_the_workers_and_pauses(rendered, tmp_pa
 def start(folder: Path, count: int) -> subprocess.Popen:
     """The command as a user starts it, once it has rendered a few heads."""
     words = shlex.split(f"{RENDER} --count {count} --workers 2 --out")
+    # Progress bars and matrix libraries have threads, to which the system may give a Ctrl-C.
+    code = (
+        "import sys, threading, time; "
+        "threading.Thread(target=time.sleep, args=(600,), daemon=True).start(); "
+        "from mlx_headpose.data.synthetic.__main__ import main; main(sys.argv[1:])"
+    )
     run = subprocess.Popen(
-        [sys.executable, "-m", "mlx_headpose.data.synthetic", *words, str(folder)],
+        [sys.executable, "-c", code, *words, str(folder)],
         cwd=Path(__file__).resolve().parent.parent,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -182,8 +189,9 @@ def test_an_interrupt_saves_and_lists_what_is_there(tmp_path):
     time.sleep(0.3)
     assert run.poll() is None, "the workers leave it to the command"
     os.killpg(run.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the workers too
-    time.sleep(0.05)
-    os.killpg(run.pid, signal.SIGINT)  # somebody is impatient
+    for _ in range(4):  # somebody is impatient
+        time.sleep(0.05)
+        os.killpg(run.pid, signal.SIGINT)
     error = run.communicate(timeout=60)[1]
     assert run.returncode == 130
     assert error.splitlines()[-1].startswith("Stopped; what was rendered is listed.")
@@ -192,6 +200,16 @@ def test_an_interrupt_saves_and_lists_what_is_there(tmp_path):
     assert sorted(names) == sorted(
         p.relative_to(tmp_path / "train").as_posix() for p in tmp_path.rglob("*.jpg")
     )
+
+
+def test_an_interrupt_does_not_strike_amid_the_pool_s_own_code():
+    with _interrupts_noted() as noted:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            _result(Future(), noted)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_folder_holds_heads_of_one_kind(rendered, tmp_path, capsys):

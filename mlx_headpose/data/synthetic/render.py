@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -39,6 +39,7 @@ QUALITY = 93  # of the JPEGs: most pictures were compressed more by the camera b
 PER_FOLDER = 1000
 _TASK = 8  # heads a worker draws before it answers
 _LIST_EVERY = 60.0  # seconds between two lists while rendering goes on
+_LOOK_EVERY = 0.2  # seconds between two looks for a Ctrl-C
 # Workers share the cores; threads of a matrix library would only contend for them.
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -119,19 +120,23 @@ def render_set(
     waiting = np.setdiff1d(np.arange(count), done)
     finished = list(done)
     listed = time.monotonic()
+    workers = workers or os.cpu_count() or 1
     bar = tqdm(total=count, initial=len(done), unit="head", disable=None, smoothing=0.05)
-    try:
-        with bar, _one_thread():
-            workers = workers or os.cpu_count() or 1
-            with closing(_drawn(settings, count, folder, waiting, workers)) as drawn:
+    with _interrupts_noted() as interrupts:
+        try:
+            with (
+                bar,
+                _one_thread(),
+                closing(_drawn(settings, count, folder, waiting, workers, interrupts)) as drawn,
+            ):
                 for indices in drawn:
                     finished += indices
                     bar.update(len(indices))
                     if time.monotonic() - listed > _LIST_EVERY:
                         _write_list(folder, rows, finished)
                         listed = time.monotonic()
-    finally:
-        _write_list(folder, rows, sorted(_present(folder, count)))
+        finally:
+            _write_list(folder, rows, sorted(_present(folder, count)))
     return len(waiting)
 
 
@@ -141,9 +146,18 @@ def part_folder(split: str, part: str) -> str:
 
 
 def _drawn(
-    settings: Settings, count: int, folder: Path, waiting: np.ndarray, workers: int
+    settings: Settings,
+    count: int,
+    folder: Path,
+    waiting: np.ndarray,
+    workers: int,
+    interrupts: list[int],
 ) -> Generator[list[int], None, None]:
-    """Have processes render the heads `waiting`; yields the numbers of those that are done."""
+    """Have processes render the heads `waiting`; yields the numbers of those that are done.
+
+    Raises:
+        KeyboardInterrupt: there is something in `interrupts`.
+    """
     if not len(waiting):
         return
     tasks = [waiting[at : at + _TASK].tolist() for at in range(0, len(waiting), _TASK)]
@@ -156,25 +170,50 @@ def _drawn(
     )
     try:
         for task in tasks:
-            with _interrupts_wait():  # a task may start a process, which inherits this
+            with _interrupts_blocked():  # a task may start a process, which inherits this
                 running.append(pool.submit(_draw, task))
             if len(running) > 2 * workers:
-                yield running.popleft().result()
+                yield _result(running.popleft(), interrupts)
         while running:
-            yield running.popleft().result()
+            yield _result(running.popleft(), interrupts)
     except BrokenProcessPool:
         raise InputError(
             "a rendering process died, perhaps for want of memory; the same command goes on, "
             "with fewer --workers if it dies again"
         ) from None
     finally:
-        with _interrupts_wait():  # an impatient second Ctrl-C
-            pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(future: Future[list[int]], interrupts: list[int]) -> list[int]:
+    """What a worker answers, or KeyboardInterrupt if there is something in `interrupts`."""
+    while not interrupts and not wait([future], _LOOK_EVERY).done:
+        pass
+    if interrupts:
+        raise KeyboardInterrupt
+    return future.result()
 
 
 @contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C acts only after this; processes that start within never see it."""
+def _interrupts_noted() -> Iterator[list[int]]:
+    """Within, Ctrl-C only adds to the list; an exception amid the pool's own code could hang it.
+
+    Only the main thread may say so; in another one Ctrl-C is the caller's affair.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes that start within never see a Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
