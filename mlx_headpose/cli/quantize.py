@@ -29,8 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--quantize",
         choices=(*SCHEMES, HALF),
-        help="int8: weights and activations of 8 bits; mlx8, mlx4: MLX's own quantised weights; "
-        "half: weights stored in 16 bits, computed with in 32",
+        help="int8: weights and activations of 8 bits after the first layers; mlx8, mlx4: MLX's "
+        "own quantised weights; half: weights stored in 16 bits, computed with in 32",
     )
     group.add_argument(
         "--calibration_dataset",

@@ -6,6 +6,9 @@ a few large values buys finer steps for all others). Channels of very different 
 step, so the large ones are made smaller and their weights larger by the same factor, half of the
 difference each (SmoothQuant, Xiao et al. 2023, equation 4); in a depthwise convolution, where each
 channel has its own weights, all of it.
+
+The first layers stay float32. On the fine maps there, values spread widest and rounding them costs
+most, and they hold few of the weights.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from .tree import CONVOLUTIONS, Watched, copy_of, layers, replace
 
 # Values kept per layer and batch for the choice of the range.
 SAMPLES = 20_000
+# Share of all weights that the first layers, those that stay float32, may hold.
+FLOAT = 0.015
 CLIPPINGS = np.linspace(0.5, 1.0, 26)
 
 
@@ -44,8 +49,8 @@ def quantize_int8(model: Estimator, inputs: np.ndarray, batch_size: int = 10) ->
     floats = layers(copy, (*CONVOLUTIONS, nn.Linear))
     inputs_of = _collect(copy, floats, inputs, batch_size)
     quantized = {
-        name: int8_layer(layer, input_range(layer, inputs_of[name]))
-        for name, layer in floats.items()
+        name: int8_layer(floats[name], input_range(floats[name], inputs_of[name]))
+        for name in _after_the_first(floats, list(inputs_of))
     }
     replace(copy, quantized)
     copy.quantization = Quantization("int8", tuple(quantized), folded)
@@ -56,8 +61,11 @@ def quantize_int8(model: Estimator, inputs: np.ndarray, batch_size: int = 10) ->
 def _collect(
     model: Estimator, floats: dict[str, nn.Module], inputs: np.ndarray, batch_size: int
 ) -> dict[str, np.ndarray]:
-    """(n, C) of each layer's inputs: pixels at random, and the extremes of every channel."""
-    kept: dict[str, list[np.ndarray]] = {name: [] for name in floats}
+    """(n, C) of each layer's inputs: pixels at random, and the extremes of every channel.
+
+    In the order in which the network runs its layers.
+    """
+    kept: dict[str, list[np.ndarray]] = {}
     rng = np.random.default_rng(0)
 
     def watch(name: str, x: mx.array, _y: mx.array) -> None:
@@ -65,13 +73,20 @@ def _collect(
         count = max(SAMPLES // pixels.shape[1], 1)
         few = len(pixels) <= count
         picked = pixels if few else pixels[rng.integers(0, len(pixels), count)]
-        kept[name] += [picked, pixels.min(0, keepdims=True), pixels.max(0, keepdims=True)]
+        extremes = pixels.min(0, keepdims=True), pixels.max(0, keepdims=True)
+        kept.setdefault(name, []).extend((picked, *extremes))
 
     replace(model, {name: Watched(layer, partial(watch, name)) for name, layer in floats.items()})
     for start in range(0, len(inputs), batch_size):
         mx.eval(model(mx.array(inputs[start : start + batch_size])))
     replace(model, floats)
     return {name: np.concatenate(values) for name, values in kept.items()}
+
+
+def _after_the_first(floats: dict[str, Any], running: list[str]) -> list[str]:
+    """The layers as they run, without the first ones, which hold up to `FLOAT` of the weights."""
+    sizes = np.cumsum([floats[name].weight.size for name in running])
+    return [name for name, size in zip(running, sizes, strict=True) if size > FLOAT * sizes[-1]]
 
 
 def input_range(layer: Any, inputs: np.ndarray) -> InputRange:
