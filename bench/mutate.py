@@ -167,7 +167,11 @@ def fate_of(repository: Path, tests: list[str], timeout: float) -> str:
 def run_tests(repository: Path, files: list[str]) -> None:
     """Run pytest on the mutant and end the process with its status."""
     import pytest
+    from hypothesis import Phase, settings
 
+    # One failing example is enough; making it smaller takes longer than finding it.
+    settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate])
+    settings.load_profile("mutants")
     os.setpgid(0, 0)
     os.chdir(repository)
     sys.path.insert(0, str(repository))

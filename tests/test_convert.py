@@ -58,6 +58,7 @@ def test_every_published_hopenet_is_recognised(seeded, name):
     arch = name.split("_", 1)[1].replace("squeezenet_", "squeezenet").replace("_v2", "v2")
     assert conversion.config["arch"] == arch
     assert conversion.config["model_type"] == "hopenet"
+    assert conversion.description.lower() == f"{name.split('_')[0]} {arch}, pytorch"
     assert_accounted_for(state, conversion)
     assert set(conversion.left_out.values()) <= {
         "PyTorch's step counter of a batch norm",

@@ -69,3 +69,21 @@ def test_every_kind_of_array_survives_the_pickle(tmp_path):
         for name, value in arrays.items():
             np.testing.assert_array_equal(read[name], value)
             assert read[name].dtype == value.dtype.newbyteorder("=")
+
+
+@pytest.mark.parametrize(
+    ("operation", "content"),
+    [
+        ("LONG_BINPUT", b"\x80\x02}r\xff\xff\xff\x7f."),  # to be remembered under a huge number
+        ("PUT", b"}p2147483647\n."),
+        ("BYTEARRAY8", b"\x80\x05}\x96\x01\x00\x00\x00\x00\x00\x00\x00a."),
+    ],
+)
+def test_a_pickle_that_could_fill_the_memory_is_refused(tmp_path, operation, content):
+    path = tmp_path / "large.npy"
+    header = {"descr": "|O", "fortran_order": False, "shape": ()}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(content)
+    with pytest.raises(InputError, match=rf"large\.npy: refused.*an impossible {operation}"):
+        read_tensors(path)

@@ -238,6 +238,12 @@ def test_leading_shapes(shape, make):
     assert pose.axis_endpoints(p).shape == (*shape, 3, 2)
 
 
+def test_axes_of_a_frontal_head_point_right_down_and_at_the_viewer():
+    ends = np.array([[1, 0], [0, 1], [0, 0]])
+    close(pose.axis_endpoints(np.zeros(3)), ends)
+    close(pose.axis_endpoints(np.zeros(3), length=7), 7 * ends)
+
+
 def test_border_conversions():
     close(pose.pose_para_to_pose(np.radians([10.0, 20, 30, 7, 7, 7, 7])), [20, 10, 30])
     close(pose.biwi_angles_to_pose(np.array([-10.0, 20, 30])), [20, 10, 30])
