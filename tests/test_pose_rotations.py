@@ -195,6 +195,16 @@ def test_quaternion(matrix):
     close(pose.quaternion_to_matrix(-3 * quaternion), matrix)
 
 
+@pytest.mark.parametrize("axis", np.eye(3))
+@pytest.mark.parametrize("tilt", [1e-3, 1e-6, 1e-8, 1e-10])
+def test_quaternion_of_nearly_half_a_turn(axis, tilt):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        turn = np.pi * (axis + tilt * rng.normal(size=3))
+        matrix = Rotation.from_rotvec(turn).as_matrix()
+        close(pose.quaternion_to_matrix(pose.matrix_to_quaternion(matrix)), matrix, 1e-12)
+
+
 @moderate
 @given(rotations, rotations, rotations)
 def test_geodesic_is_a_metric_that_rotations_keep(a, b, c):
