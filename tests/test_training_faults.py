@@ -23,7 +23,7 @@ from mlx_headpose.training import live, memory
 from mlx_headpose.training.checkpoint import Workdir, read_run
 from mlx_headpose.training.loop import Training
 from mlx_headpose.training.options import TrainingOptions
-from mlx_headpose.training.step import training_mode
+from mlx_headpose.training.step import Step, make_step, training_mode
 
 
 class Folder(ToySet):
@@ -145,10 +145,12 @@ def test_other_errors_are_no_end_of_memory(monkeypatch):
 
 @pytest.fixture
 def training(tmp_path):
+    device = mx.default_device()
     mx.set_default_device(mx.cpu)
     training = toy_training(tmp_path / "run", batch_size=32)
     training_mode(training.model, ())
-    return training
+    yield training
+    mx.set_default_device(device)
 
 
 def peak_of_a_step(training: Training, batch: int) -> int:
@@ -162,9 +164,7 @@ def peak_of_a_step(training: Training, batch: int) -> int:
     return mx.get_peak_memory()
 
 
-def toy_step(training: Training):
-    from mlx_headpose.training.step import make_step
-
+def toy_step(training: Training) -> Step:
     return make_step(training.model, training.optimizer, training.options, training.processes)
 
 
@@ -196,6 +196,7 @@ def test_the_rehearsal_waits_for_no_other_process(training, monkeypatch):
     training._require_memory()
 
 
+@pytest.mark.skipif(mx.default_device() != mx.Device(mx.cpu), reason="only the CPU is rehearsed")
 def test_the_sentence_comes_from_a_training(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "memory_limit", lambda: 1000)
     with pytest.raises(InputError, match="out of memory with --batch_size 8: a step needs about"):
