@@ -5,29 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
+from disks import no_file_larger_than
 
 from mlx_headpose import InputError
 from mlx_headpose.export import export_mlxfn
 from mlx_headpose.files import atomic_path, remove_temporaries, require_writable, write_json
 from mlx_headpose.models import build, config_from_dict
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """Make the system refuse to write more into a file, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def names(folder: Path) -> list[str]:

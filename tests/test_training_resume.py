@@ -6,18 +6,16 @@ import dataclasses
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from disks import no_file_larger_than
 from mlx.utils import tree_flatten
 from toy_training import toy_training
 
@@ -109,17 +107,6 @@ def test_ctrl_c_saves(tmp_path: Path) -> None:
     output, _ = process.communicate(timeout=60)
     assert output.endswith("stopped\n")
     assert read_run(file)[2].epoch < 500
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """Make the system refuse to write more into a file, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_last_state_whole(tmp_path: Path) -> None:
