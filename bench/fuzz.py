@@ -1,4 +1,4 @@
-"""Fuzz every reader of strangers' files with damage that knows the format.
+"""Fuzz every reader of strangers' files with damage that knows the format (Linux: it needs /proc).
 
     python bench/fuzz.py --shared ../shared --seconds 300 --out fuzz
 

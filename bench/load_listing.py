@@ -1,4 +1,4 @@
-"""Large datasets: 122,450 images listed, cached and shuffled, and 15,678 BIWI frames in one `.npz`.
+"""Large datasets: 122,450 images listed, cached and shuffled and 15,678 BIWI frames read, on Linux.
 
     python bench/load_listing.py list --work /tmp/large
     python bench/load_listing.py biwi --work /tmp/large --snapshot weights/NAME.safetensors
