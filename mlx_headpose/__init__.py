@@ -1,7 +1,7 @@
 """Head pose estimation on Apple's MLX: yaw, pitch and roll of every head in a picture.
 
 >>> from mlx_headpose import HeadPoseEstimator
->>> estimator = HeadPoseEstimator.from_pretrained("weights/squeezenet_1_1.safetensors")
+>>> estimator = HeadPoseEstimator()
 >>> for head in estimator("photo.jpg"):
 ...     print(head.yaw, head.pitch, head.roll)
 """
