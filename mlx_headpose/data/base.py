@@ -116,7 +116,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:  # PIL's decoders raise nearly anything on damaged files
         raise InputError(
-            f"{path}: no picture that can be read ({error}); replace it, or leave it out"
+            f"{path}: no picture that can be read ({error}); replace it, or leave it out, which "
+            "training and tests do with --skip_bad"
         ) from None
 
 
