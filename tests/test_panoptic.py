@@ -286,6 +286,10 @@ def test_ready_list(shared):
     assert np.allclose(dataset.boxes[0], [877, 120, 877 + 268, 120 + 266])
     assert dataset.rule == AS_GIVEN
     assert dataset.image(0).size == (1920, 1080)
+    faces = open_dataset("panoptic", shared / "data" / "panoptic", crop="pyramid")
+    assert "where a face would be" in faces.protocol
+    assert np.allclose(faces.rule.apply(np.array([0, 0, 100, 200])), [15, 48, 85, 188])
+    assert open_dataset("panoptic", shared / "data" / "panoptic", crop="hopenet").rule == AS_GIVEN
 
 
 @pytest.mark.parametrize(
