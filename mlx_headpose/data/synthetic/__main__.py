@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -116,6 +117,7 @@ def render(arguments: list[str]) -> None:
     try:
         new = render_set(settings, args.count, args.out, args.workers, args.part or "")
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second one says nothing new
         print("Stopped; what was rendered is listed. The same command goes on.", file=sys.stderr)
         raise SystemExit(130) from None
     folder = args.out / part_folder(args.split, args.part or "")
