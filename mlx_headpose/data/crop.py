@@ -66,6 +66,22 @@ def choose_rule(name: str, rules: dict[str, CropRule]) -> CropRule:
     return rules[name]
 
 
+def drawn_rule(name: str, train: bool) -> CropRule:
+    """The rule of a name for synthetic heads, drawn or rendered: HopeNet's margins in training.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    return choose_rule(
+        name,
+        {
+            "hopenet": HOPENET_TRAIN,
+            "pyramid": HOPENET_TRAIN if train else PYRAMID_TEST,
+            AS_GIVEN.name: AS_GIVEN,
+        },
+    )
+
+
 def cut(picture: Image.Image, box: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Cut a box out of a picture exactly as the published evaluations do.
 

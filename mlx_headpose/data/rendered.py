@@ -17,7 +17,7 @@ from PIL import Image
 from ..errors import InputError
 from .annotated import LIMIT
 from .base import Dataset, open_picture
-from .crop import AS_GIVEN, HOPENET_TRAIN, PYRAMID_TEST, CropRule, choose_rule
+from .crop import AS_GIVEN, CropRule, drawn_rule
 from .listing import require_folder
 from .synthetic.geometry import disturbed
 
@@ -159,14 +159,7 @@ def open_dataset(
         further = sorted(path for path in folder.glob(f"{split}-*") if path.is_dir())
         parts = [folder / split, *further]
         lists = {part.name: (part, part / LIST) for part in parts}
-    rule = choose_rule(
-        crop,
-        {
-            "hopenet": HOPENET_TRAIN,
-            "pyramid": HOPENET_TRAIN if train else PYRAMID_TEST,
-            AS_GIVEN.name: AS_GIVEN,
-        },
-    )
+    rule = drawn_rule(crop, train)
     whole = rule is AS_GIVEN
     return RenderedHeads(
         lists,

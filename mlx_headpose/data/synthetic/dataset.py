@@ -10,7 +10,7 @@ from PIL import Image
 
 from ...pose import pose_to_matrix
 from ..base import Dataset
-from ..crop import AS_GIVEN, HOPENET_TRAIN, PYRAMID_TEST, CropRule, choose_rule
+from ..crop import AS_GIVEN, HOPENET_TRAIN, CropRule, drawn_rule
 from .effects import Effects, without
 from .geometry import boxes_of, disturbed, draw_geometry, points_68, points_468, points_head
 from .mesh import MeshPeople
@@ -211,14 +211,7 @@ def open_dataset(
         mesh: file of a head model to draw people of; None draws the built-in heads.
         identities: how many people of the head model there are; None means one for each sample.
     """
-    rule = choose_rule(
-        crop,
-        {
-            "hopenet": HOPENET_TRAIN,
-            "pyramid": HOPENET_TRAIN if train else PYRAMID_TEST,
-            AS_GIVEN.name: AS_GIVEN,
-        },
-    )
+    rule = drawn_rule(crop, train)
     if yaw is None:
         yaw = 180 if rule is AS_GIVEN else (95 if train else 75)
     if camera_without is None and mesh is not None:

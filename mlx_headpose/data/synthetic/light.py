@@ -78,6 +78,24 @@ def shadows(vertices: np.ndarray, direction: np.ndarray) -> np.ndarray:
     return reached
 
 
+Normals = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def facing(normals: Normals, direction: np.ndarray) -> np.ndarray:
+    """Cosines between unit normals x, y, z, (P,) each, and a (3,) direction."""
+    x, y, z = normals
+    return x * direction[0] + y * direction[1] + z * direction[2]
+
+
+def highlight(normals: Normals, direction: np.ndarray) -> np.ndarray:
+    """(P,) how much of a lamp in that direction is mirrored to the viewer (Blinn's model)."""
+    half = direction + np.array([0, 0, 1], np.float32)
+    shine = np.maximum(facing(normals, half / (np.linalg.norm(half) + 1e-6)), 0)
+    for _ in range(4):
+        shine *= shine
+    return shine
+
+
 def shade(
     attributes: np.ndarray, albedo: np.ndarray, gloss: np.ndarray, light: Light
 ) -> np.ndarray:
@@ -95,17 +113,12 @@ def shade(
     x, y, z = x * scale, y * scale, z * scale
     occlusion, reached = attributes[3], attributes[4]
 
-    def facing(direction: np.ndarray) -> np.ndarray:
-        return x * direction[0] + y * direction[1] + z * direction[2]
-
-    lamp = np.maximum(0.9 * facing(light.direction) + 0.1, 0)
+    normals = (x, y, z)
+    lamp = np.maximum(0.9 * facing(normals, light.direction) + 0.1, 0)
     lamp *= reached * (0.4 + 0.6 * occlusion)
     above = (0.5 - 0.5 * y) * occlusion
     below = occlusion - above
-    half = light.direction + np.array([0, 0, 1], np.float32)
-    shine = np.maximum(facing(half / (np.linalg.norm(half) + 1e-6)), 0)
-    for _ in range(4):
-        shine *= shine
+    shine = highlight(normals, light.direction)
     shine *= reached * gloss
     colour = np.empty_like(albedo)
     for channel in range(3):

@@ -17,7 +17,7 @@ _DARK = linear((28, 20, 18))
 _OPEN, _PART, _SMILE = (EXPRESSIONS.index(n) for n in ("mouth_open", "lips_part", "smile"))
 
 
-def _mix(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> None:
+def mix(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> None:
     """Blend `other`, (3,) or (3, P), into `colour` (3, P) in place."""
     for plane, target in zip(colour, other, strict=True):
         plane += share * (target - plane)
@@ -116,7 +116,7 @@ class Painter:
         front = np.abs(azimuth) < 88
         if person.style == "buzz" or person.style == "bald":
             shadow = 0.25 * (self._stubble_line(azimuth) - elevation > 0)
-            _mix(colour, person.hair, shadow.astype(np.float32))
+            mix(colour, person.hair, shadow.astype(np.float32))
         self._paint_skin(colour, x, y, front)
         self._beard(colour, x, y, azimuth, elevation)
         self._brows(colour, x, y, front)
@@ -131,7 +131,7 @@ class Painter:
                 share *= 0.75
             grown = np.flatnonzero(share > 0)
             part = colour[:, grown]
-            _mix(part, self._hair(uv[:, grown]), share[grown])
+            mix(part, self._hair(uv[:, grown]), share[grown])
             colour[:, grown] = part
             gloss[grown] = 0.12
         if person.hat:
@@ -155,7 +155,7 @@ class Painter:
         _dim(part, red, (0.1, 0.7, 0.6))
         part *= 1 - 0.14 * np.exp(-(((ax - 30) / 13) ** 2 + ((y - 11) / 5) ** 2))
         nostril = np.exp(-((((ax - 6.8) / 3.6) ** 2 + ((y - 46.8) / 1.7) ** 2) ** 2))
-        _mix(part, self.person.skin * np.float32(0.05), 0.92 * nostril)
+        mix(part, self.person.skin * np.float32(0.05), 0.92 * nostril)
         colour[:, chosen] = part
 
     def _beard(self, colour, x, y, azimuth, elevation) -> None:
@@ -170,7 +170,7 @@ class Painter:
         grain = 1 + 0.25 * smooth_noise(azimuth[chosen] * 4, elevation[chosen] * 2.5)
         share = np.clip(np.maximum(np.maximum(upper, lower), side) * grain, 0, 0.93)
         part = colour[:, chosen]
-        _mix(part, self.person.brow * np.float32(0.9), share)
+        mix(part, self.person.brow * np.float32(0.9), share)
         colour[:, chosen] = part
 
     def _brows(self, colour, x, y, front) -> None:
@@ -182,7 +182,7 @@ class Painter:
         share *= smoothstep(-0.06, 0.12, at) * smoothstep(1.07, 0.93, at)
         share *= self.person.brow_density * (1 + 0.25 * smooth_noise(ax * 2.2, y * 1.2))
         part = colour[:, chosen]
-        _mix(part, self.person.brow, np.clip(share, 0, 1))
+        mix(part, self.person.brow, np.clip(share, 0, 1))
         colour[:, chosen] = part
 
     def _mouth(self, colour, gloss, x, y, front) -> None:
@@ -195,21 +195,21 @@ class Painter:
         below = (MOUTH_Y + 11.0 * profile - y) / 1.1
         lips = np.clip(np.minimum(above, below) + 0.5, 0, 1) * smoothstep(0, 0.08, at)
         part = colour[:, chosen]
-        _mix(part, self.person.lips, 0.9 * lips)
+        mix(part, self.person.lips, 0.9 * lips)
         upper_lip = (y < MOUTH_Y) * lips
         part *= 1 - 0.22 * upper_lip
         line = np.exp(-(((y - MOUTH_Y) / 0.9) ** 2)) * smoothstep(0.0, 0.12, at)
-        _mix(part, _MOUTH * np.float32(0.6), 0.7 * line)
+        mix(part, _MOUTH * np.float32(0.6), 0.7 * line)
         gap = 18 * self.expression[_OPEN] + 5 * self.expression[_PART]
         if gap > 1:
             # The slit between the lips, which the expression pulls open.
             inside = smoothstep(1.6, 1.0, np.abs(y - MOUTH_Y - 0.1)) * smoothstep(0.08, 0.2, at)
-            _mix(part, _MOUTH * np.float32(0.5), inside)
+            mix(part, _MOUTH * np.float32(0.5), inside)
             shown = min(1.0, 0.25 + 0.75 * self.expression[_SMILE] + 0.2 * self.expression[_PART])
             reach = min(1.0, 7.0 / gap)
             row = (y - (MOUTH_Y - 1.1)) / 2.2
             teeth = shown * smoothstep(reach, reach - 0.2, row) * smoothstep(-0.1, 0.05, row)
-            _mix(part, _TEETH * np.float32(0.85), inside * teeth * smoothstep(0.1, 0.4, at))
+            mix(part, _TEETH * np.float32(0.85), inside * teeth * smoothstep(0.1, 0.4, at))
         colour[:, chosen] = part
         gloss[chosen] += (0.12 * lips).astype(np.float32)
 
@@ -235,14 +235,14 @@ class Painter:
         ball = _plain(_SCLERA, len(chosen))
         # Redder towards the corners, in the upper lid's shadow above.
         _dim(ball, np.abs(u) ** 3, (0.17, 0.35, 0.35))
-        _mix(ball, person.iris, np.clip((6.4 - distance) / 0.7, 0, 1))
-        _mix(ball, person.iris * np.float32(0.35), np.exp(-(((distance - 6.0) / 0.6) ** 2)) * 0.7)
-        _mix(ball, _DARK * np.float32(0.4), np.clip((2.5 - distance) / 0.6, 0, 1))
+        mix(ball, person.iris, np.clip((6.4 - distance) / 0.7, 0, 1))
+        mix(ball, person.iris * np.float32(0.35), np.exp(-(((distance - 6.0) / 0.6) ** 2)) * 0.7)
+        mix(ball, _DARK * np.float32(0.4), np.clip((2.5 - distance) / 0.6, 0, 1))
         ball *= 0.45 + 0.55 * smoothstep(0, 4.5, y - upper)
-        _mix(part, ball, opening)
+        mix(part, ball, opening)
         lashes = np.exp(-(((y - upper) / (1.0 + 0.5 * person.makeup)) ** 2)) * corner
-        _mix(part, _DARK, lashes * (0.75 + 0.2 * person.makeup))
+        mix(part, _DARK, lashes * (0.75 + 0.2 * person.makeup))
         lashes = np.exp(-(((y - lower) / 0.7) ** 2)) * corner
-        _mix(part, person.skin * np.float32(0.25), lashes * (0.35 + 0.4 * person.makeup))
+        mix(part, person.skin * np.float32(0.25), lashes * (0.35 + 0.4 * person.makeup))
         colour[:, chosen] = part
         gloss[chosen] += (0.5 * opening).astype(np.float32)

@@ -11,6 +11,7 @@ from enum import IntEnum
 import numpy as np
 
 from ..grid import smooth_noise, smoothstep
+from ..paint import mix
 from ..person import linear
 from .looks import CURLY, Looks
 from .places import (
@@ -44,12 +45,6 @@ DOUBLE = (Material.CLOTH, Material.HAIR, Material.HAT)
 
 _SCLERA, _TEETH = linear((222, 214, 208)), linear((225, 214, 194))
 _MOUTH, _DARK = linear((95, 34, 32)), linear((28, 20, 18))
-
-
-def _mix(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> None:
-    """Blend `other`, (3,) or (3, P), into `colour` (3, P) in place."""
-    for plane, target in zip(colour, other, strict=True):
-        plane += share * (target - plane)
 
 
 def _tint(colour: np.ndarray, share: np.ndarray, factors: tuple[float, float, float]) -> None:
@@ -134,7 +129,7 @@ class Painter:
         albedo = colour[:, None] * weave
         if strength > 0:
             wave = np.sin(2 * np.pi * (u * across)) * np.sin(2 * np.pi * (v * along) + 0.7)
-            _mix(albedo, self.person.clothes2, strength * (wave > 0.2))
+            mix(albedo, self.person.clothes2, strength * (wave > 0.2))
         return albedo
 
     def _eyes(self, rest: np.ndarray) -> np.ndarray:
@@ -148,9 +143,9 @@ class Painter:
         _tint(colour, smoothstep(0.6, 1.2, angle), (0.85, 0.6, 0.58))
         iris = self.person.iris
         ring = 1 + 0.35 * np.sin(9 * np.arctan2(dy, dx)) * 0.3
-        _mix(colour, iris[:, None] * ring, np.clip((0.46 - angle) / 0.05, 0, 1))
-        _mix(colour, iris * np.float32(0.3), 0.7 * np.exp(-(((angle - 0.43) / 0.04) ** 2)))
-        _mix(colour, _DARK * np.float32(0.3), np.clip((0.19 - angle) / 0.05, 0, 1))
+        mix(colour, iris[:, None] * ring, np.clip((0.46 - angle) / 0.05, 0, 1))
+        mix(colour, iris * np.float32(0.3), 0.7 * np.exp(-(((angle - 0.43) / 0.04) ** 2)))
+        mix(colour, _DARK * np.float32(0.3), np.clip((0.19 - angle) / 0.05, 0, 1))
         return colour
 
     def _skin(self, rest: np.ndarray, sky: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,7 +208,7 @@ class Painter:
         grain = 1 + 0.22 * smooth_noise(u[chosen] * 3.3, v[chosen] * 1.8)
         share = np.clip(np.maximum(np.maximum(upper, lower), side) * grain, 0, 0.92)
         part = colour[:, chosen]
-        _mix(part, self.person.brow * np.float32(0.9), share)
+        mix(part, self.person.brow * np.float32(0.9), share)
         colour[:, chosen] = part
 
     def _brows(self, colour, ax, y, front) -> None:
@@ -228,7 +223,7 @@ class Painter:
             1 + 0.22 * smooth_noise(ax * 2.6 + y, y * 1.4)
         )
         part = colour[:, chosen]
-        _mix(part, self.person.brow, np.clip(share, 0, 1))
+        mix(part, self.person.brow, np.clip(share, 0, 1))
         colour[:, chosen] = part
 
     def _lips(self, colour, gloss, ax, y, z, sky) -> None:
@@ -239,9 +234,9 @@ class Painter:
         lips = np.clip(np.minimum((y - above) / 1.2, (below - y) / 1.5) + 0.5, 0, 1)
         lips *= smoothstep(28, 25, ax)
         part = colour[:, chosen]
-        _mix(part, self.person.lips, (0.6 + 0.3 * (self.person.makeup > 0)) * lips)
+        mix(part, self.person.lips, (0.6 + 0.3 * (self.person.makeup > 0)) * lips)
         # Behind the lips it is dark; where they meet, there is a line.
-        _mix(part, _MOUTH, smoothstep(0.3, 0.08, sky[chosen]))
+        mix(part, _MOUTH, smoothstep(0.3, 0.08, sky[chosen]))
         colour[:, chosen] = part
         gloss[chosen] += (0.14 * lips).astype(np.float32)
 
@@ -255,11 +250,11 @@ class Painter:
         makeup = self.person.makeup
         if makeup:
             shadow = smoothstep(-9, -2, y - upper) * (y < upper + 1) * along
-            _mix(part, self.person.skin * np.float32(0.25), 0.6 * makeup * shadow)
+            mix(part, self.person.skin * np.float32(0.25), 0.6 * makeup * shadow)
         dark = np.exp(-(((y - upper + 0.2) / (0.9 + 0.6 * makeup)) ** 2)) * along
-        _mix(part, _DARK, np.clip(dark * (0.7 + 0.3 * makeup + 0.15 * self.looks.feminine), 0, 1))
+        mix(part, _DARK, np.clip(dark * (0.7 + 0.3 * makeup + 0.15 * self.looks.feminine), 0, 1))
         dark = np.exp(-(((y - lower) / 0.7) ** 2)) * along
-        _mix(part, self.person.skin * np.float32(0.2), dark * (0.3 + 0.4 * makeup))
+        mix(part, self.person.skin * np.float32(0.2), dark * (0.3 + 0.4 * makeup))
         colour[:, chosen] = part
 
     def _scalp(self, colour, gloss, rest, u, v) -> None:
@@ -277,6 +272,6 @@ class Painter:
         grown = np.flatnonzero(share > 0)
         part = colour[:, grown]
         tone = self.person.hair[:, None] * (1 + 0.2 * smooth_noise(u[grown] * 2.5, v[grown] * 2.5))
-        _mix(part, tone, self.looks.cropped * share[grown])
+        mix(part, tone, self.looks.cropped * share[grown])
         colour[:, grown] = part
         gloss[grown] *= 0.5

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..light import Light, draw_tint
+from ..light import Light, draw_tint, facing, highlight
 from .occlusion import depth_map, towards
 from .paint import DOUBLE, Material
 
@@ -77,23 +77,20 @@ def shade(
     sky, reached = attributes[3], attributes[4]
     skin = (material == Material.SKIN).astype(np.float32)
 
-    def facing(direction: np.ndarray) -> np.ndarray:
-        return x * direction[0] + y * direction[1] + z * direction[2]
-
-    towards_lamp = facing(light.direction)
+    normals = (x, y, z)
+    towards_lamp = facing(normals, light.direction)
     above = (0.5 - 0.5 * y) * sky
     below = sky - above
-    half = light.direction + np.array([0, 0, 1], np.float32)
-    shine = np.maximum(facing(half / (np.linalg.norm(half) + 1e-6)), 0)
-    for _ in range(4):
-        shine *= shine
+    shine = highlight(normals, light.direction)
     glint = shine.copy()
     eye = np.flatnonzero(material == Material.EYE)
     glint[eye] = 2 * shine[eye] ** 12
     glint *= reached * gloss * (0.3 + 0.7 * sky)
     rim = np.maximum(1 - z, 0)
     rim *= rim * rim * sky
-    others = [np.maximum(0.9 * facing(d) + 0.1, 0) * (0.2 + 0.8 * sky) for d in lamps.directions]
+    others = [
+        np.maximum(0.9 * facing(normals, d) + 0.1, 0) * (0.2 + 0.8 * sky) for d in lamps.directions
+    ]
     colour = np.empty_like(albedo)
     # Red light travels furthest under the skin: shadows have red edges.
     exposure = np.float32(light.exposure)
