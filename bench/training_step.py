@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,9 +35,13 @@ def mlx_turn(arguments: argparse.Namespace, norm: str, training: bool) -> tuple[
     importlib.import_module("mlx_headpose")  # loads the fast BLAS, so before MLX
     import mlx.core as mx
     import mlx.nn as nn
-    import mlx.optimizers as optim
+    import numpy as np
 
+    from mlx_headpose.data.augment import UNCHANGED
     from mlx_headpose.models import hopenet, resnet
+    from mlx_headpose.training.optimizer import Optimizer
+    from mlx_headpose.training.options import TrainingOptions
+    from mlx_headpose.training.step import make_step
 
     if arguments.device == "cpu":
         mx.set_default_device(mx.cpu)
@@ -51,21 +56,16 @@ def mlx_turn(arguments: argparse.Namespace, norm: str, training: bool) -> tuple[
         model.eval()
         forward = mx.compile(model) if arguments.device == "gpu" else model
         return (lambda: mx.eval(forward(images))), mx.get_peak_memory
-    optimizer = optim.Adam(1e-5)
-    optimizer.init(model.trainable_parameters())
-    state = [model.state, optimizer.state]
+    options = TrainingOptions(optimizer="adam", lr=1e-5, head_lr_scale=1, augment=0)
+    optimizer = Optimizer(model, options)
+    step = make_step(model, optimizer, options, None)
+    changes = mx.array(np.stack([UNCHANGED] * arguments.batch))
 
-    def step(images: mx.array, pose: mx.array) -> mx.array:
-        def loss(images: mx.array, pose: mx.array) -> mx.array:
-            return model.loss(model(images), pose)[0]
+    def turn() -> None:
+        result = step(images, pose, changes)
+        mx.eval(result.loss, model.state, optimizer.state)
 
-        value, gradients = nn.value_and_grad(model, loss)(images, pose)
-        optimizer.update(model, gradients)
-        return value
-
-    if arguments.device == "gpu":
-        step = mx.compile(step, inputs=state, outputs=state)
-    return (lambda: mx.eval(step(images, pose), state)), mx.get_peak_memory
+    return turn, mx.get_peak_memory
 
 
 def torch_turn(arguments: argparse.Namespace, layout: str, training: bool) -> tuple[Turn, Turn]:
@@ -105,21 +105,31 @@ def make_turn(arguments: argparse.Namespace, name: str, training: bool) -> tuple
     return torch_turn(arguments, "last" if name == TORCH_LAST else "first", training)
 
 
+def on_cores(name: str, batch: int) -> AbstractContextManager[None]:
+    """As `train.py` and `test.py` run our networks."""
+    if name != OURS:
+        return nullcontext()
+    from mlx_headpose.nn.lanes import lanes_on_cores
+
+    return lanes_on_cores(batch)
+
+
 def work(arguments: argparse.Namespace) -> None:
     """A contestant's process: for each line on stdin, take a turn and print its seconds."""
     name, mode = arguments.worker
     clock = time.process_time if arguments.clock == "cpu" else time.perf_counter
     turn, peak = make_turn(arguments, name, mode == "training")
-    for _ in range(arguments.warm_up):
-        turn()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        start = clock()
-        for _ in range(arguments.steps):
+    with on_cores(name, arguments.batch):
+        for _ in range(arguments.warm_up):
             turn()
-        seconds = (clock() - start) / arguments.steps
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(seconds, (peak() if arguments.device == "gpu" else resident) / 1e9, flush=True)
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            start = clock()
+            for _ in range(arguments.steps):
+                turn()
+            seconds = (clock() - start) / arguments.steps
+            resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            print(seconds, (peak() if arguments.device == "gpu" else resident) / 1e9, flush=True)
 
 
 class Contestant:
@@ -163,6 +173,7 @@ def compare(mode: str, names: list[str], arguments: argparse.Namespace) -> None:
     contestants = [Contestant(name, mode, arguments) for name in names]
     for _ in range(arguments.rounds):
         for contestant in contestants:
+            time.sleep(0.5)  # threads of the one before may wait for more work without resting
             contestant.turn()
     for contestant in contestants:
         contestant.process.stdin.close()

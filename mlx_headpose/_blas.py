@@ -20,6 +20,8 @@ ADVICE = (
     "mlx-headpose: no optimised BLAS found, the CPU will be slow; "
     'run `pip install "opencv-python-headless>=5"` (or set MLX_HEADPOSE_BLAS=0 to hide this line)'
 )
+_SET = "openblas_set_num_threads"
+_OPENMP = 2  # as openblas_get_parallel says it
 TOO_LATE = (
     "mlx-headpose: mlx was imported first, so its CPU build keeps its slow BLAS; write `import "
     "mlx_headpose` above `import mlx.core` (or set MLX_HEADPOSE_BLAS=0 to hide this line)"
@@ -94,6 +96,24 @@ def load_optimised_blas() -> str | None:
             return name
     print(ADVICE, file=sys.stderr)
     return None
+
+
+def threads() -> int:
+    """How many threads a matrix product uses; 1 where `set_threads` could not change that.
+
+    It can with OpenBLAS on Linux, unless that is built with OpenMP, which counts for each thread.
+    """
+    if not sys.platform.startswith("linux"):
+        return 1
+    blas = ctypes.CDLL(None)
+    if not hasattr(blas, _SET) or blas.openblas_get_parallel() == _OPENMP:
+        return 1
+    return int(blas.openblas_get_num_threads())
+
+
+def set_threads(count: int) -> None:
+    """Let matrix products use so many threads; only where `threads` gave more than 1."""
+    getattr(ctypes.CDLL(None), _SET)(count)
 
 
 def _gpu_build() -> bool:

@@ -88,3 +88,39 @@ def test_advice_where_there_is_none(monkeypatch, capsys):
     advice = capsys.readouterr().err
     assert advice.count("\n") == 1
     assert "pip install" in advice
+
+
+def test_threads_can_be_set():
+    pytest.importorskip("cv2", reason="no wheel here that carries an optimised BLAS")
+    code = (
+        "from mlx_headpose import _blas; print(_blas.threads()); "
+        "_blas.set_threads(1); print(_blas.threads())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "2", "MLX_HEADPOSE_BLAS": "1"},
+    )
+    assert done.stdout.split() == ["2", "1"]
+
+
+def test_threads_of_an_openmp_build_are_left_alone(monkeypatch):
+    from mlx_headpose import _blas
+
+    class OpenMP:
+        openblas_set_num_threads = None
+
+        def openblas_get_num_threads(self):
+            return 4
+
+        def openblas_get_parallel(self):
+            return self.parallel
+
+    blas = OpenMP()
+    monkeypatch.setattr(_blas.ctypes, "CDLL", lambda name: blas)
+    blas.parallel = 1
+    assert _blas.threads() == 4
+    blas.parallel = 2
+    assert _blas.threads() == 1

@@ -19,6 +19,7 @@ from toy_training import ToySet, toy_model, toy_training
 from mlx_headpose import InputError
 from mlx_headpose.data.base import open_picture
 from mlx_headpose.evaluation.evaluate import evaluate
+from mlx_headpose.nn.lanes import lanes
 from mlx_headpose.training import live, memory
 from mlx_headpose.training.checkpoint import Workdir, read_run
 from mlx_headpose.training.loop import Training
@@ -179,6 +180,19 @@ def test_a_batch_that_cannot_fit_is_refused_before_the_first_step(training, monk
     with pytest.raises(InputError, match=r"--batch_size 512: .*; try --batch_size (128|256)"):
         memory.require_memory(*arguments, 512)
     memory.require_memory(*arguments, 128)
+
+
+def test_every_rehearsal_has_all_lanes(training, monkeypatch):
+    counts = []
+
+    def peak(step, model, optimizer, sample, count):
+        counts.append(count)
+        return 10 * count
+
+    monkeypatch.setattr(memory, "_peak", peak)
+    with lanes(4):
+        memory.require_memory(None, training.model, training.optimizer, None, 64)
+    assert counts == [8, 16]
 
 
 def test_the_rehearsal_changes_nothing(training, tmp_path):

@@ -18,6 +18,7 @@ from ..data import Dataset
 from ..data.crop import cut
 from ..errors import InputError
 from ..models import Estimator
+from ..nn.lanes import lanes_on_cores
 from ..pose import PoseMetrics, pose_metrics
 from .over_yaw import errors_by_band
 
@@ -143,6 +144,7 @@ def evaluate(
     pending: tuple[list[int], mx.array] | None = None
     with (
         batch_size_named(batch_size),
+        lanes_on_cores(batch_size),
         tqdm(
             total=len(dataset), desc=progress, unit="image", disable=None if progress else True
         ) as bar,

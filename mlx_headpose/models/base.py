@@ -15,6 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import InputError
+from ..nn.lanes import Lanes, in_each_lane, lanes_for
 from ..preprocessing import Preprocessing
 
 Outputs = tuple[mx.array, ...]
@@ -188,7 +189,19 @@ class Estimator(nn.Module):
         """
         if self.config.inputs == "image":
             inputs = self.config.preprocessing.normalize(inputs)
-        return self.head(self.backbone(inputs))
+        count = lanes_for(len(inputs)) if self.config.inputs == "image" else 1
+        if count == 1 or (self.training and not self.trains_in_lanes):
+            return self.head(self.backbone(inputs))
+        batch = Lanes.split(inputs, count)
+        if self.training:
+            return self.head(self.backbone(batch).join())
+        outputs = in_each_lane(lambda part: self.head(self.backbone(part)), batch.parts)
+        return tuple(mx.concatenate(list(parts)) for parts in zip(*outputs, strict=True))
+
+    @property
+    def trains_in_lanes(self) -> bool:
+        """Whether the backbone takes `Lanes`. In evaluation samples are independent anyway."""
+        return getattr(self.backbone, "takes_lanes", False)
 
     def loss(self, outputs: Outputs, pose: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
         """See `PoseHead.loss`."""

@@ -103,6 +103,8 @@ class EfficientNetB0(nn.Module):
         drop_connect: probability at the last block; it rises linearly from 0 at the first.
     """
 
+    takes_lanes = True
+
     def __init__(self, drop_connect: float = 0.2):
         super().__init__()
         self.stem = ConvNorm(3, STEM_CHANNELS, 3, 2)
@@ -128,7 +130,7 @@ class EfficientNetB0(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.top(x)  # (N, H/32, W/32, 1280)
-        return mean_pool2d(x)[:, 0, 0]
+        return mean_pool2d(x).squeeze((1, 2))
 
 
 def _he_fan_out(conv: Conv2d) -> None:

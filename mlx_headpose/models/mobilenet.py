@@ -67,6 +67,7 @@ class MobileNetV2(nn.Module):
     """Images → feature map of 1280 channels."""
 
     channels = 1280
+    takes_lanes = True
 
     def __init__(self) -> None:
         super().__init__()

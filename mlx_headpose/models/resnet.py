@@ -104,6 +104,8 @@ class ResNet(nn.Module):
         stages: how many of the four stages there are.
     """
 
+    takes_lanes = True
+
     def __init__(self, depth: int, norm: str = "batch", stages: int = 4):
         super().__init__()
         kind, counts = DEPTHS[depth]

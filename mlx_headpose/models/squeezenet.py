@@ -9,6 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..nn import Conv2d, MaxPool2d, relu
+from ..nn.lanes import each_lane
 
 
 class Fire(nn.Module):
@@ -33,6 +34,7 @@ class SqueezeNet(nn.Module):
     """
 
     channels = 512
+    takes_lanes = True
 
     def __init__(self, version: str = "1_1"):
         super().__init__()
@@ -69,6 +71,7 @@ class SqueezeNet(nn.Module):
                 Fire(512, 64, 256),
             ]
 
+    @each_lane
     def __call__(self, x: mx.array) -> mx.array:
         """(N, H, W, 3) → (N, about H/16, about W/16, 512)."""
         for layer in self.features:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from .plain import use_mlx_kernels, without_gradient_if_plain
+from .lanes import each_lane
+from .plain import use_mlx_kernels, with_gradient
 
 Activation = Callable[[mx.array], mx.array]
 
@@ -91,23 +91,13 @@ def _relu6_slope(y: mx.array, dy: mx.array) -> mx.array:
     return mx.sign(y) * mx.sign(6 - y) * dy
 
 
-def _with_gradient(
-    slope: Callable[[mx.array, mx.array, mx.array], mx.array],
-) -> Callable[[Activation], Activation]:
-    """Give an activation its own gradient, slope(x, dy, y)."""
-
-    def decorate(function: Activation) -> Activation:
-        custom: Any = mx.custom_function(function)
-        custom.vjp(slope)
-        return without_gradient_if_plain(custom, function)
-
-    return decorate
+_sigmoid_with_gradient = with_gradient(_sigmoid, lambda x, dy, y: _sigmoid_slope(y, dy))
 
 
-@_with_gradient(lambda x, dy, y: _sigmoid_slope(y, dy))
+@each_lane
 def sigmoid(x: mx.array) -> mx.array:
     """1 / (1 + exp(−x)), on the CPU to 5e-7 of its value."""
-    return _sigmoid(x)
+    return _sigmoid_with_gradient(x)
 
 
 def _silu_and_sigmoid(x: mx.array) -> list[mx.array]:
@@ -116,23 +106,30 @@ def _silu_and_sigmoid(x: mx.array) -> list[mx.array]:
 
 
 # Its gradient needs the sigmoid instead of the input, so nothing more is kept for it.
-_silu: Any = mx.custom_function(_silu_and_sigmoid)
-_silu.vjp(lambda x, dy, outputs: _silu_slope(outputs[0], outputs[1], dy[0]))
-_silu = without_gradient_if_plain(_silu, _silu_and_sigmoid)
+_silu = with_gradient(
+    _silu_and_sigmoid, lambda x, dy, outputs: _silu_slope(outputs[0], outputs[1], dy[0])
+)
 
 
+@each_lane
 def silu(x: mx.array) -> mx.array:
     """x · sigmoid(x), also called swish."""
     return _silu(x)[0]
 
 
-@_with_gradient(lambda x, dy, y: _relu_slope(y, dy))
+_relu = with_gradient(nn.relu, lambda x, dy, y: _relu_slope(y, dy))
+
+
+@each_lane
 def relu(x: mx.array) -> mx.array:
     """max(x, 0). Its gradient needs only the result, so the input need not be kept."""
-    return nn.relu(x)
+    return _relu(x)
 
 
-@_with_gradient(lambda x, dy, y: _relu6_slope(y, dy))
+_relu6 = with_gradient(nn.relu6, lambda x, dy, y: _relu6_slope(y, dy))
+
+
+@each_lane
 def relu6(x: mx.array) -> mx.array:
     """min(max(x, 0), 6). Its gradient needs only the result."""
-    return nn.relu6(x)
+    return _relu6(x)

@@ -6,7 +6,7 @@ or, depthwise, one multiply-add per tap, and on maps of few pixels a matrix per 
 gradient of a strided convolution's input is the sum of shifted products for each of the stride's
 phases, so no work is spent on stuffed zeros.
 
-Images are (N, H, W, C), weights (O, kh, kw, C / groups).
+Images are (N, H, W, C), weights (O, kh, kw, C / groups). There are first derivatives only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import mlx.nn as nn
 import numpy as np
 
 from .grid import Pair, interleave, pad_or_crop, pair, phases, window_span
-from .plain import use_mlx_kernels
+from .lanes import each_lane
+from .plain import use_mlx_kernels, with_gradient
 
 Padding = int | Pair | tuple[Pair, Pair] | str
 
@@ -63,22 +64,33 @@ class _Geometry:
 
 
 def _windows(x: mx.array, geometry: _Geometry) -> mx.array:
-    """(N, H, W, C) → (groups, N·Ho·Wo, kh·kw·C/groups), each row one output pixel's window."""
+    """(N, H, W, C) → (groups, N·Ho·Wo, kh·kw·C/groups), each row one output pixel's window.
+
+    One group has no axis of its own.
+    """
     x = geometry.pad(x)
     n, height, width, channels = x.shape
     groups = geometry.groups
     (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
     each = channels // groups
     if kh == kw == 1:
-        x = x[:, ::sh, ::sw].reshape(-1, groups, each)
-        return x.transpose(1, 0, 2) if groups > 1 else x.reshape(1, -1, each)
+        x = x[:, ::sh, ::sw]
+        if groups == 1:
+            return x.reshape(-1, channels)
+        return x.reshape(-1, groups, each).transpose(1, 0, 2)
+    x = mx.contiguous(x)  # a broadcast constant, such as the gradient of a sum, is not
+    dtype = x.dtype
+    together = 8 // dtype.size
+    if each % together == 0:  # MLX copies element by element, so let 8 bytes be one
+        x, channels, each = x.view(mx.uint64), channels // together, each // together
     row, image = width * channels, height * width * channels
     view = mx.as_strided(
-        mx.contiguous(x),  # a broadcast constant, such as the gradient of a sum, is not
+        x,
         (groups, n, *geometry.outputs, kh, kw, each),
         (each, image, sh * row, sw * channels, dh * row, dw * channels, 1),
     )
-    return view.reshape(groups, -1, kh * kw * each)
+    rows = (-1,) if groups == 1 else (groups, -1)
+    return view.reshape(*rows, kh * kw * each).view(dtype)
 
 
 def _taps(x: mx.array, geometry: _Geometry) -> list[mx.array]:
@@ -103,8 +115,13 @@ def _correlate(x: mx.array, weight: mx.array, geometry: _Geometry) -> mx.array:
             total = total + tap * wide[:, k]
         return total.astype(x.dtype)
     groups = geometry.groups
+    windows = _windows(x, geometry)
+    if groups == 1:
+        # Of a weight that is a transposed view, the matrix is made along its contiguous axis.
+        y = windows @ weight.transpose(1, 2, 3, 0).reshape(windows.shape[1], -1)
+        return y.reshape(x.shape[0], *geometry.outputs, -1)
     matrices = weight.reshape(groups, weight.shape[0] // groups, -1)
-    y = _windows(x, geometry) @ matrices.transpose(0, 2, 1)
+    y = windows @ matrices.transpose(0, 2, 1)
     return y.transpose(1, 0, 2).reshape(x.shape[0], *geometry.outputs, -1)
 
 
@@ -144,12 +161,16 @@ def _weight_gradient(x: mx.array, dy: mx.array, geometry: _Geometry, shape) -> m
         wide = dy.astype(mx.float32)
         sums = [(tap * wide).sum(axis=(0, 1, 2)) for tap in _taps(x, geometry)]
         return mx.stack(sums, axis=1).reshape(shape).astype(dy.dtype)
+    if groups == 1:
+        return (dy.reshape(-1, shape[0]).T @ _windows(x, geometry)).reshape(shape)
     dy = dy.reshape(-1, groups, dy.shape[3] // groups).transpose(1, 2, 0)
     return (dy @ _windows(x, geometry)).reshape(shape)
 
 
 def _swap_channels(weight: mx.array, groups: int) -> mx.array:
     """(O, kh, kw, C / groups) ↔ (C, kh, kw, O / groups)."""
+    if groups == 1:
+        return weight.transpose(3, 1, 2, 0)
     out, kh, kw, each = weight.shape
     split = weight.reshape(groups, out // groups, kh, kw, each)
     return split.transpose(0, 4, 2, 3, 1).reshape(groups * each, kh, kw, out // groups)
@@ -170,7 +191,7 @@ def _input_gradient(dy: mx.array, swapped: mx.array, geometry: _Geometry) -> mx.
     if stride != (1, 1) and dilation != (1, 1):
         return _dilated_strided_input_gradient(dy, swapped, geometry)
     grid = tuple(-(-size // s) for size, s in zip(geometry.inputs, stride, strict=True))
-    parts = []
+    parts: list[mx.array | None] = []
     for phase in phases(stride):
         first, before, taps = [], [], []
         for axis in (0, 1):
@@ -180,9 +201,13 @@ def _input_gradient(dy: mx.array, swapped: mx.array, geometry: _Geometry) -> mx.
             taps.append(count)
             before.append(dilation[axis] * (count - 1) - quotient)
         if 0 in taps:
-            parts.append(mx.zeros((dy.shape[0], *grid, swapped.shape[0]), dtype=dy.dtype))
+            parts.append(None)
             continue
-        some = swapped[:, first[0] :: stride[0], first[1] :: stride[1]][:, ::-1, ::-1]
+        some = swapped
+        if stride != (1, 1):
+            some = some[:, first[0] :: stride[0], first[1] :: stride[1]]
+        if math.prod(taps) > 1:  # turned round, which of one tap would be a copy
+            some = some[:, ::-1, ::-1]
         parts.append(
             _correlate(
                 dy,
@@ -206,9 +231,8 @@ def _dilated_strided_input_gradient(
 ) -> mx.array:
     """As `_input_gradient`, where stride and dilation share no simple phases: zeros between dy."""
     (sh, sw), (ho, wo) = geometry.stride, geometry.outputs
-    zeros = [mx.zeros_like(dy)] * (sh * sw - 1)
     size = (sh * (ho - 1) + 1, sw * (wo - 1) + 1)
-    stuffed = interleave([dy, *zeros], geometry.stride, *size)
+    stuffed = interleave([dy, *[None] * (sh * sw - 1)], geometry.stride, *size)
     dense = _Geometry(
         geometry.kernel, (1, 1), geometry.dilation, geometry.before, geometry.inputs, size,
         geometry.groups,
@@ -218,11 +242,9 @@ def _dilated_strided_input_gradient(
 
 @lru_cache(maxsize=1024)
 def _convolution(geometry: _Geometry) -> Callable[..., Any]:
-    @mx.custom_function
     def convolve(x: mx.array, weight: mx.array) -> mx.array:
         return _correlate(x, weight, geometry)
 
-    @convolve.vjp
     def gradient(primals: list[mx.array], dy: mx.array, _: mx.array) -> tuple[mx.array, mx.array]:
         x, weight = primals
         return (
@@ -230,18 +252,16 @@ def _convolution(geometry: _Geometry) -> Callable[..., Any]:
             _weight_gradient(x, dy, geometry, weight.shape),
         )
 
-    return convolve
+    return with_gradient(convolve, gradient)
 
 
 @lru_cache(maxsize=1024)
 def _transposed_convolution(geometry: _Geometry) -> Callable[..., Any]:
     """The geometry is that of the convolution that this one transposes."""
 
-    @mx.custom_function
     def convolve(x: mx.array, weight: mx.array) -> mx.array:
         return _input_gradient(x, weight, geometry)
 
-    @convolve.vjp
     def gradient(primals: list[mx.array], dy: mx.array, _: mx.array) -> tuple[mx.array, mx.array]:
         x, weight = primals
         swapped = _swap_channels(weight, geometry.groups)
@@ -250,7 +270,7 @@ def _transposed_convolution(geometry: _Geometry) -> Callable[..., Any]:
             _swap_channels(_weight_gradient(dy, x, geometry, swapped.shape), geometry.groups),
         )
 
-    return convolve
+    return with_gradient(convolve, gradient)
 
 
 def _paddings(padding: Padding, sizes: Pair, kernel: Pair, stride: Pair, dilation: Pair):
@@ -267,6 +287,7 @@ def _paddings(padding: Padding, sizes: Pair, kernel: Pair, stride: Pair, dilatio
     return [(p, p) if isinstance(p, int) else (p[0], p[1]) for p in (rows, columns)]
 
 
+@each_lane
 def conv2d(
     x: mx.array,
     weight: mx.array,
@@ -303,6 +324,7 @@ def conv2d(
     return _convolution(geometry)(x, weight)
 
 
+@each_lane
 def conv_transpose2d(
     x: mx.array,
     weight: mx.array,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import mlx.core as mx
@@ -39,14 +40,18 @@ def phases(stride: Pair) -> list[Pair]:
     return list(product(range(stride[0]), range(stride[1])))
 
 
-def interleave(grids: list[mx.array], stride: Pair, height: int, width: int) -> mx.array:
+def interleave(grids: Sequence[mx.array | None], stride: Pair, height: int, width: int) -> mx.array:
     """Put the grids of all `phases(stride)`, each (N, Q, R, C), into one (N, height, width, C).
 
-    Pixel (s·q + a, t·r + b) of the result is pixel (q, r) of the grid of phase (a, b).
+    Pixel (s·q + a, t·r + b) of the result is pixel (q, r) of the grid of phase (a, b), or 0 where
+    there is None in the place of a grid.
     """
+    some = next(grid for grid in grids if grid is not None)
     if len(grids) == 1:
-        return grids[0]
-    n, rows, columns, c = grids[0].shape
-    stacked = mx.stack(grids, axis=3).reshape(n, rows, columns, *stride, c)
-    picture = stacked.transpose(0, 1, 3, 2, 4, 5)
-    return picture.reshape(n, rows * stride[0], columns * stride[1], c)[:, :height, :width]
+        return some
+    n, rows, columns, c = some.shape
+    picture = mx.zeros((n, rows * stride[0], columns * stride[1], c), dtype=some.dtype)
+    for (a, b), grid in zip(phases(stride), grids, strict=True):
+        if grid is not None:
+            picture[:, a :: stride[0], b :: stride[1]] = grid
+    return picture[:, :height, :width]

@@ -8,14 +8,16 @@ section 3; Wu and He, Group Normalization, 2018). Statistics are float32 for eve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from .plain import without_gradient_if_plain
+from .lanes import Lanes, each_lane, in_each_lane
+from .plain import with_gradient
 
 STATISTICS = ("running_mean", "running_var")
 
@@ -26,64 +28,81 @@ def is_statistic(name: str) -> bool:
 
 
 def _group_mean(per_channel: mx.array, groups: int, interleaved: bool) -> mx.array:
-    """(B, 1, C) → (B, 1, C), every channel replaced by the mean over the channels of its group."""
-    batch, _, channels = per_channel.shape
+    """(B, 1, ..., C) → the same shape, every channel replaced by the mean over its group's."""
+    channels = per_channel.shape[-1]
     if groups == channels:
         return per_channel
     size = channels // groups
-    shape = (batch, 1, size, groups) if interleaved else (batch, 1, groups, size)
+    shape = (-1, size, groups) if interleaved else (-1, groups, size)
     split = per_channel.reshape(shape)
-    mean = mx.mean(split, axis=2 if interleaved else 3, keepdims=True)
-    return mx.broadcast_to(mean, shape).reshape(batch, 1, channels)
+    mean = mx.mean(split, axis=1 if interleaved else 2, keepdims=True)
+    return mx.broadcast_to(mean, split.shape).reshape(per_channel.shape)
+
+
+def _float32(x: mx.array) -> mx.array:
+    return x.astype(mx.float32)
 
 
 @lru_cache
-def _normalization(groups: int, interleaved: bool, eps: float) -> Callable[..., Any]:
-    """The function (x, weight, bias) → [y, mean, var] and its gradient.
+def _normalization(
+    axes: tuple[int, ...], groups: int, interleaved: bool, eps: float
+) -> Callable[..., Any]:
+    """The function (parts, weight, bias) → [parts of y, mean, var] and its gradient.
 
-    x is (B, L, C); the statistics run over L and the channels of a group and come back as
-    (B, 1, C), repeated within a group. No gradient flows through them.
+    The parts are (B, ..., C), one in each lane. The statistics run over the given axes of all
+    parts and the channels of a group, and come back with 1 for these axes and repeated within a
+    group. No gradient flows through them.
     """
 
-    def over_group(values: mx.array) -> mx.array:
-        """(B, L, C) → (B, 1, C) mean over L and the group."""
-        return _group_mean(mx.mean(values, axis=1, keepdims=True), groups, interleaved)
+    def positions(parts: list[mx.array]) -> int:
+        """How many values of a channel a statistic runs over."""
+        return sum(math.prod(x.shape[axis] for axis in axes) for x in parts)
 
-    def forward(x: mx.array, weight: mx.array, bias: mx.array) -> list[mx.array]:
-        wide = x.astype(mx.float32)
-        mean = over_group(wide)
-        centred = wide - mean
+    def total(values: mx.array) -> mx.array:
+        return values.sum(axes, keepdims=True)
+
+    def mean_over_all(sums: list[mx.array], parts: list[mx.array]) -> mx.array:
+        """The sums over each part's positions → the mean over all parts'."""
+        return reduce(mx.add, sums) * (1 / positions(parts))
+
+    def forward(parts: list[mx.array], weight: mx.array, bias: mx.array) -> list[Any]:
+        wide = in_each_lane(_float32, parts)
+        sums = in_each_lane(total, wide)
+        mean = _group_mean(mean_over_all(sums, parts), groups, interleaved)
+        centred = in_each_lane(lambda x: x - mean, wide)
         # Not E[x²] − E[x]², which loses every digit where the mean is far from zero.
-        var = over_group(mx.square(centred))
+        squares = in_each_lane(lambda c: total(mx.square(c)), centred)
+        var = _group_mean(mean_over_all(squares, parts), groups, interleaved)
         scale = mx.rsqrt(var + eps) * weight
-        return [(centred * scale + bias).astype(x.dtype), mean, var]
+        y = in_each_lane(lambda c, x: (c * scale + bias).astype(x.dtype), centred, parts)
+        return [y, mean, var]
 
-    normalize = mx.custom_function(forward)
-
-    @normalize.vjp
     def gradient(
-        primals: list[mx.array], cotangents: list[mx.array], outputs: list[mx.array]
-    ) -> tuple[mx.array, mx.array, mx.array]:
-        x, weight, bias = primals
+        primals: list[Any], cotangents: list[Any], outputs: list[Any]
+    ) -> tuple[list[mx.array], mx.array, mx.array]:
+        parts, weight, bias = primals
         _, mean, var = outputs
-        dy = cotangents[0].astype(mx.float32)
-        centred = x.astype(mx.float32) - mean
+        dy = in_each_lane(_float32, cotangents[0])
+        centred = in_each_lane(lambda x: _float32(x) - mean, parts)
+        # Sums of dy and of dy·(x − mean), per channel, and for group norm per sample.
+        dy_sum = reduce(mx.add, in_each_lane(total, dy))
+        product_sum = reduce(mx.add, in_each_lane(lambda d, c: total(d * c), dy, centred))
+        # dx = rstd · (w·dy − ⟨w·dy⟩ − x̂·⟨w·dy·x̂⟩), ⟨⟩ the mean over positions and the group.
         rstd = mx.rsqrt(var + eps)
-        # Means over L of dy and of dy·x̂, per sample and channel.
-        mean_dy = mx.mean(dy, axis=1, keepdims=True)
-        mean_dy_xhat = mx.mean(dy * centred, axis=1, keepdims=True) * rstd
-        # dx = rstd · (w·dy − ⟨w·dy⟩ − x̂·⟨w·dy·x̂⟩), ⟨⟩ the mean over L and the group.
-        shift = rstd * _group_mean(weight * mean_dy, groups, interleaved)
-        slope = rstd * rstd * _group_mean(weight * mean_dy_xhat, groups, interleaved)
-        dx = dy * (rstd * weight) - (centred * slope + shift)
-        count = x.shape[1]
+        scale, share = rstd * weight, rstd * (1 / positions(parts))
+        shift = share * _group_mean(weight * dy_sum, groups, interleaved)
+        slope = share * mx.square(rstd) * _group_mean(weight * product_sum, groups, interleaved)
+        dx = in_each_lane(
+            lambda d, c, x: (d * scale - (c * slope + shift)).astype(x.dtype), dy, centred, parts
+        )
+        others = tuple(range(parts[0].ndim - 1))
         return (
-            dx.astype(x.dtype),
-            (count * mean_dy_xhat.sum(axis=(0, 1))).astype(weight.dtype),
-            (count * mean_dy.sum(axis=(0, 1))).astype(bias.dtype),
+            dx,
+            (product_sum * rstd).sum(others).astype(weight.dtype),
+            dy_sum.sum(others).astype(bias.dtype),
         )
 
-    return without_gradient_if_plain(normalize, forward)
+    return with_gradient(forward, gradient)
 
 
 class BatchNorm(nn.Module):
@@ -151,20 +170,21 @@ class BatchNorm(nn.Module):
             scale, shift = self.scale_and_shift()
             return (x * scale + shift).astype(x.dtype)
         channels = x.shape[-1]
-        count = x.size // channels
+        count = math.prod(x.shape[:-1])
         if self.training and count < 2:
             raise ValueError("BatchNorm: training needs more than one value per channel")
         weight = self.weight if "weight" in self else mx.ones((channels,))
         bias = self.bias if "weight" in self else mx.zeros((channels,))
-        flat = x.reshape(1, count, channels)
-        y, mean, var = _normalization(channels, False, self.eps)(flat, weight, bias)
+        parts = x.parts if isinstance(x, Lanes) else [x]
+        normalize = _normalization(tuple(range(len(x.shape) - 1)), channels, False, self.eps)
+        y, mean, var = normalize(parts, weight, bias)
         if self.training and self.track_running_stats:
-            mean = mx.stop_gradient(mean).reshape(channels)
-            var = mx.stop_gradient(var).reshape(channels) * (count / (count - 1))
-            keep = 1 - self.momentum
-            self.running_mean = keep * self.running_mean + self.momentum * mean
-            self.running_var = keep * self.running_var + self.momentum * var
-        return y.reshape(x.shape)
+            share = self.momentum
+            unbiased = share * count / (count - 1)
+            mean, var = mean.reshape(channels), var.reshape(channels)
+            self.running_mean = (1 - share) * self.running_mean + share * mean
+            self.running_var = (1 - share) * self.running_var + unbiased * var
+        return Lanes(y) if isinstance(x, Lanes) else y[0]
 
 
 class GroupNorm(nn.Module):
@@ -209,11 +229,13 @@ class GroupNorm(nn.Module):
             f"pytorch_compatible={self.pytorch_compatible}"
         )
 
+    @each_lane
     def __call__(self, x: mx.array) -> mx.array:
         """(N, ..., C) → the same shape and dtype."""
         channels = x.shape[-1]
         weight = self.weight if "weight" in self else mx.ones((channels,))
         bias = self.bias if "weight" in self else mx.zeros((channels,))
-        normalize = _normalization(self.num_groups, not self.pytorch_compatible, self.eps)
-        y, _, _ = normalize(x.reshape(x.shape[0], -1, channels), weight, bias)
-        return y.reshape(x.shape)
+        axes = tuple(range(1, x.ndim - 1))
+        normalize = _normalization(axes, self.num_groups, not self.pytorch_compatible, self.eps)
+        (y,), *_ = normalize([x], weight, bias)
+        return y

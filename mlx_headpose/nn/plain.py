@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import mlx.core as mx
+
+from .lanes import current_lane, lane
 
 _plain: ContextVar[bool] = ContextVar("plain_operations", default=False)
 
@@ -32,11 +34,28 @@ def use_mlx_kernels() -> bool:
     return _plain.get() or mx.default_device() != mx.Device(mx.cpu)
 
 
-def without_gradient_if_plain(custom: Any, forward: Callable[..., Any]) -> Callable[..., Any]:
-    """`custom`, an `mx.custom_function` of `forward`; `forward` itself in plain operations."""
+def with_gradient(forward: Callable[..., Any], gradient: Callable[..., Any]) -> Callable[..., Any]:
+    """`forward` with a gradient of its own; `forward` alone in plain operations.
+
+    Args:
+        forward: arrays → an array or several.
+        gradient: (primals, cotangents, outputs) → the primals' cotangents. It is computed in the
+            lane in which `forward` was.
+    """
+
+    @cache
+    def in_lane(number: int) -> Any:
+        custom = mx.custom_function(forward)
+
+        @custom.vjp
+        def vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
+            with lane(number):
+                return gradient(primals, cotangents, outputs)
+
+        return custom
 
     @wraps(forward)
-    def choose(*arrays: mx.array) -> Any:
-        return forward(*arrays) if _plain.get() else custom(*arrays)
+    def choose(*arrays: Any) -> Any:
+        return forward(*arrays) if _plain.get() else in_lane(current_lane())(*arrays)
 
     return choose

@@ -12,7 +12,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .grid import Pair, interleave, pad_or_crop, pair, phases
-from .plain import without_gradient_if_plain
+from .lanes import each_lane
+from .plain import with_gradient
 
 
 def _output_size(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
@@ -42,15 +43,12 @@ def _max_pool(kernel: Pair, stride: Pair) -> Callable[..., Any]:
     def forward(padded: mx.array) -> mx.array:
         return reduce(mx.maximum, taps(padded))
 
-    pool = mx.custom_function(forward)
-
-    @pool.vjp
     def gradient(padded: mx.array, dy: mx.array, y: mx.array) -> mx.array:
         chosen = [(tap == y).astype(dy.dtype) for tap in taps(padded)]
         share = dy / reduce(mx.add, chosen)
         return _hand_back([c * share for c in chosen], kernel, stride, padded.shape)
 
-    return without_gradient_if_plain(pool, forward)
+    return with_gradient(forward, gradient)
 
 
 def _hand_back(
@@ -73,6 +71,7 @@ def _hand_back(
     return interleave(grids, stride, shape[1], shape[2])
 
 
+@each_lane
 def max_pool2d(
     x: mx.array,
     kernel_size: int | Pair,
@@ -97,6 +96,7 @@ def max_pool2d(
     return _max_pool(kernel, steps)(x)
 
 
+@each_lane
 def mean_pool2d(x: mx.array) -> mx.array:
     """(N, H, W, C) → (N, 1, 1, C), the mean over the picture.
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..data.loader import Batch, Loader
 from ..errors import InputError
 from ..figures import available
 from ..models import Estimator
+from ..nn.lanes import lanes_on_cores
 from .checkpoint import Progress, Workdir, load_state
 from .curves import draw_curves
 from .distributed import Processes
@@ -108,7 +110,9 @@ class Training:
             InputError: a photo is broken, the loss is not a number, or the disk is full. What was
                 saved before stays whole.
         """
-        with self.interrupt:
+        batch = self.options.batch_size
+        cores = lanes_on_cores(batch) if self.model.trains_in_lanes else nullcontext()
+        with self.interrupt, cores:
             if not self.processes.agree(self.progress.epoch, self.progress.step):
                 raise InputError(
                     f"{self.workdir.state}: is not the same for every process; copy rank 0's to "

@@ -16,10 +16,9 @@ from mlx.utils import tree_map
 from ..data.augment import UNCHANGED
 from ..errors import InputError
 from ..models import Estimator
+from ..nn.lanes import FEWEST_SAMPLES, lane_count
 from .optimizer import Optimizer
 from .step import Step
-
-FEWEST = 2  # batch norm needs more than one sample after a global pooling
 
 
 def require_memory(
@@ -44,7 +43,7 @@ def require_memory(
     if mx.default_device() != mx.Device(mx.cpu):
         return
     there = memory_limit()
-    count, peak, each = FEWEST, 0, 0.0
+    count, peak, each = FEWEST_SAMPLES * lane_count(), 0, 0.0  # more lanes would be more memory
     before = _copied((model.parameters(), optimizer.state))
     while 2 * count < batch and each * count <= peak / 2:
         last, peak = peak, _peak(step, model, optimizer, sample, 2 * count if peak else count)
