@@ -91,13 +91,21 @@ def _relu6_slope(y: mx.array, dy: mx.array) -> mx.array:
     return mx.sign(y) * mx.sign(6 - y) * dy
 
 
-_sigmoid_with_gradient = with_gradient(_sigmoid, lambda x, dy, y: _sigmoid_slope(y, dy))
+def _with_gradient(
+    slope: Callable[[mx.array, mx.array, mx.array], mx.array],
+) -> Callable[[Activation], Activation]:
+    """Give an activation its own gradient, slope(x, dy, y), in every lane."""
+
+    def decorate(function: Activation) -> Activation:
+        return each_lane(with_gradient(function, slope))
+
+    return decorate
 
 
-@each_lane
+@_with_gradient(lambda x, dy, y: _sigmoid_slope(y, dy))
 def sigmoid(x: mx.array) -> mx.array:
     """1 / (1 + exp(−x)), on the CPU to 5e-7 of its value."""
-    return _sigmoid_with_gradient(x)
+    return _sigmoid(x)
 
 
 def _silu_and_sigmoid(x: mx.array) -> list[mx.array]:
@@ -117,19 +125,13 @@ def silu(x: mx.array) -> mx.array:
     return _silu(x)[0]
 
 
-_relu = with_gradient(nn.relu, lambda x, dy, y: _relu_slope(y, dy))
-
-
-@each_lane
+@_with_gradient(lambda x, dy, y: _relu_slope(y, dy))
 def relu(x: mx.array) -> mx.array:
     """max(x, 0). Its gradient needs only the result, so the input need not be kept."""
-    return _relu(x)
+    return nn.relu(x)
 
 
-_relu6 = with_gradient(nn.relu6, lambda x, dy, y: _relu6_slope(y, dy))
-
-
-@each_lane
+@_with_gradient(lambda x, dy, y: _relu6_slope(y, dy))
 def relu6(x: mx.array) -> mx.array:
     """min(max(x, 0), 6). Its gradient needs only the result."""
-    return _relu6(x)
+    return nn.relu6(x)

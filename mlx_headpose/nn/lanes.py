@@ -43,15 +43,16 @@ def lanes_on_cores(samples: int) -> Iterator[None]:
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
     in_main_thread = threading.current_thread() is threading.main_thread()
     threads = _blas.threads() if on_cpu and in_main_thread else 1
-    with lanes(min(threads, MOST_LANES)):
-        if lanes_for(samples) > 1:
-            _blas.set_threads(1)
-            try:
-                yield
-            finally:
-                _blas.set_threads(threads)
-            return
-    yield
+    count = min(threads, MOST_LANES, samples // FEWEST_SAMPLES)
+    if count <= 1:
+        yield
+        return
+    _blas.set_threads(1)
+    try:
+        with lanes(count):
+            yield
+    finally:
+        _blas.set_threads(threads)
 
 
 @contextmanager

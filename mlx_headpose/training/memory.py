@@ -43,7 +43,8 @@ def require_memory(
     if mx.default_device() != mx.Device(mx.cpu):
         return
     there = memory_limit()
-    count, peak, each = FEWEST_SAMPLES * lane_count(), 0, 0.0  # more lanes would be more memory
+    # Not one, of which batch norm has no variance; in all lanes, whose number takes memory too.
+    count, peak, each = FEWEST_SAMPLES * lane_count(), 0, 0.0
     before = _copied((model.parameters(), optimizer.state))
     while 2 * count < batch and each * count <= peak / 2:
         last, peak = peak, _peak(step, model, optimizer, sample, 2 * count if peak else count)
