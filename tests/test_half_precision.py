@@ -6,12 +6,17 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
+from mlx_headpose.data.augment import UNCHANGED
 from mlx_headpose.export import example_input
 from mlx_headpose.models import METHODS, build, config_class, config_from_dict
 from mlx_headpose.models.tokenhpe import TokenAttention
 from mlx_headpose.models.vit import EPSILON
-from mlx_headpose.nn import mean_pool2d
+from mlx_headpose.nn import Conv2d, mean_pool2d
+from mlx_headpose.training.optimizer import Optimizer
+from mlx_headpose.training.options import TrainingOptions
+from mlx_headpose.training.step import in_bfloat16, make_step
 
 HALVES = [mx.float16, mx.bfloat16]
 # Small networks. Largest differences in degrees, in float16 and bfloat16: eight times the bits, and
@@ -49,6 +54,41 @@ def test_networks_answer_as_in_float32(method):
         assert all(bool(mx.isfinite(output).all()) for output in outputs)
         difference = np.array(model.decode(outputs).astype(mx.float32)) - angles
         assert np.abs((difference + 180) % 360 - 180).max() < tolerance
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_networks_train_in_bfloat16(method):
+    changes = dict(NETWORKS[method][0])
+    if config_class(method).inputs == "image":
+        changes["preprocessing"] = {"size": 64}
+    mx.random.seed(0)
+    model = build(config_from_dict({"model_type": method, **changes}))
+    model.train()
+    options = TrainingOptions(bfloat16=True, augment=0)
+    optimizer = Optimizer(model, options)
+    step = make_step(model, optimizer, options, None)
+    poses = mx.random.uniform(-60, 60, (4, 3))
+    result = step(example_input(model, 4), poses, mx.array(np.tile(UNCHANGED, (4, 1))))
+    assert np.isfinite(float(result.loss))
+    assert all(bool(mx.isfinite(v).all()) for _, v in tree_flatten(model.parameters()))
+
+
+@pytest.mark.parametrize("method", ["hopenet", "pyramid", "whenet"])
+def test_layers_in_training_do_not_widen(method, monkeypatch):
+    changes = {"arch": "resnet18"} if method == "hopenet" else {}
+    model = build(config_from_dict({"model_type": method, **changes}))
+    model.train()
+    model.update(in_bfloat16(model, model.trainable_parameters()))
+    seen = set()
+    plain = Conv2d.__call__
+
+    def watch(layer, x):
+        seen.add(x.dtype)
+        return plain(layer, x)
+
+    monkeypatch.setattr(Conv2d, "__call__", watch)
+    outputs = model(mx.random.normal((2, 64, 64, 3)).astype(mx.bfloat16))
+    assert seen == {output.dtype for output in outputs} == {mx.bfloat16}
 
 
 @pytest.mark.parametrize("dtype", HALVES)

@@ -72,6 +72,23 @@ def test_optimizers_are_pytorchs(name: str, options: dict[str, float]) -> None:
     )
 
 
+def test_a_compiled_step_forgets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: optimizer, norms' statistics, dropout and learning rate go on from step to step.
+
+    Without a C++ compiler MLX does not compile for the CPU, and this compares equals.
+    """
+
+    def three_steps() -> dict[str, np.ndarray]:
+        mx.random.seed(1)
+        return train(steps=3, norm="batch")[2]
+
+    plain = three_steps()
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
+    compiled = three_steps()
+    for name, moved in plain.items():
+        np.testing.assert_allclose(compiled[name], moved, rtol=1e-3, atol=1e-6, err_msg=name)
+
+
 def test_the_head_learns_faster() -> None:
     plain = train(optimizer="sgd", momentum=0.0)[2]
     faster = train(optimizer="sgd", momentum=0.0, head_lr_scale=5.0)[2]

@@ -11,7 +11,7 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..nn import BatchNorm, Conv2d, mean_pool2d, sigmoid, silu
+from ..nn import BatchNorm, Conv2d, drop_branch, mean_pool2d, sigmoid, silu
 
 # Expansion, kernel, stride of the first block, output channels, blocks.
 STAGES = (
@@ -91,8 +91,7 @@ class MBConv(nn.Module):
         if not self.residual:
             return y
         if self.training and self.drop > 0:
-            kept = mx.random.bernoulli(1 - self.drop, (x.shape[0], 1, 1, 1))
-            y = y * (kept / (1 - self.drop))
+            y = drop_branch(y, self.drop)
         return x + y
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..nn import BatchNorm, Conv2d, mean_pool2d, sigmoid, silu
+from ..nn import BatchNorm, Conv2d, drop_branch, mean_pool2d, sigmoid, silu
 
 # PyTorch's default, with which the published head pose networks were trained, from ImageNet weights
 # that TensorFlow had trained with 1e-3.
@@ -137,8 +137,7 @@ class Block(nn.Module):
         if not self.skip:
             return y
         if self.training and self.drop > 0:
-            kept = mx.random.bernoulli(1 - self.drop, (len(y), 1, 1, 1))
-            y = y * kept / (1 - self.drop)
+            y = drop_branch(y, self.drop)
         return x + y
 
 

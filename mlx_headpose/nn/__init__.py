@@ -1,10 +1,11 @@
 """Layers that networks share and that MLX lacks or does slowly.
 
-Each is a drop-in for the layer of the same name in `mlx.nn`: same arguments, same parameter names.
+A layer that `mlx.nn` has too is a drop-in for it: same arguments, same parameter names.
 """
 
 from .activation import relu, relu6, sigmoid, silu
 from .conv import Conv2d, ConvTranspose2d, conv2d, conv_transpose2d
+from .drop import drop_branch
 from .norm import BatchNorm, GroupNorm, is_statistic
 from .plain import plain_operations
 from .pool import MaxPool2d, max_pool2d, mean_pool2d
@@ -17,6 +18,7 @@ __all__ = [
     "MaxPool2d",
     "conv2d",
     "conv_transpose2d",
+    "drop_branch",
     "is_statistic",
     "max_pool2d",
     "mean_pool2d",

@@ -1,0 +1,42 @@
+"""The operations of a GPU's step, on the CPU, so that machines without a GPU see them work."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlx_headpose.models import METHODS
+
+SIZE = {"preprocessing": {"size": 64}}
+CONFIGS = {
+    "hopenet": {"arch": "resnet18", **SIZE},
+    "nlml": {},
+    "pyramid": SIZE,
+    "rotation9d": {},
+    "tokenhpe": {"width": 96, "depth": 2, "backbone_heads": 2, **SIZE},
+    "whenet": SIZE,
+}
+
+
+def test_every_method_is_here() -> None:
+    assert set(CONFIGS) == set(METHODS)
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+def test_a_gpus_operations_train_as_the_cpus(method: str) -> None:
+    root = Path(__file__).parents[1]
+    command = [sys.executable, root / "tests" / "gpu_step.py"]
+    config = json.dumps({"model_type": method, **CONFIGS[method]})
+    # Where MLX finds no C++ compiler it does not compile for the CPU, which would take minutes.
+    environment = os.environ | {"PATH": "", "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [*command, config], env=environment, capture_output=True, text=True, check=True
+    )
+    trained, statistics = map(float, done.stdout.split())
+    assert trained < 1e-2
+    assert statistics < 1e-3
