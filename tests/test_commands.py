@@ -116,6 +116,7 @@ def test_a_broken_photo_is_named_or_counted(shared, workplace, tmp_path):
         (["--dataset", "AFLW3000", "--snapshot", "weights/squeezenet_1_1.safetensors"], "AFLW3000"),
         (["--snapshot", "list.txt"], "list.txt"),
         (["--snapshot", "weights/squeezenet_1_1.safetensors", "--worst", "worst.txt"], ".png"),
+        (["--snapshot", "weights/squeezenet_1_1.safetensors", "--mesh", "m.npz"], "--mesh"),
         ([], "--snapshot"),
         (["--batch_size", "0", "--snapshot", "x"], "batch_size"),
     ],

@@ -226,12 +226,18 @@ def test_a_converted_backbone_is_a_start() -> None:
         ("--freeze backbone.nose", "--freeze backbone.nose: the network has no such module"),
         ("--num_epochs 0", "not a whole number of at least 1"),
         ("--dataset 300W_LP --data_dir nowhere", "nowhere"),
+        ("--dataset AFLW2000 --samples 9", "--samples is for synthetic, rendered, not for AFLW"),
+        ("--dataset rendered --mesh m.npz", "--mesh is for synthetic, not for rendered"),
+        ("--identities 5", "give its file as --mesh"),
+        ("--dataset synthetic --data_dir x", "leave --data_dir and --filename_list out"),
+        ("--split sequence", "--split is for BIWI, not for synthetic"),
+        ("--val_dataset AFLW2000 --boxes a.csv", "not for synthetic and AFLW2000; leave it out"),
     ],
 )
 def test_mistakes_are_one_sentence(
     line: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = f"train.py {line} --arch squeezenet1_1 --input_size 64 --samples 8"
+    given = f"train.py {line} --arch squeezenet1_1 --input_size 64"
     assert sentence in refused(given, capsys)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from ..data import DATASETS, dataset_options
 from ..errors import InputError
 from ..models import METHODS, ModelConfig, config_class
+
+FLAGS = {"crop": "crop_rule"}  # where an option of a dataset has another name on command lines
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,3 +91,24 @@ def make_config(arguments: argparse.Namespace, method: str, size: int | None = N
 def add_method_option(parser: argparse.ArgumentParser, default: str | None = "hopenet") -> None:
     """`--model`, the method's name."""
     parser.add_argument("--model", choices=sorted(METHODS), default=default, help="method")
+
+
+def refuse_unused(given: Iterable[str], datasets: Iterable[str]) -> None:
+    """See that every option of a dataset that was given has a use.
+
+    Args:
+        given: names of options, as `dataset_options` has them.
+        datasets: those that are read.
+
+    Raises:
+        InputError: none of the datasets takes an option.
+    """
+    datasets = list(dict.fromkeys(datasets))
+    taken = set().union(*map(dataset_options, datasets))
+    for option in given:
+        if option not in taken:
+            takers = ", ".join(name for name in DATASETS if option in dataset_options(name))
+            raise InputError(
+                f"--{FLAGS.get(option, option)} is for {takers}, not for {' and '.join(datasets)}; "
+                "leave it out"
+            )

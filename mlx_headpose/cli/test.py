@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from ..data import DATASETS, Dataset, open_dataset
+from ..data import DATASETS, Dataset, dataset_name, open_dataset
 from ..data.landmarks import with_landmarks
 from ..errors import InputError
 from ..evaluation.evaluate import Evaluation, evaluate
@@ -23,7 +23,7 @@ from ..files import atomic_path, require_writable, write_json
 from ..models import METHODS, Estimator, ModelConfig
 from ..weights import from_pretrained
 from . import face_boxes
-from .options import Parser, boolean, positive
+from .options import Parser, boolean, positive, refuse_unused
 
 
 def make_parser(program: str) -> Parser:
@@ -155,6 +155,10 @@ def run(program: str, arguments: list[str]) -> None:
 
 def open_set(options: argparse.Namespace, rule: str, config: ModelConfig) -> Dataset:
     """The dataset that the options name, with the landmarks that the network reads, if any."""
+    wanted = {name: getattr(options, name) for name in ("ad", "split", "mesh", "yaw", "boxes")}
+    wanted["crop"] = options.crop_rule
+    given = [name for name, value in wanted.items() if value is not None]
+    refuse_unused(given, [dataset_name(options.dataset)])
     dataset = open_dataset(
         options.dataset,
         options.data_dir,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import Dataset, dataset_name, open_dataset
+from ..data import Dataset, dataset_name, dataset_options, open_dataset
 from ..data.crop import HOPENET_TEST, PYRAMID_TEST, SAME_CROP
 from ..data.landmarks import keep_within, with_landmarks
 from ..errors import InputError
@@ -20,11 +20,13 @@ from ..models import METHODS, Estimator, ModelConfig, build, config_from_dict
 from ..training.checkpoint import read_run
 from ..weights import load_strictly, load_tensors, read_config
 from . import face_boxes
-from .options import make_config, model_options
+from .options import make_config, model_options, refuse_unused
 
 HELD_OUT = 20  # one in so many samples validates where no validation set is given
 FOLDERS = Path("datasets")
 DRAWN = ("synthetic", "rendered")  # sets with a validation part of their own
+SHARED_OPTIONS = ("yaw", "mesh", "camera_without", "split", "boxes")  # by training and validation
+TRAINING_OPTIONS = ("samples", "identities")
 ADVICE = (
     "Trains on built-in synthetic heads, because datasets/300W_LP is not there; for real faces put "
     "300W-LP there (http://www.cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA/main.htm) or give its "
@@ -43,16 +45,13 @@ def open_sets(
     args: argparse.Namespace, config: ModelConfig, say: Callable[[str], None]
 ) -> tuple[Dataset, Dataset, str]:
     """The training set, the validation set, and the options that make `test.py` use the latter."""
+    name = _validation_set(args)
+    refuse_unused([o for o in TRAINING_OPTIONS if o in args], [args.dataset])
+    refuse_unused([o for o in SHARED_OPTIONS if o in args], [args.dataset, name or args.dataset])
     if args.dataset == "synthetic" and not args.explicit_dataset:
         say(ADVICE)
     training_set = _open(args, "", args.dataset, config, train=True)
-    if "val_dataset" in args:
-        name = dataset_name(args.val_dataset)
-    elif args.dataset in DRAWN or "split" in args:
-        name = args.dataset
-    elif "val_data_dir" in args or (FOLDERS / "AFLW2000").is_dir():
-        name = "AFLW2000"
-    else:
+    if name is None:
         held_out = _open(args, "", args.dataset, config, train=False)
         say(f"No validation set: the last twentieth of {training_set.name} validates.")
         # Neighbours in the list are often versions of one photo, so the end is cut off whole.
@@ -69,6 +68,17 @@ def open_sets(
     return training_set, validation_set, _test_options(args, "val_", name)
 
 
+def _validation_set(args: argparse.Namespace) -> str | None:
+    """Its name; None where a part of the training set has to serve."""
+    if "val_dataset" in args:
+        return dataset_name(args.val_dataset)
+    if args.dataset in DRAWN or "split" in args:
+        return args.dataset
+    if "val_data_dir" in args or (FOLDERS / "AFLW2000").is_dir():
+        return "AFLW2000"
+    return None
+
+
 def _folder(args: argparse.Namespace, prefix: str, name: str) -> Path | None:
     given = getattr(args, f"{prefix}data_dir", None)
     if given is None and name == args.dataset:
@@ -81,9 +91,9 @@ def _folder(args: argparse.Namespace, prefix: str, name: str) -> Path | None:
 def _open(
     args: argparse.Namespace, prefix: str, name: str, config: ModelConfig, train: bool
 ) -> Dataset:
-    shared = ("yaw", "mesh", "camera_without")
-    names = (*shared, "samples", "identities") if train else shared
+    names = (*SHARED_OPTIONS, *TRAINING_OPTIONS) if train else SHARED_OPTIONS
     options = {option: getattr(args, option) for option in names if option in args}
+    options["boxes"] = face_boxes.box_source(options.get("boxes"))
     dataset = open_dataset(
         name,
         _folder(args, prefix, name),
@@ -91,8 +101,6 @@ def _open(
         crop=config.preprocessing.crop,
         input_size=config.preprocessing.size,
         train=train,
-        split=getattr(args, "split", None),
-        boxes=face_boxes.box_source(getattr(args, "boxes", None)),
         seed=args.seed,
         skip_bad=args.skip_bad,
         **options,
@@ -111,7 +119,7 @@ def _test_options(args: argparse.Namespace, prefix: str, name: str) -> str:
     if f"{prefix}filename_list" in args:
         words += ["--filename_list", getattr(args, f"{prefix}filename_list")]
     for option in ("split", "boxes", "mesh", "yaw"):
-        if option in args:
+        if option in args and option in dataset_options(name):
             words += [f"--{option}", str(getattr(args, option))]
     return shlex.join(words)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..errors import InputError
@@ -34,7 +36,7 @@ ALIASES = {
     "dad3dheads": "DAD-3DHeads",
 }
 
-__all__ = ["DATASETS", "Dataset", "dataset_name", "open_dataset"]
+__all__ = ["DATASETS", "Dataset", "dataset_name", "dataset_options", "open_dataset"]
 
 
 def dataset_name(name: str) -> str:
@@ -61,7 +63,7 @@ def open_dataset(
         name: a key of `DATASETS`, or another spelling of it.
         folder: where its files lie.
         filename_list: text file with one sample a line; None takes the whole folder.
-        **options: the same for every dataset; each takes what it knows and ignores the rest:
+        **options: each dataset takes those in `dataset_options` and ignores the rest:
             `crop` (name of the crop rule), `ad` (margin of the "pyramid" rule),
             `train` (the rule's random training margins, and a split's training part), `split`
             (name of a division into training and test), `boxes` (where face boxes come from),
@@ -72,9 +74,22 @@ def open_dataset(
     Raises:
         InputError: a folder, list or sample is missing or broken.
     """
-    module = importlib.import_module(f".{DATASETS[dataset_name(name)]}", __name__)
-    return module.open_dataset(
+    return _module(name).open_dataset(
         None if folder is None else Path(folder),
         None if filename_list is None else Path(filename_list),
         **options,
     )
+
+
+def dataset_options(name: str) -> set[str]:
+    """Those of `open_dataset`'s options that a dataset takes and does not ignore.
+
+    Raises:
+        InputError: no such dataset.
+    """
+    parameters = inspect.signature(_module(name).open_dataset).parameters.values()
+    return {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f".{DATASETS[dataset_name(name)]}", __name__)

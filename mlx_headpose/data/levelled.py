@@ -79,11 +79,24 @@ def level(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np
 
 
 def open_dataset(
-    folder: Path | None, filename_list: Path | None = None, *, seed: int = 0, **options: Any
+    folder: Path | None,
+    filename_list: Path | None = None,
+    crop: str = AS_GIVEN.name,
+    seed: int = 0,
+    skip_bad: bool = False,
+    **_: Any,
 ) -> Levelled:
-    """The folders `300W_LP` and `panoptic` in `folder`; `filename_list` lists 300W-LP's samples."""
+    """The folders `300W_LP` and `panoptic` in `folder`.
+
+    Args:
+        folder: holds both.
+        filename_list: 300W-LP's samples.
+        crop: Panoptic's crop rule.
+        seed: of the choice in each epoch.
+        skip_bad: count 300W-LP's broken files instead of stopping.
+    """
     if folder is None:
         raise InputError("panoptic+300W_LP needs the folder that holds both; give --data_dir")
-    first = open_one("300W_LP", folder / "300W_LP", filename_list, **options)
-    second = open_one("panoptic", folder / "panoptic", **options)
+    first = open_one("300W_LP", folder / "300W_LP", filename_list, skip_bad=skip_bad)
+    second = open_one("panoptic", folder / "panoptic", crop=crop)
     return Levelled(first, second, seed)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ...errors import InputError
 from ...pose import pose_to_matrix
 from ..base import Dataset
 from ..crop import AS_GIVEN, HOPENET_TRAIN, CropRule, drawn_rule
@@ -198,7 +199,7 @@ def open_dataset(
     """Synthetic heads for training or, by default, validation.
 
     Args:
-        folder, filename_list: not used; the heads come from nowhere.
+        folder, filename_list: must be None; the heads are drawn, not read.
         crop: "hopenet", "tokenhpe" or "pyramid" (box of the 68 landmarks), or "box" (whole head).
         train: the training split, with wider poses: yaw ±95°, pitch and roll ±50°, and a third of
             the boxes loose. Validation poses are uniform in yaw ±75° and in pitch and roll ±40°.
@@ -210,7 +211,16 @@ def open_dataset(
             all effects; None means those with a head model, and the plain camera without.
         mesh: file of a head model to draw people of; None draws the built-in heads.
         identities: how many people of the head model there are; None means one for each sample.
+
+    Raises:
+        InputError: options contradict each other, or one is not of its kind.
     """
+    if folder is not None or filename_list is not None:
+        raise InputError(
+            "synthetic heads are drawn, not read; leave --data_dir and --filename_list out"
+        )
+    if identities is not None and mesh is None:
+        raise InputError("--identities counts people of a head model; give its file as --mesh")
     rule = drawn_rule(crop, train)
     if yaw is None:
         yaw = 180 if rule is AS_GIVEN else (95 if train else 75)
