@@ -6,9 +6,12 @@ import csv
 import json
 import shutil
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from doors import assert_refused, installed, run
+
+from mlx_headpose.weights import load_tensors, read_config, save_tensors
 
 ANGLES = ("yaw", "pitch", "roll")
 
@@ -66,26 +69,42 @@ def test_every_image_agrees_with_the_published_code(shared, workplace):
     assert f"geodesic {report['bands']['yaw 60-99']['geodesic']:.2f}\n" in done.stdout
 
 
+def worse(snapshot, target):
+    """A copy whose outputs are all the same."""
+    tensors = load_tensors(snapshot)
+    zeros = {k: v * 0 if k.startswith("head.") else v for k, v in tensors.items()}
+    save_tensors(target, zeros, read_config(snapshot))
+
+
 def test_a_folder_of_snapshots_names_the_best_epoch(shared, workplace):
-    snapshots = workplace / "snapshots"
-    snapshots.mkdir()
-    for epoch in (2, 10):
-        shutil.copyfile(
-            workplace / "weights" / "squeezenet_1_1.safetensors", snapshots / f"{epoch}.safetensors"
-        )
-    (workplace / "two.txt").write_text("image00002\nimage00004\n")
-    done = run(
-        "test.py",
-        *("--data_dir", shared / "data" / "AFLW2000", "--filename_list", "two.txt"),
-        *("--snapshot", "snapshots"),
-        folder=workplace,
+    training = workplace / "training"  # as train.py leaves it
+    snapshots = training / "snapshots"
+    snapshots.mkdir(parents=True)
+    published = workplace / "weights" / "squeezenet_1_1.safetensors"
+    save_tensors(
+        training / "last.safetensors", {"x": mx.zeros(1)}, {"model_type": "training_state"}
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.index("2.safetensors:") < done.stdout.index("10.safetensors:")
-    assert "best: 2.safetensors" in done.stdout
-    results = json.loads((snapshots / "results_AFLW2000.json").read_text())
-    assert results["best"] == "2.safetensors"
-    assert list(results["snapshots"]) == ["2.safetensors", "10.safetensors"]
+    shutil.copyfile(published, snapshots / "2.safetensors")
+    worse(published, snapshots / "10.safetensors")
+    (workplace / "two.txt").write_text("image00002\nimage00004\n")
+    for folder in (training, snapshots):
+        done = run(
+            "test.py",
+            *("--data_dir", shared / "data" / "AFLW2000", "--filename_list", "two.txt"),
+            *("--snapshot", folder, "--csv", "best.csv"),
+            folder=workplace,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.index("2.safetensors:") < done.stdout.index("10.safetensors:")
+        assert "best: 2.safetensors" in done.stdout
+        results = json.loads((folder / "results_AFLW2000.json").read_text())
+        assert results["best"] == "2.safetensors"
+        assert list(results["snapshots"]) == ["2.safetensors", "10.safetensors"]
+    with (workplace / "best.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    error = np.mean([abs(float(r["yaw"]) - float(r["true_yaw"])) for r in rows])
+    assert results["snapshots"]["2.safetensors"]["yaw"] == pytest.approx(error, abs=1e-3)
+    assert results["snapshots"]["10.safetensors"]["yaw"] != pytest.approx(error, abs=0.1)
 
 
 def test_a_broken_photo_is_named_or_counted(shared, workplace, tmp_path):

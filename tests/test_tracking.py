@@ -85,6 +85,18 @@ def test_less_jitter_at_rest_and_little_lag_in_motion() -> None:
     assert geodesic_errors(filtered, true).mean() < geodesic_errors(noisy, true).mean()
 
 
+def test_smoothed_boxes_are_calmer_wherever_they_are() -> None:
+    noise = np.random.default_rng(0).normal(size=(300, 4))
+    for corner in (0, 3000):
+        tracker = Tracker(min_score=0.5)
+        found = np.array([corner, corner, corner + 60, corner + 60]) + noise
+        smooth = []
+        for box in found:
+            (track,) = tracker.update(faces(box), DT)
+            smooth.append(track.smooth_box(DT))
+        assert np.std(smooth, axis=0).max() < 0.6 * np.std(found, axis=0).min()
+
+
 def test_numbers_stay_with_people_who_cross_and_leave() -> None:
     tracker = Tracker(min_score=0.5)
     numbers = {}
@@ -157,6 +169,7 @@ def test_weak_faces_begin_no_track_and_only_so_many_do() -> None:
     assert tracker.update(faces(square(0), score=0.4), DT) == []
     assert len(tracker.update(faces(square(0), square(300)), DT)) == 1
     assert Tracker(0.5).update(faces(square(0)), DT, begin=False) == []
+    assert len(Tracker(0.1).update(faces(square(0), score=0.15), DT)) == 1
 
 
 def test_searching_nearby_finds_what_the_whole_picture_shows(shared: Path) -> None:

@@ -21,6 +21,7 @@ from ..evaluation.report import write_report
 from ..figures import require_picture
 from ..files import atomic_path, require_writable, write_json
 from ..models import METHODS, Estimator, ModelConfig
+from ..training.checkpoint import is_state
 from ..weights import from_pretrained
 from . import face_boxes
 from .options import Parser, boolean, positive, refuse_unused
@@ -55,7 +56,7 @@ def make_parser(program: str) -> Parser:
         "--snapshot",
         "--model_path",
         required=True,
-        help=".safetensors file, model folder, or a folder of snapshots",
+        help=".safetensors file, model folder, or a folder of snapshots or of a training",
     )
     network.add_argument(
         "--start", type=positive, help="first epoch of a folder's snapshots; by default all"
@@ -78,7 +79,7 @@ def make_parser(program: str) -> Parser:
         "--crop_size", type=positive, help="pixels that --crop keeps; by default the model's size"
     )
     network.add_argument("--batch_size", type=positive, default=32, help="images in one pass")
-    output = parser.add_argument_group("output")
+    output = parser.add_argument_group("output", "of the best snapshot, where there are several")
     output.add_argument("--json", help="file to write the report to")
     output.add_argument("--csv", help="file to write every sample's prediction to")
     output.add_argument(
@@ -114,8 +115,9 @@ def run(program: str, arguments: list[str]) -> None:
     for file in filter(None, [options.json, options.csv, options.report, *pictures]):
         require_writable(file)  # nobody evaluates for an hour in vain
     snapshots = find_snapshots(Path(options.snapshot), options.start, options.num_epochs)
-    reports: dict[str, dict[str, Any]] = {}
+    evaluations: dict[Path, Evaluation] = {}
     sets: dict[tuple[str, int], Dataset] = {}
+    used: dict[Path, Dataset] = {}
     for path in snapshots:
         model = from_pretrained(path)
         adapt(model, options, path)
@@ -126,31 +128,42 @@ def run(program: str, arguments: list[str]) -> None:
             describe(sets[key])
         if len(snapshots) > 1:
             print(f"{path.name}:")
-        evaluation = run_one(model, sets[key], options)
-        reports[path.name] = {"snapshot": str(path), **evaluation.report()}
-        show(evaluation, options.legacy or model.config.legacy_errors)
-        if options.csv:
-            write_predictions(Path(options.csv), evaluation)
-        if options.report:
-            title = f"{path.name} on {evaluation.dataset}"
-            write_report(Path(options.report), evaluation, sets[key], title)
-        if options.worst:
-            draw_worst(evaluation, sets[key], Path(options.worst))
-        if options.curve:
-            draw_error_curve(
-                evaluation.predictions, evaluation.poses, Path(options.curve), evaluation.dataset
-            )
-        if options.intervals:
-            draw_intervals({path.stem: evaluation}, Path(options.intervals))
-    if len(reports) == 1:
-        result: dict[str, Any] = next(iter(reports.values()))
-    else:
-        best = min(reports, key=lambda name: reports[name]["mae"])
-        print(f"best: {best}  MAE {reports[best]['mae']:.2f}")
-        result = {"dataset": reports[best]["dataset"], "best": best, "snapshots": reports}
+        evaluations[path], used[path] = run_one(model, sets[key], options), sets[key]
+        show(evaluations[path], options.legacy or model.config.legacy_errors)
+    reports = {
+        path: {"snapshot": str(path), **evaluation.report()}
+        for path, evaluation in evaluations.items()
+    }
+    best = min(reports, key=lambda path: reports[path]["mae"])
+    result: dict[str, Any] = reports[best]
+    if len(reports) > 1:
+        print(f"best: {best.name}  MAE {result['mae']:.2f}")
+        by_name = {path.name: report for path, report in reports.items()}
+        result = {"dataset": result["dataset"], "best": best.name, "snapshots": by_name}
         write_json(Path(options.snapshot) / f"results_{result['dataset']}.json", result)
     if options.json:
         write_json(options.json, result)
+    write_outputs(options, best.name, evaluations[best], used[best])
+    if options.intervals:
+        named = {path.stem: evaluation for path, evaluation in evaluations.items()}
+        draw_intervals(named, Path(options.intervals))
+
+
+def write_outputs(
+    options: argparse.Namespace, name: str, evaluation: Evaluation, dataset: Dataset
+) -> None:
+    """The files that show one network's evaluation."""
+    if options.csv:
+        write_predictions(Path(options.csv), evaluation)
+    if options.report:
+        title = f"{name} on {evaluation.dataset}"
+        write_report(Path(options.report), evaluation, dataset, title)
+    if options.worst:
+        draw_worst(evaluation, dataset, Path(options.worst))
+    if options.curve:
+        draw_error_curve(
+            evaluation.predictions, evaluation.poses, Path(options.curve), evaluation.dataset
+        )
 
 
 def open_set(options: argparse.Namespace, rule: str, config: ModelConfig) -> Dataset:
@@ -198,7 +211,7 @@ def find_snapshots(path: Path, first: int | None = None, last: int | None = None
     """The networks at a path, in the order of their epochs.
 
     Args:
-        path: a snapshot, or a folder of them or of a training.
+        path: a snapshot, a folder of them, or the folder of a training, whose epochs are taken.
         first, last: epochs, both included; None sets no limit. With a limit only snapshots that an
             epoch numbers are taken.
 
@@ -207,12 +220,12 @@ def find_snapshots(path: Path, first: int | None = None, last: int | None = None
     """
     if not path.is_dir() or (path / "config.json").exists():
         return [path]
-    found = sorted(path.glob("*.safetensors"), key=_epoch)
+    epochs_below = path / "snapshots"  # in the folder of a training
+    folder = epochs_below if epochs_below.is_dir() else path
+    found = sorted((p for p in folder.glob("*.safetensors") if not is_state(p)), key=_epoch)
     if first is not None or last is not None:
-        numbered = [p for p in found if p.stem.isdecimal()]
-        if not numbered:  # the folder of a training keeps its epochs one folder below
-            numbered = sorted((path / "snapshots").glob("[0-9]*.safetensors"), key=_epoch)
         bounds = first or 0, float("inf") if last is None else last
+        numbered = (p for p in found if p.stem.isdecimal())
         found = [p for p in numbered if bounds[0] <= _epoch(p)[0] <= bounds[1]]
     if not found:
         epochs = "" if first is None and last is None else " of these epochs"

@@ -28,7 +28,7 @@ class OneEuro:
 
     Args:
         min_cutoff: cutoff in Hz at rest; lower means less jitter.
-        beta: Hz that the cutoff rises per unit and second of speed; higher means less lag.
+        beta: Hz that the cutoff rises per `unit` and second of speed; higher means less lag.
     """
 
     def __init__(self, min_cutoff: float, beta: float):
@@ -37,7 +37,7 @@ class OneEuro:
         self.value: np.ndarray | None = None
         self.speed: np.ndarray | None = None
 
-    def __call__(self, value: np.ndarray, dt: float) -> np.ndarray:
+    def __call__(self, value: np.ndarray, dt: float, unit: float = 1.0) -> np.ndarray:
         """Filter the next value (any shape), `dt` seconds after the one before."""
         value = np.asarray(value, np.float64)
         if self.value is None or self.speed is None:
@@ -46,7 +46,7 @@ class OneEuro:
         dt = max(dt, 1e-6)
         step = value - self.value
         self.speed = self.speed + blend(SPEED_CUTOFF, dt) * (step / dt - self.speed)
-        cutoff = self.min_cutoff + self.beta * float(np.linalg.norm(self.speed))
+        cutoff = self.min_cutoff + self.beta * float(np.linalg.norm(self.speed)) / unit
         self.value = self.value + blend(cutoff, dt) * step
         return self.value
 

@@ -29,7 +29,7 @@ SEARCH_SIDE = 128
 
 
 def _box_filter() -> OneEuro:
-    # On x_min, ... relative to the box's size: at rest 1 Hz, moving its own size in a second 5 Hz.
+    # Of pixels, in units of the box's size: at rest 1 Hz, moving its own size in a second 5 Hz.
     return OneEuro(min_cutoff=1.0, beta=4.0)
 
 
@@ -84,7 +84,7 @@ class Track:
     def smooth_box(self, dt: float) -> np.ndarray:
         """(4,) the box without the detector's jitter."""
         size = max(self.box[2] - self.box[0], self.box[3] - self.box[1], 1.0)
-        return self.box_filter(self.box / size, dt) * size
+        return self.box_filter(self.box, dt, unit=size)
 
 
 class Tracker:
@@ -114,7 +114,7 @@ class Tracker:
         """
         for track in self.tracks:
             track.move(dt)
-        keep = faces.scores >= KEEP_SCORE
+        keep = faces.scores >= min(KEEP_SCORE, self.min_score)
         boxes, scores = faces.boxes[keep].astype(np.float64), faces.scores[keep]
         likely = scores >= self.min_score
         free = set(range(len(boxes)))
