@@ -90,6 +90,10 @@ def test_photos_without_a_face_are_counted_and_named_and_the_rest_is_kept(folder
     assert Finder.calls == 81
     PhotoLandmarks(FaceScape(folder), Finder())  # from the cache
     assert Finder.calls == 81
+    moved = FaceScape(folder)
+    moved.boxes = moved.boxes + 1
+    PhotoLandmarks(moved, Finder())  # looked for elsewhere
+    assert Finder.calls == 162
 
 
 def test_the_tensor_is_filled_with_what_was_found(folder, tmp_path, monkeypatch):

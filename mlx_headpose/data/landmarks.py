@@ -17,6 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..files import digest
 from .base import Dataset
 from .crop import CropRule
 from .listing import cached_table
@@ -151,7 +152,9 @@ class PhotoLandmarks(Dataset):
         if len(files) < len(photos):  # pictures that are no files of their own cannot be watched
             return detect()["points"]
         folder = files[0].parent if len(files) == 1 else _common_folder(files)
-        return cached_table(folder, f"mediapipe-{self.name}", files, detect)["points"]
+        # Where the faces were looked for is part of what was found.
+        name = f"mediapipe-{self.name}-{digest(photos.boxes)}"
+        return cached_table(folder, name, files, detect)["points"]
 
 
 def _common_folder(files: list[Any]) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..errors import InputError
-from ..files import atomic_path
+from ..files import atomic_path, digest
 
 PICTURES = (".jpg", ".jpeg", ".png")
 # Raise it when a cached table's meaning changes: older caches are then ignored.
@@ -93,7 +93,7 @@ def cached_table(
         InputError: a file is not there.
     """
     key = _key(folder, files)
-    places = [folder / ".mlx_headpose", _user_cache() / _digest(str(folder.resolve()))]
+    places = [folder / ".mlx_headpose", _user_cache() / digest(str(folder.resolve()))]
     for place in places:
         path = place / f"{name}.npz"
         try:
@@ -120,7 +120,7 @@ def cached_table(
 
 
 def _key(folder: Path, files: Sequence[Path]) -> str:
-    digest = hashlib.sha256(f"version {CACHE_VERSION}\n".encode())
+    key = hashlib.sha256(f"version {CACHE_VERSION}\n".encode())
     start = f"{folder}{os.sep}"
     for path in files:
         try:
@@ -130,12 +130,8 @@ def _key(folder: Path, files: Sequence[Path]) -> str:
                 f"{path}: listed but not there; mend the list or pass --skip_bad"
             ) from None
         relative = str(path).removeprefix(start)
-        digest.update(f"{relative}\n{status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+        key.update(f"{relative}\n{status.st_size} {status.st_mtime_ns}\n".encode())
+    return key.hexdigest()
 
 
 def _user_cache() -> Path:

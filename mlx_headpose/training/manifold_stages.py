@@ -6,11 +6,9 @@ again only when that changes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -22,7 +20,7 @@ from ..data import Dataset
 from ..data.turned import TurnedFaces, frontal_landmarks
 from ..errors import InputError
 from ..figures import available
-from ..files import atomic_path, write_json
+from ..files import atomic_path, digest, write_json
 from ..manifold import ANGLES, Manifold, fit_manifold
 from ..manifold.plots import draw_factors
 from ..models import Estimator
@@ -239,11 +237,3 @@ def train_angle_networks(head: FactorHead, limits: tuple[float, ...], seed: int)
         _, gradients = step(mx.array(angles))
         optimizer.update(head, gradients)
         mx.eval(head.parameters(), optimizer.state)
-
-
-def digest(*parts: Any) -> str:
-    """A short fingerprint of arrays and plain values."""
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(part.tobytes() if isinstance(part, np.ndarray) else json.dumps(part).encode())
-    return sha.hexdigest()[:16]
