@@ -41,10 +41,12 @@ class Preprocessing:
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= MAX_SIZE or not self.size <= (self.resize_to or self.size) <= 8192:
+        whole = isinstance(self.resize_to, int | None)
+        fits = whole and self.size <= (self.resize_to or self.size) <= 8192
+        if not (1 <= self.size <= MAX_SIZE and fits):
             raise InputError(
-                f"input size {self.size} with resize_to {self.resize_to} is impossible; give sizes "
-                f"of 1 to {MAX_SIZE}, the second not smaller than the first"
+                f"input size {self.size} with resize_to {self.resize_to} is impossible; give "
+                f"whole sizes of 1 to {MAX_SIZE}, the second not smaller than the first"
             )
         if self.resize not in RESIZES:
             raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -42,12 +43,32 @@ def boolean(text: str) -> bool:
 
 def positive(text: str) -> int:
     """A whole number of at least one."""
+    return _at_least(1, text)
+
+
+def not_negative(text: str) -> int:
+    """A whole number of at least zero."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return value
+
+
+def largest_yaw(text: str) -> float:
+    """An angle above 0° and up to 180°."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 180:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an angle above 0 and up to 180")
     return value
 
 

@@ -24,7 +24,7 @@ from ..models import METHODS, Estimator, ModelConfig
 from ..training.checkpoint import is_state
 from ..weights import from_pretrained
 from . import face_boxes
-from .options import Parser, boolean, positive, refuse_unused
+from .options import Parser, boolean, largest_yaw, positive, refuse_unused
 
 
 def make_parser(program: str) -> Parser:
@@ -47,7 +47,7 @@ def make_parser(program: str) -> Parser:
     )
     data.add_argument("--mesh", help="head model (.npz) of synthetic heads")
     data.add_argument(
-        "--yaw", type=float, help="largest yaw of synthetic or rendered heads in degrees"
+        "--yaw", type=largest_yaw, help="largest yaw of synthetic or rendered heads in degrees"
     )
     data.add_argument("--boxes", help=face_boxes.HELP)
     data.add_argument("--skip_bad", action="store_true", help="count broken samples and go on")

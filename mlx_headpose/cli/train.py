@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten
 
 from ..data import dataset_name
 from ..errors import InputError
-from ..models import ModelConfig
+from ..models import METHODS, ModelConfig
 from ..training.checkpoint import Progress, Workdir, find_state, is_state, read_run
 from ..training.distributed import Processes
 from ..training.loop import Stopped, Training
@@ -99,7 +99,9 @@ def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path 
     if state is None:
         refuse_to_overwrite(args, None)
         return args, None
-    stored = read_run(state)[1]["arguments"]
+    stored = read_run(state)[1].get("arguments")
+    if not isinstance(stored, dict) or stored.get("model") not in METHODS:
+        raise InputError(f"{state}: train.py did not write it, so it cannot go on with it")
     parser = make_parser(program, stored["model"])
     parser.set_defaults(**stored)
     args = parser.parse_args(arguments)

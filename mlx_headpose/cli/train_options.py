@@ -8,7 +8,15 @@ from typing import Any
 from ..models import config_class
 from ..training.options import OPTIMIZERS, SCHEDULES
 from . import face_boxes
-from .options import Parser, add_method_option, add_model_options, boolean, positive
+from .options import (
+    Parser,
+    add_method_option,
+    add_model_options,
+    boolean,
+    largest_yaw,
+    not_negative,
+    positive,
+)
 
 
 def make_parser(program: str, method: str) -> Parser:
@@ -62,7 +70,7 @@ def _data(parser: Parser) -> None:
     _add(
         group,
         "--yaw",
-        type=float,
+        type=largest_yaw,
         help="largest yaw of synthetic or rendered heads in degrees (default: what suits the crop)",
     )
     _add(
@@ -102,7 +110,9 @@ def _data(parser: Parser) -> None:
         help="side of the network's input in pixels (default: the method's)",
     )
     group.add_argument("--skip_bad", action="store_true", help="leave out broken photos and count")
-    group.add_argument("--workers", type=int, default=0, help="reading threads; 0 is one per core")
+    group.add_argument(
+        "--workers", type=not_negative, default=0, help="reading threads; 0 is one per core"
+    )
 
 
 def _augmentation(parser: Parser) -> None:
@@ -208,7 +218,9 @@ def _optimisation(parser: Parser, method: str) -> None:
         help="of the learning rate (default: constant from pretrained weights, cosine from random "
         "ones)",
     )
-    group.add_argument("--warmup", type=int, default=0, help="steps of rising learning rate")
+    group.add_argument(
+        "--warmup", type=not_negative, default=0, help="steps of rising learning rate"
+    )
     _add(
         group,
         "--milestones",
@@ -228,7 +240,7 @@ def _optimisation(parser: Parser, method: str) -> None:
         "--clip_norm", type=float, default=0.0, help="largest norm of the gradient; 0 is no limit"
     )
     group.add_argument("--bfloat16", action="store_true", help="compute in bfloat16")
-    group.add_argument("--seed", type=int, default=0, help="of everything random")
+    group.add_argument("--seed", type=not_negative, default=0, help="of everything random")
 
 
 def _output(parser: Parser) -> None:

@@ -12,6 +12,10 @@ from ..models import Recipe
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
+NOT_NEGATIVE = (
+    *("momentum", "weight_decay", "head_lr_scale", "warmup", "milestone_factor", "clip_norm"),
+    *("seed", "workers"),
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,9 @@ class TrainingOptions:
             raise InputError(f"--lr {self.lr}: give a positive number, such as 0.0001")
         if not 0 <= self.augment <= 1:
             raise InputError(f"--augment {self.augment}: give a probability between 0 and 1")
+        for name in NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"--{name} {getattr(self, name)}: give a number of 0 or more")
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, *, pretrained: bool, **given: Any) -> TrainingOptions:
