@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--images", type=positive, default=500, help="how many are compared")
     options = parser.parse_args()
     model = from_pretrained(options.snapshot)
-    _, unseen = open_images(model, options)
+    calibration, unseen = open_images(model, options)
     unseen.select(np.arange(len(unseen)) < options.images)
     original = evaluate(model, unseen, BATCH)
     print(f"{len(unseen)} images of {unseen.name}; mean change of the angles in degrees")
@@ -41,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for scheme in ("float32", HALF, *SCHEMES):
             options.quantize = scheme
-            network = quantize(model, options) if scheme in SCHEMES else model
+            network = quantize(model, calibration, options) if scheme in SCHEMES else model
             path = Path(folder) / f"{scheme}.safetensors"
             save_pretrained(network, path, half=scheme == HALF)
             found = evaluate(from_pretrained(path), unseen, BATCH)

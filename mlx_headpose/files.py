@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -67,10 +67,47 @@ def require_writable(path: str | Path) -> None:
         _beside(path).unlink()
 
 
+def require_apart(read: Iterable[str | Path | None], written: Iterable[str | Path | None]) -> None:
+    """Fail if a command would write over what it reads, or two results into one file.
+
+    Args:
+        read: files and folders, perhaps not there; None for nothing.
+        written: files, perhaps not there yet; None for nothing.
+
+    Raises:
+        InputError: one of them is another.
+    """
+    sources = {_identity(path): path for path in read if path is not None}
+    targets: set[Path] = set()
+    for target in written:
+        if target is None:
+            continue
+        path = Path(target)
+        if path.exists() and _identity(path) in sources:
+            source = sources[_identity(path)]
+            raise InputError(f"{path}: would overwrite {source}, which is read; name another file")
+        if path.resolve() in targets:
+            raise InputError(f"{path}: is to hold two results; name two files")
+        targets.add(path.resolve())
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """What one file has under all its names; None if there is none."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _beside(path: Path) -> Path:
     """A new empty file beside `path`, with its suffix: some writers (mlx, PIL) go by that."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is a device or a pipe; name a file")
+    if path.name == "-":
+        raise InputError(f"{path}: stands for no file here; name one")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:  # in a place where nobody can make folders, such as /proc

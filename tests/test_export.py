@@ -252,3 +252,29 @@ def test_export_as_a_user_types_it(snapshot, tmp_path):
     assert from_pretrained(tmp_path / "hub").config == from_pretrained(snapshot).config
     done = export("--format", "mlxfn", "--quantize", "int8")
     assert_refused(done, "second call")
+
+
+def test_export_overwrites_no_network_and_ignores_no_option(snapshot, tmp_path):
+    (tmp_path / "weights").mkdir()
+    own = tmp_path / "weights" / "own.safetensors"
+    own.write_bytes(snapshot.read_bytes())
+
+    def export(*arguments):
+        return run("export.py", "--snapshot", "own", *arguments, folder=tmp_path)  # in weights/
+
+    assert_refused(export(), "own.safetensors", "would overwrite")
+    assert_refused(
+        export("--format", "onnx", "--output", "weights/own.safetensors"), "--format safetensors"
+    )
+    assert_refused(export("--output", "face.onnx"), "add --format onnx")
+    assert_refused(export("--format", "mlxfn", "--output", "face.bin"), "ends in .mlxfn")
+    assert_refused(export("--format", "mlxfn", "--batch_size", 2), "--batch_size: is for")
+    assert_refused(export("--output", "a", "--calibration_images", 9), "is for --quantize")
+    half = ("--quantize", "half", "--output", "half.safetensors")
+    assert_refused(export(*half, "--calibration_dir", "photos"), "--calibration_dataset")
+    assert_refused(export(*half, "--calibration_dataset", "foo"), "foo")
+    assert own.read_bytes() == snapshot.read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["weights"]
+    assert [p.name for p in own.parent.iterdir()] == [own.name]
+    done = export("--format", "mlxfn")
+    assert "It reads pictures of" in done.stdout

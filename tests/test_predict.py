@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -130,6 +131,43 @@ def test_options(predict, photos, capsys, tmp_path: Path) -> None:
         predict("--source", photos[1], "--bbox=185,137,138,233", "--json", name, *margin)
         yaws.append(read_results(tmp_path / name)[0]["heads"][0]["yaw"])
     assert yaws[0] != yaws[1]
+    predict(photos[1], "--bbox=185,137,138,233", "--bbox", "5,9,99,99", "--json", "two.json")
+    boxes = [head["box"] for head in read_results(tmp_path / "two.json")[0]["heads"]]
+    assert boxes == [[185, 137, 323, 370], [5, 9, 104, 108]]
+
+
+def test_a_closed_pipe_loses_no_results(predict, photos, monkeypatch, tmp_path: Path) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            if "face" in text:
+                raise BrokenPipeError
+            return len(text)
+
+        def fileno(self) -> int:
+            return os.open(os.devnull, os.O_WRONLY)
+
+    monkeypatch.setattr("sys.stdout", Gone())
+    with pytest.raises(SystemExit) as stopped:
+        predict(photos[0], photos[1], "--draw", "none", "--json", "r.json")
+    assert stopped.value.code == 0
+    assert (tmp_path / "r.json").is_file()
+
+
+def test_a_trailing_slash_is_a_folder(predict, photos, tmp_path: Path) -> None:
+    predict(photos[0], photos[1], "--save", "year.2026/")
+    assert sorted(p.name for p in (tmp_path / "year.2026").iterdir()) == sorted(
+        photo.name for photo in photos[:2]
+    )
+
+
+def test_names_that_are_no_text(predict, photos, tmp_path: Path) -> None:
+    name = b"caf\xe9.jpg".decode(errors="surrogateescape")
+    try:
+        (tmp_path / name).write_bytes(photos[0].read_bytes())
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    predict(name, "--csv", "all.csv", "--json", "all.json")
+    assert b"caf\xe9.jpg," in (tmp_path / "all.csv").read_bytes()
 
 
 def test_grey_and_turned_pictures_are_drawn_upright(predict, photos, tmp_path: Path) -> None:
@@ -163,6 +201,13 @@ def test_grey_and_turned_pictures_are_drawn_upright(predict, photos, tmp_path: P
         (("PHOTO", "--max_faces", "0"), "at least 1"),
         (("PHOTO", "--draw", "stars"), "invalid choice"),
         (("PHOTO", "PHOTO", "--save", "one.png"), "give a folder"),
+        (("PHOTO", "--landmarks", "a.npy"), "takes the place of pictures"),
+        (("--landmarks", "a.npy", "--draw", "cube"), "--draw: has no use with --landmarks"),
+        (("PHOTO", "--raw"), "--raw: is for videos"),
+        (("PHOTO", "--draw", "none", "--save", "x"), "--save: has no use with --draw none"),
+        (("PHOTO", "--bbox", "1,2,3,4", "--max_faces", "1"), "--max_faces: has no use with --bbox"),
+        (("PHOTO", "--json", "-"), "stands for no file"),
+        (("PHOTO", "--csv", "/dev/null"), "is a device"),
         (("broken.mp4", "--bbox", "1,2,3,4"), "for pictures"),
         (("PHOTO", "--save", "one.xyz"), "no picture format"),
         (("PHOTO", "--save", "broken.jpg/sub"), "cannot be written"),
@@ -185,10 +230,21 @@ def test_refusals(predict, photos, capfd, tmp_path: Path, arguments, words: str)
     assert words in errors[0]
 
 
-def test_the_source_is_never_overwritten(predict, photos, capsys, tmp_path: Path) -> None:
+def test_the_source_is_never_overwritten(
+    predict, photos, weights: Path, capsys, tmp_path: Path
+) -> None:
     (tmp_path / "a.jpg").write_bytes(photos[0].read_bytes())
     assert "overwrite" in fails(predict, capsys, "a.jpg", "--save", ".")
+    for given in (["--json", "a.jpg"], ["--csv", "./a.jpg"], ["--csv", "{net}"]):
+        words = [word.format(net=weights) for word in given]
+        assert "would overwrite" in fails(predict, capsys, "a.jpg", *words)
+    assert "two results" in fails(predict, capsys, "a.jpg", "--json", "r.txt", "--csv", "./r.txt")
+    assert "two results" in fails(predict, capsys, "a.jpg", "--save", "r.png", "--csv", "r.png")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "a.jpg").write_bytes(photos[0].read_bytes())
+    assert "overwrite" in fails(predict, capsys, "a.jpg", "b/a.jpg", "--save", "b")
     assert (tmp_path / "a.jpg").read_bytes() == photos[0].read_bytes()
+    assert (tmp_path / "b" / "a.jpg").read_bytes() == photos[0].read_bytes()
 
 
 def test_a_video(predict, photos, capsys, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
@@ -49,6 +50,8 @@ def main(command: str | None = None, arguments: list[str] | None = None) -> None
     if command not in COMMANDS:
         print(f"error: unknown command {command!r}; try: {', '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
     try:
         importlib.import_module(f".{command}", __name__).run(program, arguments)
     except InputError as error:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..export import export_mlxfn
+from ..files import require_apart
+from ..inference.estimator import find_network
 from ..models import Estimator
 from ..weights import from_pretrained, save_pretrained
-from .options import Parser, positive
-from .quantize import add_options, write_quantized
+from .options import Parser, positive, refuse
+from .quantize import CALIBRATION, add_options, write_quantized
 
 # format → the ending of its file.
 FORMATS = {
@@ -19,13 +21,18 @@ FORMATS = {
     "onnx": ".onnx",
     "torch": ".pkl",
 }
+FUNCTIONS = ("mlxfn", "onnx")  # formats that hold no more than pixels in, angles out
+OTHERS = {*FORMATS.values()} - {".safetensors"}
 
 
 def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     parser = Parser(program, "Hand a network on, as it is or with smaller weights.")
     parser.add_argument(
-        "--snapshot", "--model_path", required=True, help=".safetensors file, folder or hub id"
+        "--snapshot",
+        "--model_path",
+        required=True,
+        help=".safetensors file, folder, hub id, or name in weights/",
     )
     parser.add_argument(
         "--format",
@@ -45,18 +52,43 @@ def run(program: str, arguments: list[str]) -> None:
         "--batch_size", type=positive, default=1, help="images that an ONNX file takes at once"
     )
     add_options(parser)
-    options = parser.parse_args(arguments)
+    options, given = parser.parse_given(arguments)
     if options.quantize and options.format != "safetensors":
         raise InputError("--quantize writes safetensors; export that file in a second call")
-    model = from_pretrained(options.snapshot)
+    if options.format != "onnx":
+        refuse(given, ("batch_size",), "is for --format onnx")
+    if not options.quantize:
+        refuse(given, CALIBRATION, "is for --quantize")
+    network = find_network(options.snapshot)
     ending = f"-{options.quantize}" if options.quantize else ""
-    name = f"{Path(options.snapshot).stem}{ending}{FORMATS[options.format]}"
+    name = f"{Path(network).stem}{ending}{FORMATS[options.format]}"
     output = options.output or Path("weights") / name
+    require_ending(output, options.format)
+    require_apart([network], [output, output / "model.safetensors"])
+    model = from_pretrained(network)
     if options.quantize:
         write_quantized(model, options, output)
         return
     writer(options.format, options.batch_size)(model, output)
     print(f"wrote {output}")
+    if options.format in FUNCTIONS and model.config.inputs == "image":
+        side = model.config.preprocessing.size
+        print(f"It reads pictures of {side} × {side} pixels.")
+
+
+def require_ending(output: Path, form: str) -> None:
+    """See that a file's ending is its format's, or, for a folder of safetensors, nobody's.
+
+    Raises:
+        InputError: it is another format's.
+    """
+    wanted = FORMATS[form]
+    if output.suffix == wanted or (form == "safetensors" and output.suffix not in OTHERS):
+        return
+    for other, ending in FORMATS.items():
+        if output.suffix == ending:
+            raise InputError(f"{output}: ends like another format; add --format {other}")
+    raise InputError(f"{output}: a file of --format {form} ends in {wanted}")
 
 
 def writer(form: str, batch_size: int) -> Callable[[Estimator, Path], object]:

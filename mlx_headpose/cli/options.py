@@ -27,6 +27,13 @@ class Parser(argparse.ArgumentParser):
             **kwargs,
         )
 
+    def parse_given(self, arguments: list[str]) -> tuple[argparse.Namespace, set[str]]:
+        """The options, and the names of those that the arguments give and that are no default."""
+        options = self.parse_args(arguments)
+        empty = argparse.Namespace(**dict.fromkeys(vars(options)))
+        given = vars(self.parse_args(arguments, empty))
+        return options, {name for name, value in given.items() if value not in (None, [])}
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see `{self.prog} --help`")
 
@@ -112,6 +119,22 @@ def make_config(arguments: argparse.Namespace, method: str, size: int | None = N
 def add_method_option(parser: argparse.ArgumentParser, default: str | None = "hopenet") -> None:
     """`--model`, the method's name."""
     parser.add_argument("--model", choices=sorted(METHODS), default=default, help="method")
+
+
+def refuse(given: set[str], names: Iterable[str], reason: str) -> None:
+    """Stop if an option was given that has no use beside the others.
+
+    Args:
+        given: names of the options that were given.
+        names: of those without a use.
+        reason: why they have none, as a half sentence.
+
+    Raises:
+        InputError: there is one.
+    """
+    useless = sorted(given.intersection(names))
+    if useless:
+        raise InputError(f"--{' and --'.join(useless)}: {reason}; leave it out")
 
 
 def refuse_unused(given: Iterable[str], datasets: Iterable[str]) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import sys
 import time
+from collections.abc import Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..files import atomic_path, require_writable, write_json
+from ..files import atomic_path, require_apart, require_writable, write_json
 from ..inference.draw import STYLES, draw_heads
 from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.face_detector import DEFAULT_MIN_SCORE
@@ -23,10 +25,15 @@ from ..inference.pictures import SUFFIXES, open_picture
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources
 from ..inference.video import Frame, VideoEstimator, VideoReader, VideoWriter, require_opencv
 from ..weights import from_pretrained
-from .options import Parser, positive
+from .options import Parser, positive, refuse
 
+SEPARATORS = ("/", os.sep)
 WINDOW = "mlx-headpose (q quits)"
 COLUMNS = ("file", "frame", "time", "track", "x", "y", "width", "height", "yaw", "pitch", "roll")
+# Options without a use where landmarks are read, faces are given, nothing moves, nothing is drawn.
+PICTURES = ("crop_margin", "detector", "min_score", "max_faces", "bbox", "draw", "save")
+DETECTION = ("min_score", "max_faces")
+VIDEO = ("detect_every", "raw")
 # Picture formats that are written as they came; everything else becomes PNG.
 SAME_FORMAT = {".jpg", ".jpeg", ".png", ".webp"}
 
@@ -76,8 +83,9 @@ def make_parser(program: str) -> Parser:
     faces.add_argument(
         "--bbox",
         type=_box,
+        action="append",
         metavar="X,Y,W,H",
-        help="take this face box instead of looking for faces (pictures only)",
+        help="take this face box, and further ones, instead of looking for faces (pictures only)",
     )
     video = parser.add_argument_group("video")
     video.add_argument(
@@ -101,22 +109,32 @@ def make_parser(program: str) -> Parser:
 
 def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
-    options = make_parser(program).parse_args(arguments)
-    given = [*options.inputs, *options.source]
-    if options.json and options.json == options.csv:
-        raise InputError(f"{options.json}: cannot be --json and --csv at once; name two files")
+    options, given = make_parser(program).parse_given(arguments)
     for file in filter(None, (options.json, options.csv)):
         require_writable(file)  # an hour of video is not looked at in vain
+    names = [*options.inputs, *options.source]
     if options.landmarks:
+        if names:
+            raise InputError("--landmarks takes the place of pictures; give one of them")
+        refuse(given, (*PICTURES, *VIDEO), "has no use with --landmarks")
         _predict_landmarks(options)
         return
-    if not given:
+    if not names:
         raise InputError(f"nothing to look at; give a picture, or see `{program} --help`")
-    sources = find_sources(given)
-    if options.bbox and any(source.kind != "picture" for source in sources):
-        raise InputError("--bbox is for pictures; in videos heads move")
+    sources = find_sources(names)
+    kinds = {source.kind for source in sources}
+    if options.bbox:
+        if kinds != {"picture"}:
+            raise InputError("--bbox is for pictures; in videos heads move")
+        refuse(given, DETECTION, "has no use with --bbox, which tells where the faces are")
+    if kinds == {"picture"}:
+        refuse(given, VIDEO, "is for videos")
+    if options.draw == "none":
+        refuse(given, ("save",), "has no use with --draw none")
     targets = _targets(sources, options)
     network = find_network(options.snapshot)
+    read = [*(source.name for source in sources), network, options.detector]
+    require_apart(read, [*targets, options.json, options.csv])
     estimator = HeadPoseEstimator.from_pretrained(
         network, options.detector, crop_margin=options.crop_margin
     )
@@ -134,12 +152,16 @@ def run(program: str, arguments: list[str]) -> None:
                     raise
                 print(f"error: {error}", file=sys.stderr)
                 unread += 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         _write_results(options, network, results)
         raise
     _write_results(options, network, results)
+    _count_unread(unread, sources)
+
+
+def _count_unread(unread: int, inputs: Sized) -> None:
     if unread:
-        raise InputError(f"{unread} of {len(sources)} inputs could not be used; see above")
+        raise InputError(f"{unread} of {len(inputs)} inputs could not be used; see above")
 
 
 def _write_results(
@@ -153,21 +175,31 @@ def _write_results(
 
 def _predict_landmarks(options: argparse.Namespace) -> None:
     network = find_network(options.snapshot)
+    require_apart([*options.landmarks, network], [options.json, options.csv])
     model = from_pretrained(network)
     print(f"network: {network}")
     results = []
+    unread = 0
     for name in options.landmarks:
-        pose = pose_of_landmarks(model, read_landmarks(name), name)
+        try:
+            pose = pose_of_landmarks(model, read_landmarks(name), name)
+        except InputError as error:
+            if len(options.landmarks) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            unread += 1
+            continue
         yaw, pitch, roll = pose.tolist()
         print(f"{name}: yaw {yaw:.1f}  pitch {pitch:.1f}  roll {roll:.1f}")
         results.append({"file": name, "yaw": yaw, "pitch": pitch, "roll": roll})
     if options.json:
         write_json(options.json, {"network": str(network), "results": results})
     if options.csv:
-        with atomic_path(options.csv) as temporary, temporary.open("w", newline="") as file:
+        with atomic_path(options.csv) as temporary, _open_csv(temporary) as file:
             writer = csv.DictWriter(file, ("file", "yaw", "pitch", "roll"))
             writer.writeheader()
             writer.writerows(results)
+    _count_unread(unread, options.landmarks)
 
 
 def _predict(
@@ -197,9 +229,11 @@ def _picture(
     image = open_picture(name)
     height, width = image.shape[:2]
     if options.bbox:
-        (left, top, right, bottom) = options.bbox[0]
-        if left >= width or top >= height or right <= 0 or bottom <= 0:
-            raise InputError(f"{name}: --bbox lies outside the picture of {width}×{height} pixels")
+        for left, top, right, bottom in options.bbox:
+            if left >= width or top >= height or right <= 0 or bottom <= 0:
+                raise InputError(
+                    f"{name}: --bbox lies outside the picture of {width}×{height} pixels"
+                )
     heads = estimator(image, options.bbox, options.min_score, options.max_faces)
     print(f"{name}: {_count(len(heads))}")
     if heads:
@@ -333,12 +367,13 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
     """The file that each source's drawing goes to; None where there is none.
 
     Raises:
-        InputError: a drawing would overwrite its source, or one file is to hold several.
+        InputError: one file is to hold several, or is of no known format.
     """
     if options.draw == "none":
         return [None] * len(sources)
     save = Path(options.save)
-    one_file = bool(save.suffix) and not save.is_dir()
+    folder = save.is_dir() or options.save.endswith(SEPARATORS)
+    one_file = bool(save.suffix) and not folder
     if one_file and len(sources) > 1:
         raise InputError(f"--save {save}: one file for {len(sources)} inputs; give a folder")
     if one_file:
@@ -365,14 +400,17 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
         while target in targets:
             target = target.with_name(f"{path.stem}-{number}{target.suffix}")
             number += 1
-        if target.resolve() == path.resolve():
-            raise InputError(f"{target}: the drawing would overwrite its source; change --save")
         targets.append(target)
     return targets
 
 
+def _open_csv(path: Path) -> TextIO:
+    # Names of files may be bytes that are no UTF-8; they are written as they are.
+    return path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+
+
 def _write_csv(path: Path, results: list[dict[str, Any]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, _open_csv(temporary) as file:
         writer = csv.writer(file)
         writer.writerow((*COLUMNS, "confidence", "score"))
         for result in results:
@@ -411,12 +449,12 @@ def _not_negative(text: str) -> float:
     return value
 
 
-def _box(text: str) -> list[list[float]]:
+def _box(text: str) -> list[float]:
     values = [_number(part) for part in text.split(",")]
     if len(values) != 4 or values[2] <= 0 or values[3] <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not x,y,width,height")
     x, y, width, height = values
-    return [[x, y, x + width, y + height]]
+    return [x, y, x + width, y + height]
 
 
 def _number(text: str) -> float:

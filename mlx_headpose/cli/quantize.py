@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import Dataset, open_dataset
+from ..data import Dataset, dataset_name, open_dataset
 from ..data.landmarks import with_landmarks
 from ..errors import InputError
 from ..evaluation.evaluate import Evaluation, evaluate, sample_inputs
@@ -21,6 +21,12 @@ from .options import positive
 BATCH = 20
 # Smaller only in the file: the network that is read back has float32 weights again.
 HALF = "half"
+CALIBRATION = (
+    "calibration_dataset",
+    "calibration_dir",
+    "calibration_list",
+    "calibration_images",
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def quantize(model: Estimator, options: argparse.Namespace) -> Estimator:
+def quantize(model: Estimator, calibration: Dataset, options: argparse.Namespace) -> Estimator:
     """The quantised copy that the options ask for."""
-    calibration, _ = open_images(model, options)
     inputs = first_inputs(model, calibration, options.calibration_images)
     if options.quantize == "int8":
         return quantize_int8(model, inputs)
@@ -66,10 +71,10 @@ def write_quantized(model: Estimator, options: argparse.Namespace, output: Path)
     if model.quantization is not None:
         raise InputError("the network is quantised already; give the float32 one")
     half = options.quantize == HALF
-    save_pretrained(model if half else quantize(model, options), output, half)
+    calibration, unseen = open_images(model, options)
+    save_pretrained(model if half else quantize(model, calibration, options), output, half)
     written = output if output.suffix == ".safetensors" else output / "model.safetensors"
     print(f"wrote {output} ({written.stat().st_size / 1e6:.2f} MB)")
-    _, unseen = open_images(model, options)
     print(f"on {len(unseen)} images of {unseen.name} that calibration did not see:")
     networks = model, from_pretrained(output)
     before, after = (evaluate(network, unseen, BATCH) for network in networks)
@@ -80,9 +85,12 @@ def open_images(model: Estimator, options: argparse.Namespace) -> tuple[Dataset,
     """Images to calibrate with, and others to compare on.
 
     Raises:
-        InputError: there are fewer than two.
+        InputError: there are fewer than two, or the options name none.
     """
     preprocessing = model.config.preprocessing
+    place = options.calibration_dir or options.calibration_list
+    if place and dataset_name(options.calibration_dataset) == "synthetic":
+        raise InputError(f"{place}: say by --calibration_dataset what lies there")
     calibration, unseen = (
         with_landmarks(
             open_dataset(

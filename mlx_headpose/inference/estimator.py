@@ -103,6 +103,8 @@ class HeadPoseEstimator:
         crop_margin: float | None = None,
         landmarker: Landmarker | None = None,
     ):
+        if isinstance(model, str | Path) or isinstance(detector, str | Path):
+            raise InputError("for files of networks use HeadPoseEstimator.from_pretrained")
         if model is None:
             model = from_pretrained(find_network())
         self.model = model
@@ -154,7 +156,8 @@ class HeadPoseEstimator:
             boxes: (N, 4) face boxes x_min, y_min, x_max, y_max instead of detection; for a list of
                 pictures a list of such.
             min_score: faces that the detector scores below this are left out.
-            max_heads: keep only as many faces of a picture, the largest.
+            max_heads: keep only as many faces of a picture, the largest. Like `min_score` it says
+                nothing of given boxes.
 
         Returns:
             A list of `Head`, largest first (in the order of `boxes`, if given); for a list of

@@ -58,7 +58,9 @@ def find_sources(given: list[str]) -> list[Source]:
 
 
 def _kind(path: Path) -> Literal["picture", "video"] | None:
+    if path.name.startswith("."):  # such as the ._ files that a Mac leaves on other disks
+        return None
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return "video"
-    return "picture" if suffix in SUFFIXES and not path.name.startswith(".") else None
+    return "picture" if suffix in SUFFIXES else None
