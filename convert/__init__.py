@@ -78,9 +78,11 @@ def convert_tensors(tensors: Tensors, source: str | Path, norm: str = "batch") -
             f"{source}: looks like {form.name} but is not complete ({error}); get it again"
         ) from None
     _check(conversion, source)
-    if norm == "group" and conversion.config["model_type"] == "backbone":
-        return for_group_norm(conversion)
-    return conversion
+    if norm == "batch":
+        return conversion
+    if conversion.config["model_type"] != "backbone":
+        raise InputError(f"{source}: --norm {norm} is for ImageNet backbones; leave it out")
+    return for_group_norm(conversion)
 
 
 def write_torch(model: Estimator, output: str | Path) -> None:

@@ -79,6 +79,8 @@ def test_a_training_begins_at_nothing():
         "best_epoch": 0,
         "best_mae": float("inf"),
         "sums": {},
+        "batches": "",
+        "validation": "",
     }
 
 

@@ -123,6 +123,7 @@ def test_a_broken_photo_is_named_or_counted(shared, workplace, tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["used"] == 1
+    assert "left out: 1 broken pictures" in done.stdout
     assert report["dropped"] == {"picture broken": 1}
 
 
@@ -136,12 +137,24 @@ def test_a_broken_photo_is_named_or_counted(shared, workplace, tmp_path):
         (["--snapshot", "list.txt"], "list.txt"),
         (["--snapshot", "weights/squeezenet_1_1.safetensors", "--worst", "worst.txt"], ".png"),
         (["--snapshot", "weights/squeezenet_1_1.safetensors", "--mesh", "m.npz"], "--mesh"),
+        (["--snapshot", "weights/squeezenet_1_1.safetensors", "--crop_size", "9"], "--crop 1"),
+        (["--snapshot", "weights/squeezenet_1_1.safetensors", "--ad", "nan"], "--ad"),
+        (["--filename_list", "list.txt", "--csv", "list.txt", "--snapshot", "x"], "overwrite"),
         ([], "--snapshot"),
         (["--batch_size", "0", "--snapshot", "x"], "batch_size"),
     ],
 )
 def test_bad_input_is_one_sentence(workplace, arguments, word):
     assert_refused(run("test.py", *arguments, folder=workplace), word)
+
+
+def test_convert_overwrites_and_ignores_nothing(shared, workplace):
+    converted = "weights/squeezenet_1_1.safetensors"
+    again = run("convert.py", "--weight", converted, folder=workplace)
+    assert_refused(again, "would overwrite")
+    published = shared / "weights" / "squeezenet_1_1.pkl"
+    group = ("--weight", published, "--norm", "group", "--output", "g.safetensors")
+    assert_refused(run("convert.py", *group, folder=workplace), "is for ImageNet backbones")
 
 
 def test_convert_refuses_in_one_sentence(tmp_path):

@@ -183,6 +183,43 @@ def test_real_faces_from_start_to_test(faces: str, capsys: pytest.CaptureFixture
     ]
 
 
+def test_held_out_samples_can_be_tested(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = shared / "data" / "AFLW2000"
+    names = (data / "aflw2000_list.txt").read_text().split()[:24]
+    Path("all.txt").write_text("\n".join(names))
+    Path("few.txt").write_text("\n".join(names[20:]))
+    line = (
+        f"train.py --dataset AFLW2000 --data_dir {data} --filename_list all.txt --num_epochs 1 "
+        "--batch_size 8 --arch squeezenet1_1 --input_size 64"
+    )
+    command(f"{line} --output_string held")
+    output = capsys.readouterr().out
+    assert "23 training and 1 validation samples" in output
+    best, tested = output.strip().splitlines()[-1].split("Test it: python ")
+    command(tested)
+    assert re.search(r"MAE ([\d.]+)°", best)[1] in capsys.readouterr().out
+    command(f"{line} --val_filename_list few.txt --output_string listed")
+    assert "24 training and 4 validation samples" in capsys.readouterr().out
+
+
+def test_what_goes_on_keeps_its_network_and_takes_new_options(
+    faces: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(f"train.py {faces} --num_epochs 1 --output_string run")
+    again = "train.py --resume --output_string run --num_epochs 2"
+    assert "is a training of hopenet" in refused(f"{again} --model whenet", capsys)
+    assert "leave --snapshot out" in refused(f"{again} --snapshot x.safetensors", capsys)
+    assert "does not fit" in refused(f"{again} --arch resnet18", capsys)
+    assert "unrecognized arguments: --nose" in refused(f"{again} --nose", capsys)
+    done = f"train.py {faces} --num_epochs 1 --transfer 0 --snapshot workdirs_run"
+    assert "has 1 epochs" in refused(f"{done} --output_string next", capsys)
+    assert not Path("workdirs_next").exists()
+    command(f"{again} --alpha 5 --input_size 96")
+    stored = read_config(Path("workdirs_run/last.safetensors"))["model"]
+    assert (stored["alpha"], stored["preprocessing"]["size"]) == (5.0, 96)
+    command(f"train.py {faces} --num_epochs 1 --snapshot workdirs_run/last.safetensors")
+
+
 def test_transfer_takes_the_weights_alone(faces: str) -> None:
     command(f"train.py {faces} --num_epochs 1 --output_string run")
     line = f"{faces} --snapshot workdirs_run --transfer 1 --output_string next"
@@ -232,6 +269,11 @@ def test_a_converted_backbone_is_a_start() -> None:
         ("--workers -1", "not a whole number of at least 0"),
         ("--clip_norm -1", "--clip_norm -1.0: give a number of 0 or more"),
         ("--yaw 500", "'500' is not an angle above 0 and up to 180"),
+        ("--freeze backbone head", "leaves nothing to train"),
+        ("--head_parameters heed. --head_lr_scale 2", "heed.: no parameter that trains"),
+        ("--optimizer adam --weight_decay 1", "--weight_decay is not for --optimizer adam"),
+        ("--momentum 0.5", "--momentum is not for --optimizer adam"),
+        ("--alpha nan", "'nan' is not a number"),
         ("--identities 5", "give its file as --mesh"),
         ("--dataset synthetic --data_dir x", "leave --data_dir and --filename_list out"),
         ("--split sequence", "--split is for BIWI, not for synthetic"),

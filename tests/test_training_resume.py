@@ -98,6 +98,40 @@ def test_interrupted_after_any_step_goes_on_the_same(tmp_path: Path, step: int) 
     assert_same_training(broken, whole)
 
 
+def test_other_batches_begin_the_epoch_again(tmp_path: Path) -> None:
+    training = toy_training(tmp_path, save_every=1)
+    read = training._read
+
+    def read_then_interrupt(*arguments: object) -> bool:
+        training.interrupt.wanted = True
+        return read(*arguments)
+
+    training._read = read_then_interrupt
+    with pytest.raises(Stopped):
+        training.run()
+    assert training.progress.step > 0
+    same = toy_training(tmp_path)
+    same.restore(same.workdir.state)
+    assert same.progress.step == training.progress.step
+    for changes in ({"batch_size": 16}, {"seed": 5}):
+        other = toy_training(tmp_path, **changes)
+        other.restore(other.workdir.state)
+        assert (other.progress.step, other.progress.sums) == (0, {})
+
+
+def test_another_validation_set_has_a_best_of_its_own(tmp_path: Path) -> None:
+    toy_training(tmp_path, epochs=1).run()
+    same = toy_training(tmp_path)
+    same.restore(same.workdir.state)
+    assert same.progress.best_epoch == 1
+    same.validation_set.select(np.arange(16) < 8)
+    other = toy_training(tmp_path, validation=same.validation_set)
+    other.restore(other.workdir.state)
+    assert (other.progress.best_epoch, other.progress.best_mae) == (0, float("inf"))
+    other.run()
+    assert other.progress.best_epoch > 1
+
+
 def test_ctrl_c_saves(tmp_path: Path) -> None:
     process = start(tmp_path / "run", '{"epochs": 500}')
     file = tmp_path / "run" / "last.safetensors"

@@ -107,14 +107,18 @@ class ToySet(Dataset):
 
 
 def toy_training(
-    folder: Path, norm: str = "batch", processes: Processes | None = None, **changes: object
+    folder: Path,
+    norm: str = "batch",
+    processes: Processes | None = None,
+    validation: Dataset | None = None,
+    **changes: object,
 ) -> Training:
     """A training of the toy network in a folder; `changes` are of `TrainingOptions`."""
     values = {"epochs": 3, "batch_size": 8, "lr": 3e-3, "save_every": 2, "workers": 2, **changes}
     return Training(
         toy_model(norm),
         ToySet(),
-        ToySet(16, seed=1),
+        validation or ToySet(16, seed=1),
         Workdir(folder),
         TrainingOptions(**values),
         processes=processes,

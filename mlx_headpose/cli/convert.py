@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from ..files import require_apart
 from .options import Parser
 
 # A name that ends like a file is a file, even one that is missing.
@@ -51,6 +52,7 @@ def run(program: str, arguments: list[str]) -> None:
         output = Path(options.output or f"weights/{entry.name}.safetensors")
         path = download.fetch(entry, options.trust)
         print(f"licence of {entry.name}: {entry.licence}")
+    require_apart([path], [output])
     conversion = convert_file(path, output, options.norm)
     print(f"recognised: {conversion.description}")
     print(f"wrote {output} ({len(conversion.tensors)} tensors)")

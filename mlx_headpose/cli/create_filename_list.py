@@ -29,7 +29,7 @@ def run(program: str, arguments: list[str]) -> None:
     if not kept:
         raise InputError(f"{root}: holds no pose within the field's limits; check --root_dir")
     output = Path(options.filename)
-    if output.parent == Path():
+    if output.name == options.filename:
         output = root / output
     with atomic_path(output) as temporary:
         temporary.write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")

@@ -63,17 +63,33 @@ def _at_least(least: int, text: str) -> int:
         value = int(text)
     except ValueError:
         value = least - 1
-    if value < least:
+    if not least <= value < 1 << 63:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return value
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def margin(text: str) -> float:
+    """A margin around a box, as a share of it."""
+    value = number(text)
+    if not 0 <= value < 10:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 10")
     return value
 
 
 def largest_yaw(text: str) -> float:
     """An angle above 0° and up to 180°."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number(text)
     if not 0 < value <= 180:
         raise argparse.ArgumentTypeError(f"{text!r} is not an angle above 0 and up to 180")
     return value
@@ -86,12 +102,12 @@ def add_model_options(parser: argparse.ArgumentParser, method: str) -> None:
     for field in dataclasses.fields(config):
         if "help" not in field.metadata:
             continue
-        default = field.default
+        default: Any = field.default
         group.add_argument(
             f"--{field.name}",
             *field.metadata["flags"],
             dest=f"model_{field.name}",
-            type=boolean if isinstance(default, bool) else type(default),
+            type={bool: boolean, float: number}.get(type(default), type(default)),
             choices=field.metadata["choices"],
             default=argparse.SUPPRESS,
             help=f"{field.metadata['help']} (default: {default})",

@@ -25,7 +25,7 @@ from ..inference.pictures import SUFFIXES, open_picture
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources
 from ..inference.video import Frame, VideoEstimator, VideoReader, VideoWriter, require_opencv
 from ..weights import from_pretrained
-from .options import Parser, positive, refuse
+from .options import Parser, margin, number, positive, refuse
 
 SEPARATORS = ("/", os.sep)
 WINDOW = "mlx-headpose (q quits)"
@@ -65,7 +65,7 @@ def make_parser(program: str) -> Parser:
     )
     network.add_argument(
         "--crop_margin",
-        type=_not_negative,
+        type=margin,
         help="margin around a face box, as a share of it; by default the method's own",
     )
     faces = parser.add_argument_group("faces")
@@ -436,32 +436,15 @@ def _cell(value: float | int | None) -> str:
 
 
 def _share(text: str) -> float:
-    value = _number(text)
+    value = number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
     return value
 
 
-def _not_negative(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value < 10:
-        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 10")
-    return value
-
-
 def _box(text: str) -> list[float]:
-    values = [_number(part) for part in text.split(",")]
+    values = [number(part) for part in text.split(",")]
     if len(values) != 4 or values[2] <= 0 or values[3] <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not x,y,width,height")
     x, y, width, height = values
     return [x, y, x + width, y + height]
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not np.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return value

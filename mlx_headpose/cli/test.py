@@ -13,18 +13,18 @@ from typing import Any
 from ..data import DATASETS, Dataset, dataset_name, open_dataset
 from ..data.landmarks import with_landmarks
 from ..errors import InputError
-from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.evaluate import BROKEN, Evaluation, evaluate
 from ..evaluation.faces import draw_worst
 from ..evaluation.intervals import draw_intervals
 from ..evaluation.over_yaw import draw_error_curve
 from ..evaluation.report import write_report
 from ..figures import require_picture
-from ..files import atomic_path, require_writable, write_json
+from ..files import atomic_path, require_apart, require_writable, write_json
 from ..models import METHODS, Estimator, ModelConfig
 from ..training.checkpoint import is_state
 from ..weights import from_pretrained
 from . import face_boxes
-from .options import Parser, boolean, largest_yaw, positive, refuse_unused
+from .options import Parser, boolean, largest_yaw, margin, positive, refuse, refuse_unused
 
 
 def make_parser(program: str) -> Parser:
@@ -41,11 +41,12 @@ def make_parser(program: str) -> Parser:
     data.add_argument(
         "--crop_rule", help="published rule that makes a crop of a face box; by default the model's"
     )
-    data.add_argument("--ad", type=float, help="margin of the crop rule; by default the published")
+    data.add_argument("--ad", type=margin, help="margin of the crop rule; by default the published")
     data.add_argument(
         "--split", help="test part of a division that the dataset has, such as sequence for BIWI"
     )
     data.add_argument("--mesh", help="head model (.npz) of synthetic heads")
+    data.add_argument("--camera_without", help="camera effects that synthetic heads lack, or none")
     data.add_argument(
         "--yaw", type=largest_yaw, help="largest yaw of synthetic or rendered heads in degrees"
     )
@@ -108,13 +109,17 @@ def make_parser(program: str) -> Parser:
 
 def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
-    options = make_parser(program).parse_args(arguments)
+    options, given = make_parser(program).parse_given(arguments)
+    if "crop" not in given:
+        refuse(given, ("crop_size",), "is for --crop 1")
     pictures = [options.worst, options.curve, options.intervals]
     for file in filter(None, pictures):
         require_picture(file)
     for file in filter(None, [options.json, options.csv, options.report, *pictures]):
         require_writable(file)  # nobody evaluates for an hour in vain
     snapshots = find_snapshots(Path(options.snapshot), options.start, options.num_epochs)
+    read = [*snapshots, options.filename_list, options.mesh, options.boxes]
+    require_apart(read, [options.json, options.csv, options.report, *pictures])
     evaluations: dict[Path, Evaluation] = {}
     sets: dict[tuple[str, int], Dataset] = {}
     used: dict[Path, Dataset] = {}
@@ -168,22 +173,21 @@ def write_outputs(
 
 def open_set(options: argparse.Namespace, rule: str, config: ModelConfig) -> Dataset:
     """The dataset that the options name, with the landmarks that the network reads, if any."""
-    wanted = {name: getattr(options, name) for name in ("ad", "split", "mesh", "yaw", "boxes")}
-    wanted["crop"] = options.crop_rule
-    given = [name for name, value in wanted.items() if value is not None]
-    refuse_unused(given, [dataset_name(options.dataset)])
+    names = ("ad", "split", "mesh", "camera_without", "yaw", "boxes")
+    wanted = {name: getattr(options, name) for name in names}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    crop = [] if options.crop_rule is None else ["crop"]
+    refuse_unused([*given, *crop], [dataset_name(options.dataset)])
+    if "boxes" in given:
+        given["boxes"] = face_boxes.box_source(options.boxes)
     dataset = open_dataset(
         options.dataset,
         options.data_dir,
         options.filename_list,
         crop=rule,
-        ad=options.ad,
-        split=options.split,
-        mesh=options.mesh,
-        yaw=options.yaw,
-        boxes=face_boxes.box_source(options.boxes),
         input_size=config.preprocessing.size,
         skip_bad=options.skip_bad,
+        **given,
     )
     return with_landmarks(dataset, config.landmark_count)
 
@@ -249,6 +253,8 @@ def describe(dataset: Dataset) -> None:
 def show(evaluation: Evaluation, legacy: bool = False) -> None:
     """Print the table of one network; `legacy` adds 6DRepNet's flattering count."""
     m = evaluation.metrics()
+    if BROKEN in evaluation.dropped:
+        print(f"left out: {evaluation.dropped[BROKEN]} broken pictures")
     print(
         f"{len(evaluation.ids)} images  Yaw {m.yaw:.2f}  Pitch {m.pitch:.2f}  "
         f"Roll {m.roll:.2f}  MAE {m.mae:.2f}"

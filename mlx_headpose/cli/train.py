@@ -14,13 +14,14 @@ from mlx.utils import tree_flatten
 
 from ..data import dataset_name
 from ..errors import InputError
+from ..files import atomic_path
 from ..models import METHODS, ModelConfig
 from ..training.checkpoint import Progress, Workdir, find_state, is_state, read_run
 from ..training.distributed import Processes
 from ..training.loop import Stopped, Training
 from ..training.options import TrainingOptions
 from .train_options import make_parser
-from .train_start import chosen_dataset, make_model, method_of, open_sets
+from .train_start import HELD_OUT_LIST, chosen_dataset, make_model, method_of, open_sets
 
 
 def run(program: str, arguments: list[str]) -> None:
@@ -32,27 +33,32 @@ def run(program: str, arguments: list[str]) -> None:
     say: Callable[[str], None] = print if processes.rank == 0 else lambda line: None
     mx.random.seed(args.seed)
     model, pretrained = make_model(args, state)
-    training_set, validation_set, test_arguments = open_sets(args, model.config, say)
     options = training_options(args, model.config, pretrained)
     workdir = Workdir(workdir_path(args))
+    if state is not None and state != workdir.state:
+        require_more_epochs(state, options)
+    sets = open_sets(args, model.config, workdir.folder, say)
     parameters = sum(value.size for value in dict(tree_flatten(model.parameters())).values())
     say(
         f"{describe(model.config)}, {parameters / 1e6:.1f} M parameters"
-        f"{', pretrained' if pretrained else ''}: {len(training_set)} training and "
-        f"{len(validation_set)} validation samples, {options.epochs} epochs, batch "
+        f"{', pretrained' if pretrained else ''}: {len(sets.training)} training and "
+        f"{len(sets.validation)} validation samples, {options.epochs} epochs, batch "
         f"{options.batch_size}, lr {options.lr:g} → {workdir.folder}/"
     )
     with workdir.locked() if processes.rank == 0 else nullcontext():
         training = Training(
             model,
-            training_set,
-            validation_set,
+            sets.training,
+            sets.validation,
             workdir,
             options,
             processes=processes,
             run={"arguments": vars(args), "pretrained": pretrained},
             say=say,
         )
+        if processes.rank == 0 and sets.held_out is not None:
+            with atomic_path(workdir.folder / HELD_OUT_LIST) as temporary:
+                temporary.write_text("".join(f"{name}\n" for name in sets.held_out), "utf-8")
         if state is not None:
             training.restore(state)
             progress = training.progress
@@ -63,7 +69,7 @@ def run(program: str, arguments: list[str]) -> None:
             name = shlex.quote(workdir.folder.name.removeprefix("workdirs_"))
             say(f"Stopped and saved. To go on: python train.py --output_string {name} --resume")
             raise SystemExit(130) from None
-    say(closing_sentence(progress, workdir, test_arguments))
+    say(closing_sentence(progress, workdir, sets.test))
 
 
 def describe(config: ModelConfig) -> str:
@@ -83,13 +89,16 @@ def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path 
     peek.add_argument("--model")
     peek.add_argument("--snapshot", "--weights")
     known = peek.parse_known_args(arguments)[0]
-    args = make_parser(program, known.model or method_of(known.snapshot)).parse_args(arguments)
+    parser = make_parser(program, known.model or method_of(known.snapshot))
+    # A training that goes on may be of another method, whose options are not known yet.
+    args, _ = parser.parse_known_args(arguments)
     args.explicit_dataset = "dataset" in args
     args.dataset = chosen_dataset(args)
     state = None
     if args.resume:
         state = Workdir(workdir_path(args)).state
         if not is_state(state):
+            parser.parse_args(arguments)  # refuses unknown options
             print(f"{state.parent}: nothing to resume yet; starts from the beginning")
             return args, None
     elif not args.transfer:
@@ -97,11 +106,16 @@ def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path 
             raise InputError("--transfer 0 goes on with a training; say which by --snapshot")
         state = find_state(Path(args.snapshot))
     if state is None:
+        parser.parse_args(arguments)
         refuse_to_overwrite(args, None)
         return args, None
     stored = read_run(state)[1].get("arguments")
     if not isinstance(stored, dict) or stored.get("model") not in METHODS:
         raise InputError(f"{state}: train.py did not write it, so it cannot go on with it")
+    if known.model not in (None, stored["model"]):
+        raise InputError(f"{state}: is a training of {stored['model']}; leave --model out")
+    if args.resume and known.snapshot not in (None, stored.get("snapshot")):
+        raise InputError(f"--resume goes on from {state}; leave --snapshot out")
     parser = make_parser(program, stored["model"])
     parser.set_defaults(**stored)
     args = parser.parse_args(arguments)
@@ -152,9 +166,24 @@ def training_options(
     return TrainingOptions.from_recipe(config.recipe, pretrained=pretrained, **given)
 
 
-def closing_sentence(progress: Progress, workdir: Workdir, test_arguments: str) -> str:
-    """The best epoch, its error, and the command that tests it."""
+def require_more_epochs(state: Path, options: TrainingOptions) -> None:
+    """See that a training which goes on in another folder has something left to do.
+
+    Raises:
+        InputError: it has all its epochs.
+    """
+    done = read_run(state)[2].epoch
+    if done >= options.epochs:
+        raise InputError(
+            f"{state}: has {done} epochs, and --num_epochs asks for {options.epochs} in all; ask "
+            "for more"
+        )
+
+
+def closing_sentence(progress: Progress, workdir: Workdir, test: str | None) -> str:
+    """The best epoch, its error, and, given the set's options, the command that tests it."""
+    best = shlex.quote(str(workdir.best))
     return (
-        f"Best: epoch {progress.best_epoch}, validation MAE {progress.best_mae:.2f}°. Test it: "
-        f"python test.py {test_arguments} --snapshot {shlex.quote(str(workdir.best))}"
+        f"Best: epoch {progress.best_epoch}, validation MAE {progress.best_mae:.2f}°. "
+        f"{f'Test it: python test.py {test} --snapshot {best}' if test else f'It is {best}.'}"
     )

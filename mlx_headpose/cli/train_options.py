@@ -15,6 +15,7 @@ from .options import (
     boolean,
     largest_yaw,
     not_negative,
+    number,
     positive,
 )
 
@@ -119,7 +120,7 @@ def _augmentation(parser: Parser) -> None:
     group = parser.add_argument_group("augmentation")
     group.add_argument(
         "--augment",
-        type=float,
+        type=number,
         nargs="?",
         const=0.5,
         default=0.5,
@@ -173,7 +174,7 @@ def _optimisation(parser: Parser, method: str) -> None:
     _add(
         group,
         "--lr",
-        type=float,
+        type=number,
         help=f"learning rate (default: {recipe.lr:g} from pretrained weights, "
         f"{recipe.lr_scratch:g} from random ones)",
     )
@@ -183,17 +184,17 @@ def _optimisation(parser: Parser, method: str) -> None:
         choices=OPTIMIZERS,
         help=f"how gradients become steps (default: {recipe.optimizer})",
     )
-    group.add_argument("--momentum", type=float, default=0.9, help="of sgd")
+    _add(group, "--momentum", type=number, help="of sgd (default: 0.9)")
     _add(
         group,
         "--weight_decay",
-        type=float,
+        type=number,
         help=f"of adamw, or of sgd's gradient (default: {recipe.weight_decay:g})",
     )
     _add(
         group,
         "--head_lr_scale",
-        type=float,
+        type=number,
         help="learning rate of the parameters under --head_parameters, as a multiple of --lr "
         f"(default: {recipe.head_lr_scale:g} from pretrained weights, 1 from random ones)",
     )
@@ -233,11 +234,11 @@ def _optimisation(parser: Parser, method: str) -> None:
     _add(
         group,
         "--milestone_factor",
-        type=float,
+        type=number,
         help=f"by which factor (default: {recipe.milestone_factor:g})",
     )
     group.add_argument(
-        "--clip_norm", type=float, default=0.0, help="largest norm of the gradient; 0 is no limit"
+        "--clip_norm", type=number, default=0.0, help="largest norm of the gradient; 0 is no limit"
     )
     group.add_argument("--bfloat16", action="store_true", help="compute in bfloat16")
     group.add_argument("--seed", type=not_negative, default=0, help="of everything random")

@@ -7,6 +7,7 @@ import dataclasses
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from ..data.crop import HOPENET_TEST, PYRAMID_TEST, SAME_CROP
 from ..data.landmarks import keep_within, with_landmarks
 from ..errors import InputError
 from ..models import METHODS, Estimator, ModelConfig, build, config_from_dict
-from ..training.checkpoint import read_run
-from ..weights import load_strictly, load_tensors, read_config
+from ..training.checkpoint import read_network, read_run
+from ..weights import load_strictly, read_config
 from . import face_boxes
 from .options import make_config, model_options, refuse_unused
 
 HELD_OUT = 20  # one in so many samples validates where no validation set is given
+HELD_OUT_LIST = "validation.txt"
+LISTED = ("300W_LP", "AFLW2000")  # whose lists hold the names that their samples have
 FOLDERS = Path("datasets")
 DRAWN = ("synthetic", "rendered")  # sets with a validation part of their own
 SHARED_OPTIONS = ("yaw", "mesh", "camera_without", "split", "boxes")  # by training and validation
@@ -41,10 +44,34 @@ def chosen_dataset(args: argparse.Namespace) -> str:
     return "300W_LP" if "data_dir" in args or (FOLDERS / "300W_LP").is_dir() else "synthetic"
 
 
+@dataclass
+class Sets:
+    """What a training reads.
+
+    Attributes:
+        training, validation: the samples.
+        test: the options that make `test.py` use the validation set; None where none do.
+        held_out: names of the validation samples, where they are a part of the training set that
+            a list can name.
+    """
+
+    training: Dataset
+    validation: Dataset
+    test: str | None
+    held_out: list[str] | None = None
+
+
 def open_sets(
-    args: argparse.Namespace, config: ModelConfig, say: Callable[[str], None]
-) -> tuple[Dataset, Dataset, str]:
-    """The training set, the validation set, and the options that make `test.py` use the latter."""
+    args: argparse.Namespace, config: ModelConfig, folder: Path, say: Callable[[str], None]
+) -> Sets:
+    """Open the sets that the options name.
+
+    Args:
+        args: the options.
+        config: of the network.
+        folder: the training's, where the names of held-out samples will lie.
+        say: prints a line.
+    """
     name = _validation_set(args)
     refuse_unused([o for o in TRAINING_OPTIONS if o in args], [args.dataset])
     refuse_unused([o for o in SHARED_OPTIONS if o in args], [args.dataset, name or args.dataset])
@@ -59,13 +86,17 @@ def open_sets(
         number = np.arange(len(training_set))
         training_set.select(number < first)
         held_out.select(number >= first)
-        return training_set, held_out, _test_options(args, "", args.dataset)
+        if args.dataset not in LISTED:
+            return Sets(training_set, held_out, None)
+        listed = argparse.Namespace(**{**vars(args), "filename_list": folder / HELD_OUT_LIST})
+        test = _test_options(listed, "", args.dataset)
+        return Sets(training_set, held_out, test, list(held_out.ids))
     validation_set = _open(args, "val_", name, config, train=False)
     if name == args.dataset != "synthetic":
         both = len(set(training_set.ids) & set(validation_set.ids))
         if both:
             say(f"Warning: {both} samples of {name} both train and validate; their errors flatter.")
-    return training_set, validation_set, _test_options(args, "val_", name)
+    return Sets(training_set, validation_set, _test_options(args, "val_", name))
 
 
 def _validation_set(args: argparse.Namespace) -> str | None:
@@ -76,7 +107,7 @@ def _validation_set(args: argparse.Namespace) -> str | None:
         return args.dataset
     if "val_data_dir" in args or (FOLDERS / "AFLW2000").is_dir():
         return "AFLW2000"
-    return None
+    return args.dataset if "val_filename_list" in args else None
 
 
 def _folder(args: argparse.Namespace, prefix: str, name: str) -> Path | None:
@@ -117,8 +148,8 @@ def _test_options(args: argparse.Namespace, prefix: str, name: str) -> str:
     if folder is not None:
         words += ["--data_dir", str(folder)]
     if f"{prefix}filename_list" in args:
-        words += ["--filename_list", getattr(args, f"{prefix}filename_list")]
-    for option in ("split", "boxes", "mesh", "yaw"):
+        words += ["--filename_list", str(getattr(args, f"{prefix}filename_list"))]
+    for option in SHARED_OPTIONS:
         if option in args and option in dataset_options(name):
             words += [f"--{option}", str(getattr(args, option))]
     return shlex.join(words)
@@ -143,30 +174,46 @@ def for_synthetic_heads(config: ModelConfig, given: dict[str, Any]) -> ModelConf
 
 def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator, bool]:
     """The network to train, and whether its weights were trained before this training."""
+    size = getattr(args, "input_size", None)
     if state is not None:
         stored, run, _ = read_run(state)
-        return build(config_from_dict(stored)), bool(run["pretrained"])
-    size = getattr(args, "input_size", None)
+        return build(_as_asked(args, _config(stored, state), size)), bool(run["pretrained"])
     if "snapshot" not in args:
         config = make_config(args, args.model, size=size)
         if args.dataset in DRAWN:
             config = for_synthetic_heads(config, model_options(args, args.model))
         return build(config), False
     path = newest_weights(Path(args.snapshot))
-    stored = read_config(path)
+    stored, tensors = read_network(path)
     if stored.get("model_type") == "backbone":
         model = build(_like_backbone(args, stored, size))
-        load_strictly(model.backbone, load_tensors(path), path)
+        load_strictly(model.backbone, tensors, path)
         return model, True
-    config = config_from_dict(stored)
+    config = _config(stored, path)
     method = config.model_type
+    if method not in METHODS:
+        raise InputError(f"{path}: is a {method} network, from which no training starts")
     if method != args.model:
         raise InputError(f"{path}: is a {method} network; add --model {method}")
-    preprocessing = config.preprocessing.at_size(size or config.preprocessing.size)
-    given = model_options(args, method)
-    model = build(dataclasses.replace(config, preprocessing=preprocessing, **given))
-    load_strictly(model, load_tensors(path), path)
+    model = build(_as_asked(args, config, size))
+    load_strictly(model, tensors, path)
     return model, True
+
+
+def _config(stored: dict[str, Any], path: Path) -> ModelConfig:
+    try:
+        return config_from_dict(stored)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _as_asked(args: argparse.Namespace, config: ModelConfig, size: int | None) -> ModelConfig:
+    """A network's config with the options that were given in place of its own."""
+    preprocessing = config.preprocessing
+    if size is not None and size != preprocessing.size:
+        preprocessing = preprocessing.at_size(size)
+    given = model_options(args, config.model_type)
+    return dataclasses.replace(config, preprocessing=preprocessing, **given)
 
 
 def _like_backbone(args: argparse.Namespace, stored: dict, size: int | None) -> ModelConfig:
@@ -194,6 +241,7 @@ def newest_weights(path: Path) -> Path:
     numbered = [p for p in path.rglob("*.safetensors") if p.stem.isdigit()]
     candidates = [path / "best.safetensors", path / "model.safetensors"]
     candidates += sorted(numbered, key=lambda p: int(p.stem), reverse=True)
+    candidates += [path / "last.safetensors"]  # of a training that has no epoch yet
     for candidate in candidates:
         if candidate.is_file():
             return candidate

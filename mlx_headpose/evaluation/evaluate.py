@@ -24,6 +24,8 @@ from .over_yaw import errors_by_band
 
 WORKERS = 4
 
+BROKEN = "picture broken"  # why an evaluation leaves a sample out
+
 
 @dataclass
 class Evaluation:
@@ -166,7 +168,7 @@ def evaluate(
         raise InputError(f"{dataset.name}: no sample could be read")
     dropped = dict(dataset.dropped)
     if skipped:
-        dropped["picture broken"] = len(skipped)
+        dropped[BROKEN] = len(skipped)
     return Evaluation(
         dataset=dataset.name,
         protocol=dataset.protocol,

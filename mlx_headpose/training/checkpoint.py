@@ -31,6 +31,8 @@ class Progress:
         best_epoch: the epoch (counted from 1) with the lowest validation MAE; 0 before the first.
         best_mae: its MAE in degrees.
         sums: the running sums of the epoch under way, so that its means survive an interruption.
+        batches: fingerprint of what an epoch's batches are made of.
+        validation: fingerprint of what the errors are measured on.
     """
 
     epoch: int = 0
@@ -38,6 +40,8 @@ class Progress:
     best_epoch: int = 0
     best_mae: float = float("inf")
     sums: dict[str, float] = field(default_factory=dict)
+    batches: str = ""
+    validation: str = ""
 
 
 class Workdir:
@@ -176,11 +180,29 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any], Progress]:
             raise TypeError
         if not all(isinstance(n, int | float) for n in numbers):
             raise TypeError
+        if not all(isinstance(text, str) for text in (progress.batches, progress.validation)):
+            raise TypeError
         return config["model"], config["run"], progress
     except (AttributeError, KeyError, TypeError):
         raise InputError(
             f"{path}: holds no training to go on with; use --transfer 1 to start from its weights"
         ) from None
+
+
+def read_network(path: Path) -> tuple[dict[str, Any], dict[str, mx.array]]:
+    """The config and the weights in a snapshot, or in a training's state.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    config, tensors = read_config(path), load_tensors(path)
+    if config.get("model_type") != STATE:
+        return config, tensors
+    return read_run(path)[0], _weights(tensors)
+
+
+def _weights(state: dict[str, mx.array]) -> dict[str, mx.array]:
+    return {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
 
 
 def load_state(path: Path, model: Estimator, optimizer: Optimizer) -> Progress:
@@ -191,8 +213,7 @@ def load_state(path: Path, model: Estimator, optimizer: Optimizer) -> Progress:
     """
     progress = read_run(path)[2]
     tensors = load_tensors(path)
-    weights = {k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")}
-    load_strictly(model, weights, path)
+    load_strictly(model, _weights(tensors), path)
     moments = {k[len("optimizer.") :]: v for k, v in tensors.items() if k.startswith("optimizer.")}
     expected = dict(tree_flatten(optimizer.state))
     if {k: v.shape for k, v in moments.items()} != {k: v.shape for k, v in expected.items()}:

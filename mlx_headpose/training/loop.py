@@ -19,6 +19,7 @@ from ..data.augment import Augmentation
 from ..data.loader import Batch, Loader
 from ..errors import InputError
 from ..figures import available
+from ..files import digest
 from ..models import Estimator
 from ..nn.lanes import lanes_on_cores
 from .checkpoint import Progress, Workdir, load_state
@@ -77,7 +78,14 @@ class Training:
         training_set = prepare(model, training_set, workdir.folder, options.seed, self.say)
         freeze(model, options.freeze)
         self.optimizer = Optimizer(model, options)
-        self.progress = Progress()
+        ranks = self.processes.size
+        self.progress = Progress(
+            batches=digest(training_set.ids, options.batch_size, ranks, options.seed),
+            validation=digest(
+                *(validation_set.name, validation_set.ids, validation_set.protocol),
+                model.config.preprocessing.size,
+            ),
+        )
         self.loader = Loader(
             training_set,
             model.config.preprocessing,
@@ -96,11 +104,20 @@ class Training:
     def restore(self, state: Path) -> None:
         """Go on where the training that wrote a state file stood.
 
-        In another folder than that training's, the best epoch is chosen anew.
+        In another folder than that training's, or with another validation set, the best epoch is
+        chosen anew. With other batches the epoch under way begins again.
         """
-        self.progress = load_state(state, self.model, self.optimizer)
-        if not self.workdir.best.exists():
-            self.progress.best_epoch, self.progress.best_mae = 0, math.inf
+        fresh = self.progress
+        progress = self.progress = load_state(state, self.model, self.optimizer)
+        other = progress.validation not in ("", fresh.validation)
+        if other:
+            self.say("The errors are measured on other samples now, so the best is chosen anew.")
+        if other or not self.workdir.best.exists():
+            progress.best_epoch, progress.best_mae = 0, math.inf
+        if progress.step and progress.batches not in ("", fresh.batches):
+            self.say(f"The batches are others now, so epoch {progress.epoch + 1} begins again.")
+            progress.step, progress.sums = 0, {}
+        progress.batches, progress.validation = fresh.batches, fresh.validation
 
     def run(self) -> Progress:
         """Train to the last epoch.

@@ -7,7 +7,9 @@ from functools import partial
 
 import mlx.core as mx
 import mlx.optimizers as optim
+from mlx.utils import tree_flatten
 
+from ..errors import InputError
 from ..models import Estimator
 from ..nn.lanes import lane, lane_count
 from .options import TrainingOptions
@@ -26,6 +28,12 @@ class Optimizer(optim.MultiOptimizer):
         self.scales = [1.0]
         filters = []
         if options.head_lr_scale != 1:
+            names = list(dict(tree_flatten(model.trainable_parameters())))
+            if not any(name.startswith(prefixes) for name in names):
+                raise InputError(
+                    f"--head_parameters {' '.join(prefixes)}: no parameter that trains has a name "
+                    f"that begins so; some that do: {', '.join(sorted(names)[-4:])}"
+                )
             self.scales = [options.head_lr_scale, 1.0]
             filters = [lambda name, _: name.startswith(prefixes)]
         super().__init__([single_optimizer(options) for _ in self.scales], filters)

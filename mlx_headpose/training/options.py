@@ -10,7 +10,12 @@ from typing import Any
 from ..errors import InputError
 from ..models import Recipe
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
+# Each optimizer, and those of the options that only some have.
+OPTIMIZERS: dict[str, tuple[str, ...]] = {
+    "adam": (),
+    "adamw": ("weight_decay",),
+    "sgd": ("momentum", "weight_decay"),
+}
 SCHEDULES = ("constant", "cosine")
 NOT_NEGATIVE = (
     *("momentum", "weight_decay", "head_lr_scale", "warmup", "milestone_factor", "clip_norm"),
@@ -98,7 +103,11 @@ class TrainingOptions:
             values["head_lr_scale"] = 1.0
             values["schedule"] = "constant" if recipe.milestones else "cosine"
         values.update({key: value for key, value in given.items() if value is not None})
-        return cls(**values)
+        options = cls(**values)
+        for name in ("momentum", "weight_decay"):
+            if given.get(name) is not None and name not in OPTIMIZERS[options.optimizer]:
+                raise InputError(f"--{name} is not for --optimizer {options.optimizer}")
+        return options
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of step `step`, counted from the start of training."""

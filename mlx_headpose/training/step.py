@@ -159,6 +159,8 @@ def freeze(model: Estimator, prefixes: tuple[str, ...]) -> None:
             )
         for module in modules:
             module.freeze()
+    if not tree_flatten(model.trainable_parameters()):
+        raise InputError(f"--freeze {' '.join(prefixes)}: leaves nothing to train")
 
 
 def training_mode(model: Estimator, frozen: tuple[str, ...]) -> None:
