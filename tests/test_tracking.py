@@ -320,8 +320,11 @@ def test_a_failing_writer_stops_the_video(clip: Callable[..., Path], tmp_path: P
     def fail(image: np.ndarray, heads: list[Head]) -> np.ndarray:
         raise RuntimeError("no paint left")
 
+    (tmp_path / "drawn.mp4").write_bytes(b"an earlier film")
     with pytest.raises(InputError, match="no paint left"):
         copy(clip(), tmp_path / "drawn.mp4", fail)
+    assert (tmp_path / "drawn.mp4").read_bytes() == b"an earlier film"
+    assert not list(tmp_path.glob(".drawn*"))
 
 
 def test_what_is_no_video(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..files import atomic_path
 from .estimator import Head, HeadPoseEstimator
 from .face_detector import DEFAULT_MIN_SCORE, Detections
 from .tracking import KEEP_SCORE, Tracker, search_nearby
@@ -179,14 +180,12 @@ class VideoWriter:
         self.draw = draw
         self._queue: queue.Queue[tuple[np.ndarray, list[Head]] | None] = queue.Queue(QUEUE)
         self._error: Exception | None = None
-        self._temporary = path.with_name(f".{path.stem}-part{path.suffix}")
+        self._frames = 0
+        self._file = contextlib.ExitStack()
         self._thread = threading.Thread(target=self._write, daemon=True)
 
     def __enter__(self) -> VideoWriter:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror})") from None
+        self._temporary = self._file.enter_context(atomic_path(self.path))
         self._thread.start()
         return self
 
@@ -203,9 +202,14 @@ class VideoWriter:
     ) -> None:
         self._queue.put(None)
         self._thread.join()
-        # What was written until Ctrl-C or an error is a proper video: keep it.
-        if self._temporary.exists():
-            self._temporary.replace(self.path)
+        # What was written until Ctrl-C or an error is a proper video: keep it, but for an error
+        # give up no whole one.
+        whole = self._error is None and kind in (None, KeyboardInterrupt)
+        if self._frames and (whole or not self.path.exists()):
+            self._file.close()
+        else:
+            nothing = InputError(f"{self.path}: no frame")
+            self._file.__exit__(InputError, nothing, None)
         if kind is None:
             self._raise()
 
@@ -227,6 +231,7 @@ class VideoWriter:
                 if writer is None:
                     writer = _open_writer(cv2, self._temporary, self.fps, (width, height))
                 writer.write(np.ascontiguousarray(pixels[:, :, ::-1]))
+                self._frames += 1
             except Exception as error:  # it must reach the thread that waits for us
                 self._error = error
         if writer is not None:

@@ -73,9 +73,14 @@ def nearest_rotation(matrix: mx.array) -> mx.array:
     norm = mx.sqrt(mx.square(matrix).sum((-2, -1), keepdims=True))
     x = matrix / mx.maximum(norm, 1e-12)
     for _ in range(POLAR_STEPS):
-        x = 1.5 * x - 0.5 * x @ (x.swapaxes(-1, -2) @ x)
+        x = 1.5 * x - 0.5 * _product(x, _product(x.swapaxes(-1, -2), x))
     first, second = x[..., 0, :], x[..., 1, :]
     return mx.stack([first, second, mx.linalg.cross(first, second)], axis=-2)
+
+
+def _product(a: mx.array, b: mx.array) -> mx.array:
+    """A · B, written out, because matrix products run in TF32 on some GPUs, good to 1e-3 only."""
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
 
 
 class NineHead(PoseHead):
