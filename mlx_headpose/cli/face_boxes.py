@@ -19,13 +19,13 @@ def box_source(given: str | None) -> Path | Callable[[Image.Image], np.ndarray |
     """
     if given != "detect":
         return None if given is None else Path(given)
+    from ..inference.estimator import largest
     from ..inference.face_detector import FaceDetector
 
     detector = FaceDetector.from_pretrained()
 
     def find(picture: Image.Image) -> np.ndarray | None:
-        boxes = detector([np.asarray(picture)])[0].boxes
-        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-        return boxes[int(np.argmax(areas))] if len(boxes) else None
+        boxes = largest(detector([np.asarray(picture)])[0], 1).boxes
+        return boxes[0] if len(boxes) else None
 
     return find

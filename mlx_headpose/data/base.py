@@ -48,6 +48,9 @@ class Dataset:
     dropped: dict[str, int] = field(default_factory=dict)
     identities: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        self.boxes = np.asarray(self.boxes, np.float64)
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -51,7 +51,6 @@ HELMET_CENTRE = (0.0, 5.0, -5.0)
 MAX_ASPECT = 2.0
 # Room around the box in the saved picture, as a fraction of its size.
 CONTEXT = 0.25
-# A JSON file larger than this is none of the toolbox's.
 
 # Head axes (x left, y up, z out of the face) to a frontal head in camera axes (x right, y down,
 # z away), then to our image axes (z towards the viewer).

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ..pose import matrix_to_pose, pose_to_matrix
+from ..pose import matrix_to_pose, pose_to_matrix, wrap
 
 # Cutoff in Hz of the low-pass filter on the speed, as in the paper.
 SPEED_CUTOFF = 1.0
@@ -91,5 +91,5 @@ class PoseFilter:
         self.rotation = self.rotation * turn
         matrix = self.rotation.as_matrix()
         triples = np.stack([matrix_to_pose(matrix), matrix_to_pose(matrix, full_yaw=True)])
-        distance = np.abs((triples - pose + 180) % 360 - 180).sum(-1)
+        distance = np.abs(wrap(triples - pose)).sum(-1)
         return triples[int(distance.argmin())]

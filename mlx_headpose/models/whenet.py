@@ -62,9 +62,8 @@ class Config(ModelConfig):
 
 
 def wrapped_square(difference: mx.array) -> mx.array:
-    """WHENet's equation 3, for |difference| ≤ 360°: min(|d|², (360 − |d|)²)."""
-    distance = mx.abs(difference)
-    return mx.minimum(mx.square(distance), mx.square(360 - distance))
+    """WHENet's equation 3, min(|d|², (360 − |d|)²): the square of the shorter way round."""
+    return mx.square(wrap(difference))
 
 
 def soft_labels(angles: mx.array, bins: Bins, width: float) -> mx.array:

@@ -349,6 +349,8 @@ def conv_transpose2d(
 class Conv2d(nn.Module):
     """Convolution of (N, H, W, C); a drop-in for `mlx.nn.Conv2d` with its `weight` and `bias`.
 
+    It is no subclass of that one.
+
     Args:
         in_channels: C.
         out_channels: O.

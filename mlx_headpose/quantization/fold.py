@@ -12,7 +12,7 @@ from ..models import Estimator
 from ..nn import BatchNorm
 from .tree import CONVOLUTIONS, Watched, layers, replace
 
-NORMS = (BatchNorm, nn.BatchNorm)
+NORMS = (BatchNorm,)
 # Relative to the largest output; float32 rounding alone moves a trained network by about 1e-4.
 TOLERANCE = 1e-2
 
@@ -77,9 +77,7 @@ def fold_batch_norms(model: Estimator, inputs: mx.array) -> tuple[tuple[str, str
     modules = layers(model, (*CONVOLUTIONS, *NORMS))
     for norm_name, conv_name in pairs.items():
         norm, conv = modules[norm_name], modules[conv_name]
-        scale = mx.rsqrt(norm.running_var + norm.eps)
-        scale = scale * norm.weight if "weight" in norm else scale
-        shift = (norm.bias if "bias" in norm else 0) - norm.running_mean * scale
+        scale, shift = norm.scale_and_shift()
         conv.weight = conv.weight * scale[:, None, None, None]
         conv.bias = conv.bias * scale + shift if "bias" in conv else shift
     replace(model, {name: nn.Identity() for name in pairs})

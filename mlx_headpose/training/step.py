@@ -16,6 +16,7 @@ from ..data.augment import apply as augment
 from ..errors import InputError
 from ..models import Estimator
 from ..nn import BatchNorm, GroupNorm, is_statistic
+from ..pose import wrap
 from .distributed import Processes
 from .optimizer import Optimizer
 from .options import TrainingOptions
@@ -114,8 +115,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 def angle_error(predicted: mx.array, poses: mx.array) -> mx.array:
     """(3,) mean absolute error of (N, 3) angles in degrees, the shorter way round the circle."""
-    difference = mx.abs(predicted - poses) % 360
-    return mx.minimum(difference, 360 - difference).mean(0)
+    return mx.abs(wrap(predicted - poses)).mean(0)
 
 
 def in_bfloat16(model: Estimator, parameters: dict) -> dict:

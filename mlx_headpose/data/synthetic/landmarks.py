@@ -27,8 +27,6 @@ from .shape import (
     head_model,
 )
 
-NOSE_TIP, OUTER_EYES, MOUTH_CORNERS, CHIN, FOREHEAD = 1, (33, 263), (61, 291), 152, 10
-
 # Eye openings on the template: half width, heights of the lids, and how much the outer corner
 # lies above the inner one.
 EYE_HALF_WIDTH, UPPER_LID, LOWER_LID, EYE_TILT = 13.8, 6.2, 4.6, 1.4

@@ -95,7 +95,7 @@ def hair_cover(person: Person, azimuth: np.ndarray, elevation: np.ndarray) -> np
     """How many degrees inside the hair a place lies; negative on bare skin."""
     inside = hairline(person, azimuth) - elevation
     if person.style == "crown":
-        top = np.hypot(elevation + 75, 0) - 32
+        top = np.abs(elevation + 75) - 32
         inside = np.minimum(inside, top)
     return inside
 
@@ -173,7 +173,7 @@ def _thickness(
 
 
 @lru_cache(maxsize=1)
-def _ear_template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _ear_template() -> tuple[np.ndarray, np.ndarray]:
     """Back, down and outward coordinates (rings, angles) of an ear, in mm, and its occlusion."""
     radius = np.array([0, 0.2, 0.4, 0.55, 0.68, 0.8, 0.9, 1.0, 0.97, 0.6])[:, None]
     angle = np.linspace(np.pi, -np.pi, 25)[None]
@@ -189,12 +189,12 @@ def _ear_template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x, y = back * width, down * 31.0
     lean = np.radians(14)
     x, y = x * np.cos(lean) - y * np.sin(lean), x * np.sin(lean) + y * np.cos(lean)
-    return np.stack((x, y, height), -1), occlusion, np.broadcast_to(down, x.shape)
+    return np.stack((x, y, height), -1), occlusion
 
 
 def ears(person: Person, surface: np.ndarray, anchor: tuple[int, int]) -> list[Part]:
     """Both ears; `anchor` is the grid's row and (right side's) column in front of the ear."""
-    local, occlusion, _ = _ear_template()
+    local, occlusion = _ear_template()
     local = local * person.ear_size
     flare = np.radians(person.ear_flare)
     row, column = anchor
@@ -370,9 +370,7 @@ def brim(surface: np.ndarray, model: HeadModel, rng: np.random.Generator) -> Par
     away = model.azimuth[0, front][None, :, None]
     length = rng.uniform(50, 75) * np.cos(np.radians(away * 1.3)) ** 0.8
     down = rng.uniform(0.1, 0.45) + 0.25 * (np.abs(away) / 62) ** 2
-    direction = np.concatenate(
-        (0.25 * np.sin(np.radians(away)), down, np.cos(np.radians(away)) * 0 + 1), -1
-    )
+    direction = np.concatenate((0.25 * np.sin(np.radians(away)), down, np.ones_like(away)), -1)
     vertices = edge[None] + reach * length * direction
     return _part(vertices, False, Material.HAT, double=True)
 

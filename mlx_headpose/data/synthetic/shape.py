@@ -32,7 +32,6 @@ EYE_X, EYE_Y = 32.0, 1.0
 MOUTH_Y, MOUTH_HALF_WIDTH = 69.0, 25.0
 # Eyes and brows sit this much lower on the template than the heights they are placed by.
 EYES_LOWER = 4.5
-EAR_TOP, EAR_BOTTOM = -9.0, 52.0
 
 # Height, half width, front, back, depth of the widest place, and the oval's exponent in front.
 _SECTIONS = np.array(

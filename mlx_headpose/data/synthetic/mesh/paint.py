@@ -204,7 +204,7 @@ class Painter:
         upper = moustache * np.exp(-((((ax - 10) / 17) ** 2 + ((y - 54) / 6.5) ** 2) ** 2))
         lower = chin * smoothstep(79, 86, y) * smoothstep(38, 26, ax) * smoothstep(114, 105, y)
         side = cheeks * smoothstep(0, 14, y - 72 + 0.9 * (ax - 22)) * smoothstep(20, 30, ax)
-        side *= smoothstep(62, 72, z + 0 * y) * smoothstep(112, 104, y)
+        side *= smoothstep(62, 72, z) * smoothstep(112, 104, y)
         grain = 1 + 0.22 * smooth_noise(u[chosen] * 3.3, v[chosen] * 1.8)
         share = np.clip(np.maximum(np.maximum(upper, lower), side) * grain, 0, 0.92)
         part = colour[:, chosen]

@@ -57,10 +57,11 @@ RIGID = slice(17, 68)
 TILT = 2.2
 
 
-# In mm from the middle between the eyes, y down (see `paint.py`); tables of |x| and y.
+# In dm in the head model's own axes: the eyes' height, an eyeball's middle, where teeth meet.
 EYE_LEVEL = 7.28
 EYE_CENTRE = (0.308, 7.284, 1.245)
-BITE = 6.62  # height in dm at which the teeth meet
+BITE = 6.62
+# In mm from the middle between the eyes, y down (see `paint.py`): tables of |x| and y.
 LIP_UPPER = ((0, 4, 8, 17, 26.5), (59.5, 58.3, 58.7, 61.5, 67))
 LIP_LOWER = ((0, 8, 17, 26.5), (79, 78.5, 74.5, 67.5))
 UPPER_LID = ((17, 25, 33, 40, 44.5), (0.3, -3.6, -5.0, -3.5, -0.8))
