@@ -47,7 +47,7 @@ class Config(ModelConfig):
     def __post_init__(self) -> None:
         if self.arch not in ARCHS:
             raise InputError(f"unknown backbone {self.arch!r}; choose one of: {', '.join(ARCHS)}")
-        if not 1 <= self.stages <= 4 or not 1 <= self.width <= 4096:
+        if not 2 <= self.stages <= 4 or not 1 <= self.width <= 4096:
             raise InputError(f"{self.stages} stages and a width of {self.width} are impossible")
         if self.preprocessing.size % self.stride:
             raise InputError(

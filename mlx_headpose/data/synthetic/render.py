@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..._version import __version__
 from ...errors import InputError
 from ...files import atomic_path, write_json
 from ..crop import AS_GIVEN, HOPENET_TRAIN, CropRule
@@ -83,8 +84,8 @@ class Settings:
         )
 
     def record(self) -> dict[str, Any]:
-        """The settings as JSON has them; the mesh by its content, not by its place."""
-        record = json.loads(json.dumps(asdict(self), default=str))
+        """The settings as JSON has them, and who draws; the mesh by its content, not its place."""
+        record = {"version": __version__, **json.loads(json.dumps(asdict(self), default=str))}
         if self.mesh is not None:
             try:
                 record["mesh"] = hashlib.sha256(self.mesh.read_bytes()).hexdigest()
