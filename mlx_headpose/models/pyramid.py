@@ -18,8 +18,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import InputError
-from ..nn import BatchNorm, ConvTranspose2d, mean_pool2d, sigmoid, silu
-from ..pose import Bins
+from ..nn import BatchNorm, Conv2d, ConvTranspose2d, mean_pool2d, sigmoid, silu
+from ..pose import Bins, wrap
 from ..preprocessing import Preprocessing
 from .base import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from .efficientnetv2 import ConvNorm, EfficientNetV2, level_channels
@@ -279,8 +279,7 @@ def expected_angle(coarse: mx.array, shift: mx.array) -> mx.array:
 
 def wrapped_squared_error(predicted: mx.array, target: mx.array) -> mx.array:
     """Square of the shorter way round, degrees²."""
-    distance = mx.abs(predicted - target)
-    return mx.minimum(distance, 360 - distance) ** 2
+    return mx.square(wrap(predicted - target))
 
 
 def one_sided_squared_error(predicted: mx.array, target: mx.array) -> mx.array:
@@ -301,7 +300,7 @@ def build(config: Config) -> Estimator:
 def initialise(model: nn.Module) -> None:
     """Random weights as published: 0.01 for the outputs, He's normal by fan-out for the rest."""
     for name, module in model.named_modules():
-        if not isinstance(module, nn.Conv2d | nn.Linear):
+        if not isinstance(module, Conv2d | nn.Linear):
             continue
         fan_out = module.weight.size // module.weight.shape[-1]
         output = name.endswith(("_coarse", "_shift"))
