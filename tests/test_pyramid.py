@@ -333,3 +333,21 @@ def test_the_outputs_train_five_times_as_fast():
     assert {name.split(".")[1] for name in fast} == {
         f"{angle}_{part}" for angle in ("yaw", "pitch", "roll") for part in ("coarse", "shift")
     }
+
+
+def test_initial_weights():
+    mx.random.seed(0)
+    head = build(Config()).head
+    layers = dict(head.named_modules())
+    outputs = [m for n, m in layers.items() if n.endswith(("_coarse", "_shift"))]
+    others = [
+        m
+        for n, m in layers.items()
+        if isinstance(m, nn.Linear) and not n.endswith(("_coarse", "_shift"))
+    ]
+    assert len(outputs) == 6
+    for module in outputs:
+        assert float(mx.std(module.weight)) == pytest.approx(0.01, rel=0.1)
+    for module in others:
+        wanted = (2 / len(module.weight)) ** 0.5
+        assert float(mx.std(module.weight)) == pytest.approx(wanted, rel=0.15)

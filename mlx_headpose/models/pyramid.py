@@ -18,7 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import InputError
-from ..nn import BatchNorm, Conv2d, ConvTranspose2d, mean_pool2d, sigmoid, silu
+from ..nn import BatchNorm, ConvTranspose2d, mean_pool2d, sigmoid, silu
 from ..pose import Bins, wrap
 from ..preprocessing import Preprocessing
 from .base import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
@@ -56,7 +56,7 @@ class Config(ModelConfig):
     model_type: ClassVar[str] = "pyramid"
     recipe: ClassVar[Recipe] = Recipe(
         lr=1e-5,
-        lr_scratch=3e-4,  # at 1e-3 a batch is learnt by heart more slowly
+        lr_scratch=3e-4,  # at 1e-3 it learns more slowly
         optimizer="adamw",
         weight_decay=0.01,
         batch_size=32,
@@ -298,13 +298,16 @@ def build(config: Config) -> Estimator:
 
 
 def initialise(model: nn.Module) -> None:
-    """Random weights as published: 0.01 for the outputs, He's normal by fan-out for the rest."""
+    """Random weights of the dense layers: 0.01 for the outputs, He's normal by fan-out elsewhere.
+
+    Convolutions keep MLX's. He's, which are larger, learn more slowly with Adam: after 24,000
+    synthetic heads the validation MAE was 13.3° in place of 11.5°.
+    """
     for name, module in model.named_modules():
-        if not isinstance(module, Conv2d | nn.Linear):
+        if not isinstance(module, nn.Linear):
             continue
-        fan_out = module.weight.size // module.weight.shape[-1]
         output = name.endswith(("_coarse", "_shift"))
-        deviation = 0.01 if output else math.sqrt(2 / fan_out)
+        deviation = 0.01 if output else math.sqrt(2 / len(module.weight))
         module.weight = deviation * mx.random.normal(module.weight.shape)
         if "bias" in module:
             module.bias = mx.zeros(module.bias.shape)
