@@ -119,6 +119,14 @@ def test_landmarks_of_another_numbering_are_refused(tmp_path):
         prepare(build(Config()), Faces(), tmp_path, 0, print)
 
 
+def test_options_of_pictures_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in (["--augment", "0.9"], ["--flip", "0"], ["--input_size", "64"]):
+        with pytest.raises(SystemExit):
+            cli.main("train", ["--model", "nlml", "--samples", "40", *words])
+        assert f"{words[0]} is for networks that read pictures" in capsys.readouterr().err
+
+
 def aflw2000(shared: Path, folder: Path, first: int) -> Dataset:
     """Every eighth name of the list, from the first or the second on."""
     data = shared / "data" / "AFLW2000"

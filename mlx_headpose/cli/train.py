@@ -23,6 +23,8 @@ from ..training.options import TrainingOptions
 from .train_options import make_parser
 from .train_start import HELD_OUT_LIST, chosen_dataset, make_model, method_of, open_sets
 
+PICTURE_OPTIONS = ("input_size", "augment", "flip")
+
 
 def run(program: str, arguments: list[str]) -> None:
     """Train as the command line says, and say how to test what came out."""
@@ -33,6 +35,9 @@ def run(program: str, arguments: list[str]) -> None:
     say: Callable[[str], None] = print if processes.rank == 0 else lambda line: None
     mx.random.seed(args.seed)
     model, pretrained = make_model(args, state)
+    for name in PICTURE_OPTIONS:
+        if name in args and model.config.inputs != "image":
+            raise InputError(f"--{name} is for networks that read pictures; leave it out")
     options = training_options(args, model.config, pretrained)
     workdir = Workdir(workdir_path(args))
     if state is not None and state != workdir.state:

@@ -118,17 +118,22 @@ def _data(parser: Parser) -> None:
 
 def _augmentation(parser: Parser) -> None:
     group = parser.add_argument_group("augmentation")
-    group.add_argument(
+    _add(
+        group,
         "--augment",
         type=number,
         nargs="?",
         const=0.5,
-        default=0.5,
         help="probability of augmenting a sample: one of flip, shift, crop, none; then one of "
-        "blur, brightness-contrast, noise, none",
+        "blur, brightness-contrast, noise, none (default: 0.5)",
     )
-    group.add_argument(
-        "--flip", type=boolean, nargs="?", const=True, default=True, help="whether to mirror some"
+    _add(
+        group,
+        "--flip",
+        type=boolean,
+        nargs="?",
+        const=True,
+        help="whether to mirror some (default: True)",
     )
 
 
