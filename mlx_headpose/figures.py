@@ -9,6 +9,8 @@ from .errors import InputError
 from .files import atomic_path
 
 SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
+# Of a drawn head's axes to the right, down and out of the face.
+AXIS_COLOURS = ("#d62728", "#2ca02c", "#1f77b4")
 
 
 def available() -> bool:

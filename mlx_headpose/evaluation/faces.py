@@ -10,14 +10,13 @@ import numpy as np
 from ..data import Dataset
 from ..data.crop import cut
 from ..errors import InputError
-from ..figures import new_figure, write_figure
+from ..figures import AXIS_COLOURS, new_figure, write_figure
 from ..pose import axis_endpoints, geodesic_errors
 from ..preprocessing import Preprocessing
 from .evaluate import Evaluation
 
 GALLERY = 24  # faces
 COLUMNS = 6
-COLOURS = ("#d62728", "#2ca02c", "#1f77b4")  # of the axes to the right, down and out of the face
 LENGTH = 0.42  # of an axis in the picture's plane, as a share of the picture
 
 
@@ -104,7 +103,7 @@ def draw_worst(evaluation: Evaluation, dataset: Dataset, path: Path) -> None:
     for panel, face in zip(panels, worst, strict=False):
         panel.imshow(face.pixels, extent=(0, size, size, 0))
         for pose, style in ((face.true, "--"), (face.predicted, "-")):
-            for (x, y), colour in zip(axes_of(pose, size), COLOURS, strict=True):
+            for (x, y), colour in zip(axes_of(pose, size), AXIS_COLOURS, strict=True):
                 panel.plot((size / 2, x), (size / 2, y), style, color=colour, linewidth=2)
         panel.set(xlim=(0, size), ylim=(size, 0))
         panel.set_title("\n".join((face.name[-28:], *face.captions())), fontsize=7)

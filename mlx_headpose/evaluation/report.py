@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from ..data import Dataset
-from ..figures import new_figure
+from ..figures import AXIS_COLOURS, new_figure
 from ..files import atomic_path
 from ..pose import angle_errors, geodesic_errors
 from .evaluate import Evaluation
-from .faces import COLOURS, Face, axes_of, best_and_worst
+from .faces import Face, axes_of, best_and_worst
 from .intervals import ANGLES, errors_by_interval
 
 THUMBNAIL = 132  # pixels
@@ -106,7 +106,7 @@ def _charts(evaluation: Evaluation) -> str:
     figure = new_figure(11, 6.4)
     axes = figure.subplots(2, 3)
     errors = angle_errors(evaluation.predictions, evaluation.poses)
-    for column, (name, colour) in enumerate(zip(ANGLES, COLOURS, strict=True)):
+    for column, (name, colour) in enumerate(zip(ANGLES, AXIS_COLOURS, strict=True)):
         middle, error, counts = errors_by_interval(evaluation.predictions, evaluation.poses, column)
         axis = axes[0, column]
         axis.plot(middle, error, "o-", color=colour, markersize=3)
@@ -119,7 +119,7 @@ def _charts(evaluation: Evaluation) -> str:
     geodesic = np.sort(geodesic_errors(evaluation.predictions, evaluation.poses))
     share = np.arange(1, len(geodesic) + 1) / len(geodesic)
     for axis, limit in ((axes[1, 0], 10), (axes[1, 1], 40), (axes[1, 2], 180)):
-        for column, (name, colour) in enumerate(zip(ANGLES, COLOURS, strict=True)):
+        for column, (name, colour) in enumerate(zip(ANGLES, AXIS_COLOURS, strict=True)):
             axis.plot(np.sort(errors[:, column]), share, color=colour, label=name)
         axis.plot(geodesic, share, color="#444", label="geodesic")
         axis.set(xlabel="error (°)", ylabel="share of images", xlim=(0, limit), ylim=(0, 1))
@@ -177,5 +177,5 @@ def _axes(pose: np.ndarray, dashes: str) -> str:
     return "".join(
         f'<line x1="{middle}" y1="{middle}" x2="{x:.1f}" y2="{y:.1f}" '
         f'stroke="{colour}" stroke-width="2.5" {dashes}/>'
-        for (x, y), colour in zip(axes_of(pose, THUMBNAIL), COLOURS, strict=True)
+        for (x, y), colour in zip(axes_of(pose, THUMBNAIL), AXIS_COLOURS, strict=True)
     )

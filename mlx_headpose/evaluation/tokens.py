@@ -15,12 +15,10 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import InputError
-from ..figures import new_figure, write_figure
+from ..figures import AXIS_COLOURS, new_figure, write_figure
 from ..models import Estimator
 from ..models.tokenhpe import PITCH_CUT, YAW_CUTS, Config, region_of
 from ..pose import axis_endpoints, r_to_pose
-
-AXES = ("tab:red", "tab:green", "tab:blue")
 
 
 @dataclass
@@ -170,5 +168,5 @@ def _draw_faces(figure: Any, view: TokenView, columns: list[int]) -> None:
 
 
 def _draw_axes(axes: Any, pose: np.ndarray, size: int) -> None:
-    for end, colour in zip(axis_endpoints(pose, 0.3 * size), AXES, strict=True):
+    for end, colour in zip(axis_endpoints(pose, 0.3 * size), AXIS_COLOURS, strict=True):
         axes.plot([size / 2, size / 2 + end[0]], [size / 2, size / 2 + end[1]], color=colour, lw=2)

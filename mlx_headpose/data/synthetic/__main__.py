@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...cli.options import positive
 from ...errors import InputError
 from ...files import atomic_path
 from . import SyntheticHeads
@@ -33,18 +34,11 @@ def sheet(heads: SyntheticHeads) -> Image.Image:
     return picture
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
-    return number
-
-
 def _add_looks(parser: argparse.ArgumentParser, size: int) -> None:
     parser.add_argument("--mesh", type=Path, help="head model (default: the built-in heads)")
     parser.add_argument(
         "--identities",
-        type=_positive,
+        type=positive,
         help="people of the head model (default: another one in each picture)",
     )
     parser.add_argument(
@@ -54,7 +48,7 @@ def _add_looks(parser: argparse.ArgumentParser, size: int) -> None:
         "with --mesh, and without only uniform)",
     )
     parser.add_argument(
-        "--size", type=_positive, default=size, help=f"side of each picture (default: {size})"
+        "--size", type=positive, default=size, help=f"side of each picture (default: {size})"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -72,7 +66,7 @@ def draw_sheet(arguments: list[str]) -> None:
         "picture renders a set instead; render --help tells how.)"
     )
     parser.add_argument("output", help="picture to write, such as sheet.png")
-    parser.add_argument("--count", type=_positive, default=48, help="heads (default: 48)")
+    parser.add_argument("--count", type=positive, default=48, help="heads (default: 48)")
     parser.add_argument("--yaw", type=float, default=90, help="largest yaw (default: 90)")
     _add_looks(parser, size=128)
     args = parser.parse_args(arguments)
@@ -92,7 +86,7 @@ def render(arguments: list[str]) -> None:
         "Ctrl-C stops; the same command goes on. A larger --count adds to what is there.",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--count", type=_positive, required=True, help="heads")
+    parser.add_argument("--count", type=positive, required=True, help="heads")
     parser.add_argument("--split", choices=("train", "val"), default="train")
     parser.add_argument(
         "--part",
@@ -110,7 +104,7 @@ def render(arguments: list[str]) -> None:
             default=(-largest, largest),
             help=f"degrees (default: {-largest:g} {largest:g})",
         )
-    parser.add_argument("--workers", type=_positive, help="processes (default: one per core)")
+    parser.add_argument("--workers", type=positive, help="processes (default: one per core)")
     args = parser.parse_args(arguments)
     limits = {angle: tuple(getattr(args, angle)) for angle in ("yaw", "pitch", "roll")}
     settings = _settings(args, args.split, limits)
