@@ -123,6 +123,8 @@ def test_a_state_of_another_network_names_what_is_amiss(saved):
         {"run": None},
         {"model": None},
         {"run": [1]},
+        {"model": [1]},
+        {"progress": {**asdict(PROGRESS), "batches": 1}},
         {"progress": {**asdict(PROGRESS), "epoch": -1}},
         {"progress": {**asdict(PROGRESS), "step": 1.5}},
         {"progress": {**asdict(PROGRESS), "best_epoch": 1 << 53}},

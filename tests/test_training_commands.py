@@ -220,6 +220,16 @@ def test_what_goes_on_keeps_its_network_and_takes_new_options(
     command(f"train.py {faces} --num_epochs 1 --snapshot workdirs_run/last.safetensors")
 
 
+def test_states_of_strangers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = {"epoch": 1, "step": 0, "best_epoch": 1, "best_mae": 2.0, "sums": {}}
+    state = {"model_type": "training_state", "model": {}, "progress": progress}
+    for run in ({}, {"arguments": [1]}, {"arguments": {"model": ["hopenet"]}}):
+        save_tensors("workdirs_x/last.safetensors", {"x": mx.zeros(1)}, {**state, "run": run})
+        assert "train.py did not write it" in refused("train.py --resume --output_string x", capsys)
+    error = refused("train.py --snapshot workdirs_x/last.safetensors", capsys)
+    assert "workdirs_x/last.safetensors: " in error
+
+
 def test_transfer_takes_the_weights_alone(faces: str) -> None:
     command(f"train.py {faces} --num_epochs 1 --output_string run")
     line = f"{faces} --snapshot workdirs_run --transfer 1 --output_string next"

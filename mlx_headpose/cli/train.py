@@ -115,7 +115,7 @@ def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path 
         refuse_to_overwrite(args, None)
         return args, None
     stored = read_run(state)[1].get("arguments")
-    if not isinstance(stored, dict) or stored.get("model") not in METHODS:
+    if not isinstance(stored, dict) or stored.get("model") not in tuple(METHODS):
         raise InputError(f"{state}: train.py did not write it, so it cannot go on with it")
     if known.model not in (None, stored["model"]):
         raise InputError(f"{state}: is a training of {stored['model']}; leave --model out")

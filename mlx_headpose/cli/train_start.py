@@ -177,7 +177,7 @@ def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator,
     size = getattr(args, "input_size", None)
     if state is not None:
         stored, run, _ = read_run(state)
-        return build(_as_asked(args, _config(stored, state), size)), bool(run["pretrained"])
+        return build(_as_asked(args, _config(stored, state), size)), bool(run.get("pretrained"))
     if "snapshot" not in args:
         config = make_config(args, args.model, size=size)
         if args.dataset in DRAWN:

@@ -174,7 +174,9 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any], Progress]:
         progress = Progress(**config["progress"])
         counts = (progress.epoch, progress.step, progress.best_epoch)
         numbers = (progress.best_mae, *progress.sums.values())
-        if config["model_type"] != STATE or not isinstance(config["run"], dict):
+        if config["model_type"] != STATE:
+            raise TypeError
+        if not isinstance(config["run"], dict) or not isinstance(config["model"], dict):
             raise TypeError
         if not all(isinstance(n, int) and 0 <= n < 1 << 53 for n in counts):
             raise TypeError
