@@ -203,13 +203,19 @@ def test_an_interrupt_saves_and_lists_what_is_there(tmp_path):
 
 
 def test_an_interrupt_does_not_strike_amid_the_pool_s_own_code():
-    with _interrupts_noted() as noted:
+    struck = []
+    before = signal.signal(signal.SIGINT, lambda *_: struck.append("outside"))
+    try:
+        with _interrupts_noted() as noted:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                _result(Future(), noted)
+        assert struck == []
         signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            _result(Future(), noted)
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
+        assert struck == ["outside"]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_folder_holds_heads_of_one_kind(rendered, tmp_path, capsys):

@@ -176,3 +176,6 @@ def test_recipes_give_defaults_and_options_go_first() -> None:
     assert scales == [5, 1]
     with pytest.raises(InputError, match="--optimizer lion"):
         TrainingOptions(optimizer="lion")
+    with pytest.raises(InputError, match="--momentum is not for --optimizer adam"):
+        TrainingOptions.from_recipe(recipe, pretrained=True, optimizer="adam", momentum=0.5)
+    TrainingOptions.from_recipe(recipe, pretrained=True, optimizer="adam", momentum=0.9)

@@ -105,7 +105,8 @@ class TrainingOptions:
         values.update({key: value for key, value in given.items() if value is not None})
         options = cls(**values)
         for name in ("momentum", "weight_decay"):
-            if given.get(name) is not None and name not in OPTIMIZERS[options.optimizer]:
+            asked = given.get(name) not in (None, getattr(cls, name))  # the default asks nothing
+            if asked and name not in OPTIMIZERS[options.optimizer]:
                 raise InputError(f"--{name} is not for --optimizer {options.optimizer}")
         return options
 
