@@ -297,6 +297,11 @@ def test_mistakes_are_one_sentence(
     assert sentence in refused(given, capsys)
 
 
+def test_a_batch_norm_of_single_values_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "train.py --model pyramid --input_size 64 --batch_size 1 --samples 4"
+    assert "give a larger --batch_size" in refused(line, capsys)
+
+
 def test_outputs_have_names_of_their_own() -> None:
     args = make_parser("train.py", "hopenet").parse_args(["--input_size", "96"])
     args.dataset = chosen_dataset(args)

@@ -16,6 +16,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..errors import InputError
 from .lanes import Lanes, each_lane, in_each_lane
 from .plain import with_gradient
 
@@ -172,7 +173,10 @@ class BatchNorm(nn.Module):
         channels = x.shape[-1]
         count = math.prod(x.shape[:-1])
         if self.training and count < 2:
-            raise ValueError("BatchNorm: training needs more than one value per channel")
+            raise InputError(
+                "a batch norm learns from more than one value per channel; give a larger "
+                "--batch_size or --input_size"
+            )
         weight = self.weight if "weight" in self else mx.ones((channels,))
         bias = self.bias if "weight" in self else mx.zeros((channels,))
         parts = x.parts if isinstance(x, Lanes) else [x]
