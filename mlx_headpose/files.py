@@ -78,13 +78,11 @@ def require_apart(read: Iterable[str | Path | None], written: Iterable[str | Pat
         InputError: one of them is another.
     """
     sources = {_identity(path): path for path in read if path is not None}
+    sources.pop(None, None)  # of what is not there
     targets: set[Path] = set()
-    for target in written:
-        if target is None:
-            continue
-        path = Path(target)
-        if path.exists() and _identity(path) in sources:
-            source = sources[_identity(path)]
+    for path in (Path(target) for target in written if target is not None):
+        source = sources.get(_identity(path))
+        if source is not None:
             raise InputError(f"{path}: would overwrite {source}, which is read; name another file")
         if path.resolve() in targets:
             raise InputError(f"{path}: is to hold two results; name two files")

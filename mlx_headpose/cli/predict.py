@@ -7,7 +7,8 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Sized
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -142,24 +143,34 @@ def run(program: str, arguments: list[str]) -> None:
     if not options.bbox:
         _ = estimator.detector  # fails now, not after the first picture
     results: list[dict[str, Any]] = []
-    unread = 0
+    inputs = [
+        partial(_predict, source, target, estimator, options, results)
+        for source, target in zip(sources, targets, strict=True)
+    ]
     try:
-        for source, target in zip(sources, targets, strict=True):
-            try:
-                _predict(source, target, estimator, options, results)
-            except InputError as error:
-                if len(sources) == 1:
-                    raise
-                print(f"error: {error}", file=sys.stderr)
-                unread += 1
+        unread = _each(inputs)
     except (KeyboardInterrupt, BrokenPipeError):
         _write_results(options, network, results)
         raise
     _write_results(options, network, results)
-    _count_unread(unread, sources)
+    _require_none(unread, inputs)
 
 
-def _count_unread(unread: int, inputs: Sized) -> None:
+def _each(inputs: Sequence[Callable[[], None]]) -> int:
+    """Look at each input; of several, name those that cannot be used, and return their number."""
+    unread = 0
+    for look in inputs:
+        try:
+            look()
+        except InputError as error:
+            if len(inputs) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            unread += 1
+    return unread
+
+
+def _require_none(unread: int, inputs: Sequence[object]) -> None:
     if unread:
         raise InputError(f"{unread} of {len(inputs)} inputs could not be used; see above")
 
@@ -178,20 +189,15 @@ def _predict_landmarks(options: argparse.Namespace) -> None:
     require_apart([*options.landmarks, network], [options.json, options.csv])
     model = from_pretrained(network)
     print(f"network: {network}")
-    results = []
-    unread = 0
-    for name in options.landmarks:
-        try:
-            pose = pose_of_landmarks(model, read_landmarks(name), name)
-        except InputError as error:
-            if len(options.landmarks) == 1:
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            unread += 1
-            continue
-        yaw, pitch, roll = pose.tolist()
+    results: list[dict[str, Any]] = []
+
+    def look(name: str) -> None:
+        yaw, pitch, roll = pose_of_landmarks(model, read_landmarks(name), name).tolist()
         print(f"{name}: yaw {yaw:.1f}  pitch {pitch:.1f}  roll {roll:.1f}")
         results.append({"file": name, "yaw": yaw, "pitch": pitch, "roll": roll})
+
+    inputs = [partial(look, name) for name in options.landmarks]
+    unread = _each(inputs)
     if options.json:
         write_json(options.json, {"network": str(network), "results": results})
     if options.csv:
@@ -199,7 +205,7 @@ def _predict_landmarks(options: argparse.Namespace) -> None:
             writer = csv.DictWriter(file, ("file", "yaw", "pitch", "roll"))
             writer.writeheader()
             writer.writerows(results)
-    _count_unread(unread, options.landmarks)
+    _require_none(unread, inputs)
 
 
 def _predict(

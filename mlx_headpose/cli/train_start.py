@@ -88,15 +88,15 @@ def open_sets(
         held_out.select(number >= first)
         if args.dataset not in LISTED:
             return Sets(training_set, held_out, None)
-        listed = argparse.Namespace(**{**vars(args), "filename_list": folder / HELD_OUT_LIST})
-        test = _test_options(listed, "", args.dataset)
+        test = _test_options(args, "", args.dataset, folder / HELD_OUT_LIST)
         return Sets(training_set, held_out, test, list(held_out.ids))
     validation_set = _open(args, "val_", name, config, train=False)
     if name == args.dataset != "synthetic":
         both = len(set(training_set.ids) & set(validation_set.ids))
         if both:
             say(f"Warning: {both} samples of {name} both train and validate; their errors flatter.")
-    return Sets(training_set, validation_set, _test_options(args, "val_", name))
+    names = getattr(args, "val_filename_list", None)
+    return Sets(training_set, validation_set, _test_options(args, "val_", name, names))
 
 
 def _validation_set(args: argparse.Namespace) -> str | None:
@@ -142,13 +142,15 @@ def _open(
     return dataset
 
 
-def _test_options(args: argparse.Namespace, prefix: str, name: str) -> str:
+def _test_options(
+    args: argparse.Namespace, prefix: str, name: str, filename_list: str | Path | None
+) -> str:
     words = ["--dataset", name]
     folder = _folder(args, prefix, name)
     if folder is not None:
         words += ["--data_dir", str(folder)]
-    if f"{prefix}filename_list" in args:
-        words += ["--filename_list", str(getattr(args, f"{prefix}filename_list"))]
+    if filename_list is not None:
+        words += ["--filename_list", str(filename_list)]
     for option in SHARED_OPTIONS:
         if option in args and option in dataset_options(name):
             words += [f"--{option}", str(getattr(args, option))]
