@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mlx_headpose.data.synthetic import SyntheticHeads
 from mlx_headpose.inference.draw import draw_axes
+from mlx_headpose.synthetic import SyntheticHeads
 
 OUTPUT = Path(__file__).parent / "images" / "signs.png"
 SEED = 8

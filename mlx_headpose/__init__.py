@@ -6,7 +6,8 @@
 ...     print(head.yaw, head.pitch, head.roll)
 """
 
-from . import _blas, _memory
+from .cpu import blas as _blas
+from .cpu import memory as _memory
 
 _memory.keep_freed_memory()
 _blas.load_optimised_blas()  # before anything imports mlx.core

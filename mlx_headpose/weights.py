@@ -14,12 +14,12 @@ from safetensors import safe_open
 
 from .errors import InputError
 from .files import atomic_path, read_json, write_json
-from .models import Estimator, build, config_from_dict
+from .methods import Estimator, build, config_from_dict
 from .quantization import Quantization, restructure
 
 FORMAT = "mlx-headpose"
-# The network that comes with the package. In a checkout `pretrained` is a link to weights/.
-IN_THE_BOX = Path(__file__).parent / "pretrained" / "headpose.safetensors"
+# The network that the package carries.
+BUNDLED = Path(__file__).parent / "bundled" / "headpose.safetensors"
 # A header larger than this is no checkpoint of ours; it bounds what a lying file can make us read.
 MAX_HEADER = 16 << 20
 

@@ -31,9 +31,9 @@ def seeded(shared: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def torch_pyramid() -> ModuleType:
-    """bench/torch_pyramid.py: the pyramid network in PyTorch, under the published names."""
+    """The pyramid network in PyTorch, under the published names."""
     pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
-    return _module_at(ROOT / "bench" / "torch_pyramid.py")
+    return _module_at(ROOT / "bench" / "reference" / "torch_pyramid.py")
 
 
 @pytest.fixture

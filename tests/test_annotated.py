@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from mlx_headpose.core.crop import HOPENET_TRAIN, cut
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data import open_dataset
-from mlx_headpose.data.crop import HOPENET_TRAIN, cut
 from mlx_headpose.errors import InputError
-from mlx_headpose.preprocessing import Preprocessing
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from mlx_headpose.cli import main
+from mlx_headpose.core.crop import cut
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.biwi import PYRAMID_TRAINING, TEST_SEQUENCES, read_pose
-from mlx_headpose.data.crop import cut
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build
-from mlx_headpose.models.pyramid import Config as PyramidConfig
+from mlx_headpose.methods import build
+from mlx_headpose.methods.pyramid.network import Config as PyramidConfig
 from mlx_headpose.pose import biwi_matrix_to_pose
-from mlx_headpose.preprocessing import Preprocessing
 from mlx_headpose.weights import save_pretrained
 
 # The sequences in which the same person appears twice.

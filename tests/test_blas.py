@@ -47,14 +47,14 @@ def test_it_can_be_switched_off():
     ],
 )
 def test_kernels_by_what_the_processor_can_do(flags, kernels):
-    from mlx_headpose import _blas
+    from mlx_headpose.cpu import blas as _blas
 
     assert _blas.core_type(f"model name\t: X\nflags\t\t: {flags}\nbugs\t: a\n") == kernels
     assert _blas.core_type("Features\t: asimd") is None
 
 
 def test_the_kernels_are_chosen_unless_someone_did(monkeypatch):
-    from mlx_headpose import _blas
+    from mlx_headpose.cpu import blas as _blas
 
     monkeypatch.setattr(_blas, "core_type", lambda cpuinfo: "SkylakeX")
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
@@ -79,7 +79,7 @@ def test_advice_where_mlx_came_first():
 
 
 def test_advice_where_there_is_none(monkeypatch, capsys):
-    from mlx_headpose import _blas
+    from mlx_headpose.cpu import blas as _blas
 
     monkeypatch.setattr(_blas, "candidates", list)
     monkeypatch.delitem(sys.modules, "mlx.core", raising=False)
@@ -107,7 +107,7 @@ def test_threads_can_be_set():
 
 
 def test_threads_of_an_openmp_build_are_left_alone(monkeypatch):
-    from mlx_headpose import _blas
+    from mlx_headpose.cpu import blas as _blas
 
     class OpenMP:
         openblas_set_num_threads = None

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_map
-from toy_training import toy_model
+from support.toy_training import toy_model
 
 from mlx_headpose import InputError
 from mlx_headpose.training.checkpoint import (

@@ -9,7 +9,7 @@ import shutil
 import mlx.core as mx
 import numpy as np
 import pytest
-from doors import assert_refused, installed, run
+from support.commands import assert_refused, installed, run
 
 from mlx_headpose.weights import load_tensors, read_config, save_tensors
 

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from mlx_headpose import cli
-from mlx_headpose.convert import yunet
+from mlx_headpose.detection import yunet as face_detector
+from mlx_headpose.detection import yunet_checkpoint as yunet
+from mlx_headpose.detection.yunet import FaceDetector, prepare, suppress
 from mlx_headpose.errors import InputError
-from mlx_headpose.inference import face_detector
 from mlx_headpose.inference.estimator import load_detector
-from mlx_headpose.inference.face_detector import FaceDetector, prepare, suppress
 from mlx_headpose.weights import save_tensors
 
 cv2 = pytest.importorskip("cv2")

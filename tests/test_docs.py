@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlx_headpose import data, models
+from mlx_headpose import data
+from mlx_headpose import methods as models
 from mlx_headpose.evaluation.evaluate import evaluate
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

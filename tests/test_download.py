@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from doors import assert_refused, run
+from support.commands import assert_refused, run
 
 from mlx_headpose import cli
 from mlx_headpose.convert import download

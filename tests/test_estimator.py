@@ -14,13 +14,13 @@ from scipy.io import loadmat
 import mlx_headpose
 from mlx_headpose import HeadPoseEstimator
 from mlx_headpose.convert import convert_file
+from mlx_headpose.detection.yunet import ONNX_NAME, FaceDetector
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference import estimator as module
 from mlx_headpose.inference.draw import AXIS_COLOURS, draw_heads
 from mlx_headpose.inference.estimator import Head, find_network
-from mlx_headpose.inference.face_detector import ONNX_NAME, FaceDetector
 from mlx_headpose.inference.pictures import open_picture
-from mlx_headpose.models import build, config_class
+from mlx_headpose.methods import build, config_class
 from mlx_headpose.weights import save_pretrained
 
 
@@ -294,14 +294,14 @@ def test_which_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights:
 def test_the_network_in_the_box(
     photo: Path, weights: Path, estimator: HeadPoseEstimator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlx_headpose.weights.IN_THE_BOX", weights)
+    monkeypatch.setattr("mlx_headpose.weights.BUNDLED", weights)
     boxes = [estimator(photo)[0].box]
     for default in (HeadPoseEstimator(), HeadPoseEstimator.from_pretrained()):
         assert_same(default(photo, boxes), estimator(photo, boxes), degrees=0.01)
 
 
 def test_a_copy_without_a_network_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlx_headpose.weights.IN_THE_BOX", tmp_path / "headpose.safetensors")
+    monkeypatch.setattr("mlx_headpose.weights.BUNDLED", tmp_path / "headpose.safetensors")
     for make in (HeadPoseEstimator, HeadPoseEstimator.from_pretrained):
         with pytest.raises(InputError, match=r"python convert\.py --weight hopelessnet-resnet18"):
             make()

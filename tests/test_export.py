@@ -10,14 +10,14 @@ import sys
 import mlx.core as mx
 import numpy as np
 import pytest
-from converted import seeded_network
-from doors import ROOT, assert_refused, run
 from PIL import Image
+from support.commands import ROOT, assert_refused, run
+from support.converted import seeded_network
 
 from mlx_headpose.convert import convert_file
 from mlx_headpose.errors import InputError
-from mlx_headpose.export import BATCH_SIZES, export_mlxfn
-from mlx_headpose.models import build, config_class
+from mlx_headpose.export.mlxfn import BATCH_SIZES, export_mlxfn
+from mlx_headpose.methods import build, config_class
 from mlx_headpose.weights import from_pretrained, save_pretrained, tensors_of
 
 CHECKPOINTS = [
@@ -115,7 +115,7 @@ def test_mlxfn_takes_one_to_eight_images_and_says_what_it_is(snapshot, tmp_path)
 def test_onnx_gives_the_same_angles(seeded, tmp_path, name):
     pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
     runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime")
-    from mlx_headpose.convert.onnx_graph import export_onnx
+    from mlx_headpose.export.onnx import export_onnx
 
     network = tamed_network(seeded, name)
     images = pictures(network, 1)
@@ -135,7 +135,7 @@ def test_onnx_gives_the_same_angles(seeded, tmp_path, name):
 def test_onnx_equals_mlx_to_a_ten_thousandth_of_a_degree(shared, tmp_path):
     pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
     runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime")
-    from mlx_headpose.convert.onnx_graph import export_onnx
+    from mlx_headpose.export.onnx import export_onnx
 
     convert_file(shared / "weights" / "squeezenet_1_1.pkl", tmp_path / "net.safetensors")
     network = from_pretrained(tmp_path / "net.safetensors")
@@ -178,7 +178,7 @@ OPERATIONS = {
 def test_onnx_operations_equal_mlxs(operation):
     pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
     runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime")
-    from mlx_headpose.convert.onnx_graph import translate
+    from mlx_headpose.export.onnx import translate
 
     def function(x):
         return [OPERATIONS[operation](x)]
@@ -192,7 +192,7 @@ def test_onnx_operations_equal_mlxs(operation):
 
 def test_an_unknown_operation_is_named_not_guessed(tmp_path, snapshot):
     pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
-    from mlx_headpose.convert.onnx_graph import export_onnx
+    from mlx_headpose.export.onnx import export_onnx
 
     network = from_pretrained(snapshot)
     decode = network.head.decode

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from disks import no_file_larger_than
+from support.disks import no_file_larger_than
 
 from mlx_headpose import InputError
-from mlx_headpose.export import export_mlxfn
+from mlx_headpose.export.mlxfn import export_mlxfn
 from mlx_headpose.files import atomic_path, remove_temporaries, require_writable, write_json
-from mlx_headpose.models import build, config_from_dict
+from mlx_headpose.methods import build, config_from_dict
 
 
 def names(folder: Path) -> list[str]:

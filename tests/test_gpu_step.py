@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_headpose.models import METHODS
+from mlx_headpose.methods import METHODS
 
 SIZE = {"preprocessing": {"size": 64}}
 CONFIGS = {
@@ -30,7 +30,7 @@ def test_every_method_is_here() -> None:
 @pytest.mark.parametrize("method", CONFIGS)
 def test_a_gpus_operations_train_as_the_cpus(method: str) -> None:
     root = Path(__file__).parents[1]
-    command = [sys.executable, root / "tests" / "gpu_step.py"]
+    command = [sys.executable, root / "tests" / "support" / "gpu_step.py"]
     config = json.dumps({"model_type": method, **CONFIGS[method]})
     # Where MLX finds no C++ compiler it does not compile for the CPU, which would take minutes.
     environment = os.environ | {"PATH": "", "PYTHONPATH": str(root)}

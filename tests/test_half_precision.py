@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from mlx_headpose.backbones.vit import EPSILON
 from mlx_headpose.data.augment import UNCHANGED
-from mlx_headpose.export import example_input
-from mlx_headpose.models import METHODS, build, config_class, config_from_dict
-from mlx_headpose.models.tokenhpe import TokenAttention
-from mlx_headpose.models.vit import EPSILON
+from mlx_headpose.export.mlxfn import example_input
+from mlx_headpose.methods import METHODS, build, config_class, config_from_dict
+from mlx_headpose.methods.tokenhpe.network import TokenAttention
 from mlx_headpose.nn import Conv2d, mean_pool2d
 from mlx_headpose.training.optimizer import Optimizer
 from mlx_headpose.training.options import TrainingOptions

@@ -5,12 +5,12 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
-from converted import seeded_network
+from support.converted import seeded_network
 
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build
-from mlx_headpose.models.hopenet import ARCHS, BinHead, Config, arch_name
-from mlx_headpose.preprocessing import Preprocessing
+from mlx_headpose.methods import build
+from mlx_headpose.methods.hopenet.network import ARCHS, BinHead, Config, arch_name
 
 
 @pytest.mark.parametrize(

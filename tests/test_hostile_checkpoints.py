@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from test_hostile_files import npy
 
-from mlx_headpose.convert import isolated
-from mlx_headpose.convert.readers import read_tensors
 from mlx_headpose.errors import InputError
+from mlx_headpose.readers import isolated
+from mlx_headpose.readers.checkpoint_file import read_tensors
 from mlx_headpose.training.checkpoint import read_run
 from mlx_headpose.weights import load_tensors, read_config
 
@@ -191,7 +191,7 @@ class TestH5:
 class TestOnnx:
     def test_no_tensor_anywhere_names_another_file(self, stranger):
         onnx = pytest.importorskip("onnx")
-        from mlx_headpose.convert.yunet import load_onnx
+        from mlx_headpose.detection.yunet_checkpoint import load_onnx
 
         outside = onnx.TensorProto(name="w", data_type=1, dims=[1])
         outside.data_location = onnx.TensorProto.EXTERNAL
@@ -211,7 +211,7 @@ class TestOnnx:
                 load_onnx(stranger("a.onnx", model.SerializeToString()))
 
     def test_names_of_classes(self):
-        from mlx_headpose.inference.head_detector import _head_classes
+        from mlx_headpose.detection.yolo import _head_classes
 
         assert _head_classes("{0: 'body', 1: 'Head', 'head': 'head', -1: 'head'}") == [1]
         for text in ("", "{", "[1]", "{[]: 1}", "(" * 9999, "\ud800"):

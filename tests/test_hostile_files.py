@@ -1,4 +1,4 @@
-"""Files that strangers made to do harm, each found by bench/fuzz.py or by reading the code.
+"""Files made to do harm, each found by bench/robustness/fuzz.py or by reading the code.
 
 The only right answers are a result and an InputError of one printable line.
 """
@@ -16,13 +16,12 @@ import zlib
 
 import numpy as np
 import pytest
-from doors import assert_refused, run
 from PIL import Image
 from scipy.io import loadmat, savemat
+from support.commands import assert_refused, run
 
 from mlx_headpose import files
-from mlx_headpose.convert.makehuman import read_target
-from mlx_headpose.data import base, npz
+from mlx_headpose.data import base
 from mlx_headpose.data.annotated import read_annotation
 from mlx_headpose.data.biwi import PackedBiwi
 from mlx_headpose.data.dad3dheads import DAD3DHeads
@@ -34,6 +33,8 @@ from mlx_headpose.inference import video
 from mlx_headpose.inference.landmark_files import read_landmarks
 from mlx_headpose.inference.pictures import open_picture
 from mlx_headpose.inference.video import VideoReader, VideoWriter
+from mlx_headpose.readers import npy as npz
+from mlx_headpose.synthetic.makehuman import read_target
 from mlx_headpose.weights import from_pretrained
 
 

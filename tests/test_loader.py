@@ -10,9 +10,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from PIL import Image
-from toy_training import ToySet
+from support.toy_training import ToySet
 
 from mlx_headpose import InputError
+from mlx_headpose.core.crop import cut
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data.augment import (
     BLUR_SIGMA,
     BRIGHTNESS_SHIFT,
@@ -26,16 +28,7 @@ from mlx_headpose.data.augment import (
     shifted,
 )
 from mlx_headpose.data.base import Dataset, open_picture, open_reduced
-from mlx_headpose.data.crop import cut
-from mlx_headpose.data.loader import (
-    Batch,
-    Loader,
-    read_ahead,
-    read_crop,
-    resample,
-    square_inside,
-)
-from mlx_headpose.preprocessing import Preprocessing
+from mlx_headpose.data.loader import Batch, Loader, read_ahead, read_crop, resample, square_inside
 
 SQUASH = Preprocessing(size=32, resize="squash")
 

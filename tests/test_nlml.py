@@ -11,9 +11,9 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_headpose.errors import InputError
-from mlx_headpose.manifold import evaluate_cosines
-from mlx_headpose.models import build, config_from_dict
-from mlx_headpose.models.nlml import REFERENCE_POINTS, Config, normalize_landmarks
+from mlx_headpose.methods import build, config_from_dict
+from mlx_headpose.methods.nlml.network import REFERENCE_POINTS, Config, normalize_landmarks
+from mlx_headpose.methods.nlml_manifold import evaluate_cosines
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -11,9 +11,9 @@ from test_nlml import read_npz
 
 from mlx_headpose.convert import convert_file, convert_tensors
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build
-from mlx_headpose.models.nlml import Config
-from mlx_headpose.models.nlml_manifold import manifold_of
+from mlx_headpose.methods import build
+from mlx_headpose.methods.nlml.network import Config
+from mlx_headpose.methods.nlml_manifold.fitted import manifold_of
 from mlx_headpose.weights import from_pretrained, read_config
 
 torch = pytest.importorskip("torch", reason="needs torch to read published checkpoints")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_nlml import read_npz
 
-from mlx_headpose.manifold import (
+from mlx_headpose.methods.nlml_manifold import (
     ANGLES,
     Manifold,
     evaluate_cosines,

@@ -14,11 +14,11 @@ from mlx_headpose.data import landmarks, open_dataset
 from mlx_headpose.data.facescape import FaceScape
 from mlx_headpose.data.landmarks import FaceMesh, PhotoLandmarks, with_landmarks
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build
-from mlx_headpose.models.nlml import Config
+from mlx_headpose.methods import build
+from mlx_headpose.methods.nlml import stages as manifold_stages
+from mlx_headpose.methods.nlml.network import Config
+from mlx_headpose.methods.nlml.stages import prepare
 from mlx_headpose.pose import pose_to_matrix
-from mlx_headpose.training import manifold_stages
-from mlx_headpose.training.manifold_stages import prepare
 
 YAWS, PITCHES, ROLLS = (-30, 0, 30), (-20, 0, 20), (-10, 0, 10)
 

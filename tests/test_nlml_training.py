@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from mlx_headpose import cli
+from mlx_headpose.core.crop import AS_GIVEN
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.base import Dataset
-from mlx_headpose.data.crop import AS_GIVEN
-from mlx_headpose.data.turned import TurnedFaces, frontal_landmarks
 from mlx_headpose.errors import InputError
 from mlx_headpose.evaluation.evaluate import evaluate
 from mlx_headpose.inference.landmark_files import pose_of_landmarks, read_landmarks
-from mlx_headpose.models import build
-from mlx_headpose.models.nlml import Config
+from mlx_headpose.methods import build
+from mlx_headpose.methods.nlml import stages as manifold_stages
+from mlx_headpose.methods.nlml.network import Config
+from mlx_headpose.methods.nlml.stages import prepare
+from mlx_headpose.methods.nlml.turned import TurnedFaces, frontal_landmarks
 from mlx_headpose.pose import pose_to_matrix
-from mlx_headpose.training import manifold_stages
 from mlx_headpose.training.checkpoint import Workdir
 from mlx_headpose.training.loop import Training
-from mlx_headpose.training.manifold_stages import prepare
 from mlx_headpose.training.options import TrainingOptions
 from mlx_headpose.weights import from_pretrained, save_pretrained, tensors_of
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from nn_compare import assert_close, assert_same_function, assert_slopes
+from support.nn_compare import assert_close, assert_same_function, assert_slopes
 
 from mlx_headpose.nn import relu, relu6, sigmoid, silu
 

@@ -6,8 +6,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_headpose.cpu.shards import Shards
 from mlx_headpose.nn import drop_branch
-from mlx_headpose.nn.lanes import Lanes
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
@@ -21,9 +21,9 @@ def test_whole_samples_are_left_out_and_the_others_scaled(dtype):
     assert 0.15 < (values[:, 0] == 0).mean() < 0.35
 
 
-def test_lanes_drop_the_same_samples():
+def test_shards_drop_the_same_samples():
     x = mx.random.normal((7, 2, 2, 3))
     mx.random.seed(1)
     whole = drop_branch(x, 0.5)
     mx.random.seed(1)
-    assert mx.array_equal(drop_branch(Lanes.split(x, 2), 0.5).join(), whole)
+    assert mx.array_equal(drop_branch(Shards.split(x, 2), 0.5).join(), whole)

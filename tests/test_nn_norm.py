@@ -7,7 +7,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from nn_compare import assert_close, assert_same_function, assert_slopes
+from support.nn_compare import assert_close, assert_same_function, assert_slopes
 
 from mlx_headpose.nn import BatchNorm, GroupNorm
 

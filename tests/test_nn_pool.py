@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from nn_compare import assert_close, assert_same_function, assert_slopes
+from support.nn_compare import assert_close, assert_same_function, assert_slopes
 
 from mlx_headpose.nn import MaxPool2d, max_pool2d
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlx_headpose.convert.readers import read_tensors
 from mlx_headpose.errors import InputError
+from mlx_headpose.readers.checkpoint_file import read_tensors
 
 
 class Harmful:

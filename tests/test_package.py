@@ -12,11 +12,11 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from doors import ROOT
+from support.commands import ROOT
 
-from mlx_headpose.models import build
-from mlx_headpose.models.hopenet import Config
-from mlx_headpose.preprocessing import Preprocessing
+from mlx_headpose.core.preprocessing import Preprocessing
+from mlx_headpose.methods import build
+from mlx_headpose.methods.hopenet.network import Config
 from mlx_headpose.weights import save_pretrained
 
 pytest.importorskip("setuptools", minversion="77", reason="builds a wheel with setuptools")
@@ -30,17 +30,16 @@ print(mlx_headpose.__file__, head.yaw)
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is packed, with a network of random weights in weights/ and another beside it."""
+    """What is packed, with a bundled network of random weights and another in weights/."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("mlx_headpose", "convert"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "mlx_headpose", folder / "mlx_headpose", ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     mx.random.seed(0)
     network = build(Config(arch="squeezenet1_1", preprocessing=Preprocessing(size=64)))
-    for name in ("headpose", "downloaded"):
-        save_pretrained(network, folder / "weights" / f"{name}.safetensors", half=True)
+    for place in ("mlx_headpose/bundled/headpose", "weights/downloaded"):
+        save_pretrained(network, folder / f"{place}.safetensors", half=True)
     return folder
 
 
@@ -64,7 +63,7 @@ def test_a_wheel_has_all_code_and_the_network(checkout: Path, tmp_path: Path, wa
         packed = {name for name in archive.namelist() if name.startswith("mlx_headpose/")}
         archive.extractall(tmp_path / "site")
     code = {f"mlx_headpose/{path.relative_to(ROOT / 'mlx_headpose')}" for path in modules()}
-    assert packed == code | {"mlx_headpose/pretrained/headpose.safetensors"}
+    assert packed == code | {"mlx_headpose/bundled/headpose.safetensors"}
     done = subprocess.run(
         [sys.executable, "-c", USE],
         cwd=tmp_path,
@@ -77,5 +76,4 @@ def test_a_wheel_has_all_code_and_the_network(checkout: Path, tmp_path: Path, wa
 
 
 def modules() -> list[Path]:
-    package = ROOT / "mlx_headpose"
-    return [*package.rglob("*.py"), *(package / "convert").glob("*.py")]
+    return list((ROOT / "mlx_headpose").rglob("*.py"))

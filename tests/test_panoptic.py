@@ -6,16 +6,15 @@ import json
 
 import numpy as np
 import pytest
-from doors import installed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.spatial.transform import Rotation
+from support.commands import installed
 
+from mlx_headpose.core.crop import AS_GIVEN
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.base import Dataset
-from mlx_headpose.data.crop import AS_GIVEN
-from mlx_headpose.data.levelled import Levelled, level
 from mlx_headpose.data.panoptic import COLUMNS
 from mlx_headpose.data.panoptic_labels import (
     FACE_POINTS,
@@ -27,6 +26,7 @@ from mlx_headpose.data.panoptic_labels import (
     head_box,
     head_pose,
 )
+from mlx_headpose.data.yaw_balanced import Levelled, level
 from mlx_headpose.errors import InputError
 
 DISTANCE = 250.0

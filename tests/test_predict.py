@@ -13,15 +13,15 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
-from doors import ROOT, assert_refused, run
 from PIL import Image
+from support.commands import ROOT, assert_refused, run
 
 from mlx_headpose import cli
 from mlx_headpose.convert import convert_file
+from mlx_headpose.detection.yunet import ONNX_NAME
 from mlx_headpose.inference.estimator import Head
-from mlx_headpose.inference.face_detector import ONNX_NAME
 from mlx_headpose.inference.video import Frame, VideoEstimator
-from mlx_headpose.models import build, config_class
+from mlx_headpose.methods import build, config_class
 from mlx_headpose.weights import save_pretrained
 
 pytest.importorskip("onnx")
@@ -343,10 +343,10 @@ def test_the_network_in_the_box(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     photo = str(ROOT / "docs" / "images" / "astronaut.jpg")
-    monkeypatch.setattr("mlx_headpose.weights.IN_THE_BOX", weights)
+    monkeypatch.setattr("mlx_headpose.weights.BUNDLED", weights)
     cli.main("predict", [photo, "--bbox", "178,63,90,114"])
     assert f"network: {weights}\n" in capsys.readouterr().out
-    monkeypatch.setattr("mlx_headpose.weights.IN_THE_BOX", tmp_path / "headpose.safetensors")
+    monkeypatch.setattr("mlx_headpose.weights.BUNDLED", tmp_path / "headpose.safetensors")
     error = fails(lambda *given: cli.main("predict", [*given]), capsys, photo)
     assert "python convert.py --weight hopelessnet-resnet18" in error
 

@@ -9,15 +9,15 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from converted import network_of
 from mlx.utils import tree_flatten
+from support.converted import network_of
 
-from mlx_headpose.convert import pyramid as convert
-from mlx_headpose.convert.base import Conversion
+from mlx_headpose.core.checkpoint import Conversion
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build, config_from_dict
-from mlx_headpose.models.pyramid import Config, arch_name, labels
-from mlx_headpose.preprocessing import Preprocessing
+from mlx_headpose.methods import build, config_from_dict
+from mlx_headpose.methods.pyramid import checkpoint as convert
+from mlx_headpose.methods.pyramid.network import Config, arch_name, labels
 from mlx_headpose.weights import load_strictly
 
 FORMS = {

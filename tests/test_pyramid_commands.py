@@ -7,14 +7,14 @@ import shutil
 import mlx.core as mx
 import numpy as np
 import pytest
-from converted import converted_network
 from mlx.utils import tree_flatten
+from support.converted import converted_network
 
 from mlx_headpose.cli import main
 from mlx_headpose.convert import convert_file
-from mlx_headpose.models import build, config_class
-from mlx_headpose.models.pyramid import Config
-from mlx_headpose.preprocessing import Preprocessing
+from mlx_headpose.core.preprocessing import Preprocessing
+from mlx_headpose.methods import build, config_class
+from mlx_headpose.methods.pyramid.network import Config
 from mlx_headpose.weights import from_pretrained, load_strictly, load_tensors, save_pretrained
 
 

@@ -9,16 +9,16 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from doors import assert_refused, run
 from mlx.utils import tree_flatten
+from support.commands import assert_refused, run
 
 from mlx_headpose.cli import main
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build
-from mlx_headpose.models.hopenet import Config as HopeNetConfig
-from mlx_headpose.models.whenet import Config
+from mlx_headpose.methods import build
+from mlx_headpose.methods.hopenet.network import Config as HopeNetConfig
+from mlx_headpose.methods.whenet.network import Config
 from mlx_headpose.nn import BatchNorm, Conv2d
-from mlx_headpose.preprocessing import Preprocessing
 from mlx_headpose.quantization import (
     Int8Conv2d,
     Int8Linear,

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlx_headpose.core.crop import cut
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data import Dataset, open_dataset
-from mlx_headpose.data.crop import cut
 from mlx_headpose.errors import InputError
 from mlx_headpose.evaluation.evaluate import Evaluation
 from mlx_headpose.evaluation.faces import best_and_worst, draw_worst
 from mlx_headpose.evaluation.report import DIRECTIONS, directions, write_report
-from mlx_headpose.preprocessing import Preprocessing
 
 pytest.importorskip("matplotlib", reason="a report's curves need matplotlib")
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build
-from mlx_headpose.models.rotation9d import Config, nearest_rotation
+from mlx_headpose.methods import build
+from mlx_headpose.methods.rotation9d.network import Config, nearest_rotation
 from mlx_headpose.pose import pose_to_matrix
-from mlx_headpose.preprocessing import Preprocessing
 
 
 def by_svd(matrices):

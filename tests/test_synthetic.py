@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mlx_headpose.core.crop import AS_GIVEN
 from mlx_headpose.data import open_dataset
-from mlx_headpose.data.crop import AS_GIVEN
-from mlx_headpose.data.rasterize import Camera, rasterize
-from mlx_headpose.data.synthetic import SyntheticHeads
-from mlx_headpose.data.synthetic.geometry import points_68, points_468
-from mlx_headpose.data.synthetic.landmarks import mirrored
-from mlx_headpose.data.synthetic.parts import Material
-from mlx_headpose.data.synthetic.scene import build_mesh, camera
-from mlx_headpose.data.synthetic.shape import EXPRESSIONS, SHAPES
 from mlx_headpose.pose import matrix_to_pose, pose_to_matrix
+from mlx_headpose.synthetic import SyntheticHeads
+from mlx_headpose.synthetic.geometry import points_68, points_468
+from mlx_headpose.synthetic.landmarks import mirrored
+from mlx_headpose.synthetic.parts import Material
+from mlx_headpose.synthetic.rasterize import Camera, rasterize
+from mlx_headpose.synthetic.scene import build_mesh, camera
+from mlx_headpose.synthetic.shape import EXPRESSIONS, SHAPES
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,17 @@ import pytest
 
 from mlx_headpose.cli import main as run_command
 from mlx_headpose.data import open_dataset
-from mlx_headpose.data.rasterize import rasterize
-from mlx_headpose.data.synthetic import SyntheticHeads
-from mlx_headpose.data.synthetic.mesh.file import read_mesh
-from mlx_headpose.data.synthetic.mesh.identity import Identities, rows_of, sliders_of
-from mlx_headpose.data.synthetic.mesh.model import load_head
-from mlx_headpose.data.synthetic.mesh.paint import Material
-from mlx_headpose.data.synthetic.mesh.people import draw_body, draw_poses
-from mlx_headpose.data.synthetic.mesh.places import LANDMARKS_68
-from mlx_headpose.data.synthetic.mesh.scene import build_scene
 from mlx_headpose.errors import InputError
 from mlx_headpose.pose import pose_to_matrix
+from mlx_headpose.synthetic import SyntheticHeads
+from mlx_headpose.synthetic.mesh.file import read_mesh
+from mlx_headpose.synthetic.mesh.identity import Identities, rows_of, sliders_of
+from mlx_headpose.synthetic.mesh.model import load_head
+from mlx_headpose.synthetic.mesh.paint import Material
+from mlx_headpose.synthetic.mesh.people import draw_body, draw_poses
+from mlx_headpose.synthetic.mesh.places import LANDMARKS_68
+from mlx_headpose.synthetic.mesh.scene import build_scene
+from mlx_headpose.synthetic.rasterize import rasterize
 
 
 def egg(rows: int = 24, columns: int = 32) -> tuple[np.ndarray, np.ndarray]:

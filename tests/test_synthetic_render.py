@@ -17,16 +17,16 @@ import pytest
 from PIL import Image
 
 from mlx_headpose.cli import main as command
+from mlx_headpose.core.crop import AS_GIVEN, HOPENET_TRAIN
 from mlx_headpose.data import open_dataset
-from mlx_headpose.data.crop import AS_GIVEN, HOPENET_TRAIN
-from mlx_headpose.data.rendered import COLUMNS, read_list
-from mlx_headpose.data.synthetic import SyntheticHeads
-from mlx_headpose.data.synthetic import render as render_module
-from mlx_headpose.data.synthetic.__main__ import main
-from mlx_headpose.data.synthetic.effects import GROUPS, Effects
-from mlx_headpose.data.synthetic.occlusion import hand
-from mlx_headpose.data.synthetic.render import Settings, _interrupts_noted, _result
 from mlx_headpose.errors import InputError
+from mlx_headpose.synthetic import SyntheticHeads
+from mlx_headpose.synthetic import render as render_module
+from mlx_headpose.synthetic.__main__ import main
+from mlx_headpose.synthetic.effects import GROUPS, Effects
+from mlx_headpose.synthetic.occlusion import hand
+from mlx_headpose.synthetic.render import Settings, _interrupts_noted, _result
+from mlx_headpose.synthetic.rendered import COLUMNS, read_list
 
 SKIN = np.array([0.5, 0.3, 0.2], np.float32)
 
@@ -135,7 +135,7 @@ def start(folder: Path, count: int) -> subprocess.Popen:
     code = (
         "import sys, threading, time; "
         "threading.Thread(target=time.sleep, args=(600,), daemon=True).start(); "
-        "from mlx_headpose.data.synthetic.__main__ import main; main(sys.argv[1:])"
+        "from mlx_headpose.synthetic.__main__ import main; main(sys.argv[1:])"
     )
     run = subprocess.Popen(
         [sys.executable, "-c", code, *words, str(folder)],

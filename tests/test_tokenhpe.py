@@ -5,15 +5,15 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
-from converted import converted_network, network_of
 from mlx.utils import tree_flatten
+from support.converted import converted_network, network_of
 
-from convert import convert_file, convert_tensors
+from mlx_headpose.convert import convert_file, convert_tensors
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build
-from mlx_headpose.models.tokenhpe import Config, TokenAttention, region_of, sine_embedding
+from mlx_headpose.methods import build
+from mlx_headpose.methods.tokenhpe.network import Config, TokenAttention, region_of, sine_embedding
 from mlx_headpose.pose import geodesic_radians, pose_to_r
-from mlx_headpose.preprocessing import Preprocessing
 from mlx_headpose.weights import from_pretrained, load_strictly
 
 PUBLISHED = "tokenhpe_v1_vitb_224_lyr3"

@@ -8,18 +8,18 @@ import shutil
 import mlx.core as mx
 import numpy as np
 import pytest
-from doors import installed, run
 from PIL import Image
 from scipy.io import savemat
+from support.commands import installed, run
 
-from convert import convert_file, write_torch
+from mlx_headpose.convert import convert_file, write_torch
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
-from mlx_headpose.evaluation.tokens import region_names, view_tokens
-from mlx_headpose.models import build
-from mlx_headpose.models.hopenet import Config as HopeNet
-from mlx_headpose.models.tokenhpe import Config
+from mlx_headpose.methods import build
+from mlx_headpose.methods.hopenet.network import Config as HopeNet
+from mlx_headpose.methods.tokenhpe.attention import region_names, view_tokens
+from mlx_headpose.methods.tokenhpe.network import Config
 from mlx_headpose.pose import pose_metrics
-from mlx_headpose.preprocessing import Preprocessing
 from mlx_headpose.weights import from_pretrained, save_pretrained, tensors_of
 
 # As published, but for the line breaks.

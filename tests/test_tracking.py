@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlx_headpose.detection.yunet import Detections
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference.estimator import Head
-from mlx_headpose.inference.face_detector import Detections
 from mlx_headpose.inference.smoothing import OneEuro, PoseFilter, blend
 from mlx_headpose.inference.tracking import CARRY_S, Tracker, overlap, search_nearby
 from mlx_headpose.inference.video import Frame, VideoEstimator, VideoReader, VideoWriter
@@ -174,7 +174,7 @@ def test_weak_faces_begin_no_track_and_only_so_many_do() -> None:
 
 def test_searching_nearby_finds_what_the_whole_picture_shows(shared: Path) -> None:
     pytest.importorskip("onnx")
-    from mlx_headpose.inference.face_detector import ONNX_NAME, FaceDetector
+    from mlx_headpose.detection.yunet import ONNX_NAME, FaceDetector
     from mlx_headpose.inference.pictures import open_picture
 
     detector = FaceDetector.from_pretrained(shared / "weights" / ONNX_NAME)

@@ -13,12 +13,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from toy_training import ToySet, toy_model, toy_training
+from support.toy_training import ToySet, toy_model, toy_training
 
 from mlx_headpose.data.loader import Loader
 from mlx_headpose.training.checkpoint import Workdir
 
-SCRIPT = Path(__file__).with_name("toy_training.py")
+SCRIPT = Path(__file__).parent / "support" / "toy_training.py"
 LAUNCH = Path(sys.executable).with_name("mlx.launch")
 
 
@@ -35,7 +35,7 @@ def launch(folder: Path, **changes: object) -> None:
         pytest.skip("needs mlx.launch beside the Python interpreter")
     command = [LAUNCH, "-n", "2", "--backend", "ring", "--starting-port", str(free_ports())]
     command += [sys.executable, SCRIPT, folder, json.dumps(changes)]
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])}
     subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)
 
 

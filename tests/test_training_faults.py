@@ -14,12 +14,12 @@ import pytest
 import toy_training as toy
 from mlx.utils import tree_flatten
 from PIL import Image
-from toy_training import ToySet, toy_model, toy_training
+from support.toy_training import ToySet, toy_model, toy_training
 
 from mlx_headpose import InputError
+from mlx_headpose.cpu.shards import shards
 from mlx_headpose.data.base import open_picture
 from mlx_headpose.evaluation.evaluate import evaluate
-from mlx_headpose.nn.lanes import lanes
 from mlx_headpose.training import live, memory
 from mlx_headpose.training.checkpoint import Workdir, read_run
 from mlx_headpose.training.loop import Training
@@ -182,7 +182,7 @@ def test_a_batch_that_cannot_fit_is_refused_before_the_first_step(training, monk
     memory.require_memory(*arguments, 128)
 
 
-def test_every_rehearsal_has_all_lanes(training, monkeypatch):
+def test_every_rehearsal_has_all_shards(training, monkeypatch):
     counts = []
 
     def peak(step, model, optimizer, sample, count):
@@ -190,7 +190,7 @@ def test_every_rehearsal_has_all_lanes(training, monkeypatch):
         return 10 * count
 
     monkeypatch.setattr(memory, "_peak", peak)
-    with lanes(4):
+    with shards(4):
         memory.require_memory(None, training.model, training.optimizer, None, 64)
     assert counts == [8, 16]
 

@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from toy_training import toy_training
+from support.toy_training import toy_training
 
 from mlx_headpose import InputError
 

@@ -15,21 +15,21 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
-from disks import no_file_larger_than
 from mlx.utils import tree_flatten
-from toy_training import toy_training
+from support.disks import no_file_larger_than
+from support.toy_training import toy_training
 
 from mlx_headpose import InputError
 from mlx_headpose.files import atomic_path
 from mlx_headpose.training.checkpoint import Workdir, find_state, read_run
 from mlx_headpose.training.loop import Stopped
 
-SCRIPT = Path(__file__).with_name("toy_training.py")
+SCRIPT = Path(__file__).parent / "support" / "toy_training.py"
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """A training in another process, at the moment when its first step begins."""
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])}
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), str(folder), *arguments],
         stdout=subprocess.PIPE,

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from mlx.utils import tree_flatten
-from toy_training import ToySet, toy_model
+from support.toy_training import ToySet, toy_model
 
 from mlx_headpose import InputError
 from mlx_headpose.data.augment import UNCHANGED
-from mlx_headpose.models import Estimator, Recipe
+from mlx_headpose.methods import Estimator, Recipe
 from mlx_headpose.training.distributed import Processes
 from mlx_headpose.training.optimizer import Optimizer, single_optimizer
 from mlx_headpose.training.options import TrainingOptions

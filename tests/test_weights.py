@@ -9,10 +9,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build
-from mlx_headpose.models.hopenet import Config
-from mlx_headpose.preprocessing import Preprocessing
+from mlx_headpose.methods import build
+from mlx_headpose.methods.hopenet.network import Config
 from mlx_headpose.weights import (
     from_pretrained,
     load_tensors,

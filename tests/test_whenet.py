@@ -5,16 +5,16 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
-from converted import seeded_network
-from doors import run
 from mlx.utils import tree_flatten
+from support.commands import run
+from support.converted import seeded_network
 
-from convert.h5 import read_h5
-from convert.whenet import FORMATS
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
-from mlx_headpose.models import build
-from mlx_headpose.models.whenet import BINS, Config, soft_labels, wrapped_square
+from mlx_headpose.methods import build
+from mlx_headpose.methods.whenet.checkpoint import FORMATS
+from mlx_headpose.methods.whenet.network import BINS, Config, soft_labels, wrapped_square
+from mlx_headpose.readers.h5 import read_h5
 from mlx_headpose.weights import from_pretrained, save_tensors
 
 [FORMAT] = FORMATS

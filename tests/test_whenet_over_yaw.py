@@ -7,17 +7,13 @@ import json
 import mlx.core as mx
 import numpy as np
 import pytest
-from doors import run
 from PIL import Image
+from support.commands import run
 
-from mlx_headpose.evaluation.over_yaw import (
-    draw_error_curve,
-    error_curve,
-    errors_by_band,
-)
-from mlx_headpose.models import build
-from mlx_headpose.models.whenet import Config
-from mlx_headpose.preprocessing import Preprocessing
+from mlx_headpose.core.preprocessing import Preprocessing
+from mlx_headpose.evaluation.over_yaw import draw_error_curve, error_curve, errors_by_band
+from mlx_headpose.methods import build
+from mlx_headpose.methods.whenet.network import Config
 from mlx_headpose.weights import save_pretrained
 
 

@@ -40,7 +40,7 @@ def run(program: str, arguments: list[str]) -> None:
     )
     options = parser.parse_args(arguments)
 
-    from mlx_headpose.convert import convert_file, download
+    from ..convert import convert_file, download
 
     if options.list:
         print(download.table())

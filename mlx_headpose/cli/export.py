@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
-from ..export import export_mlxfn
+from ..export.mlxfn import export_mlxfn
 from ..files import require_apart
 from ..inference.estimator import find_network
-from ..models import Estimator
+from ..methods import Estimator
 from ..weights import from_pretrained, save_pretrained
 from .options import Parser, positive, refuse
 from .quantize import CALIBRATION, add_options, write_quantized
@@ -96,7 +96,7 @@ def writer(form: str, batch_size: int) -> Callable[[Estimator, Path], object]:
     if form == "mlxfn":
         return export_mlxfn
     if form == "onnx":
-        from ..convert.onnx_graph import export_onnx
+        from ..export.onnx import export_onnx
 
         return lambda model, path: export_onnx(model, path, batch_size)
     if form == "torch":

@@ -19,8 +19,8 @@ def box_source(given: str | None) -> Path | Callable[[Image.Image], np.ndarray |
     """
     if given != "detect":
         return None if given is None else Path(given)
+    from ..detection.yunet import FaceDetector
     from ..inference.estimator import largest
-    from ..inference.face_detector import FaceDetector
 
     detector = FaceDetector.from_pretrained()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..convert.makehuman import make_head_model
 from ..files import require_writable
+from ..synthetic.makehuman import make_head_model
 from .options import Parser
 
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from ..data import DATASETS, dataset_options
 from ..errors import InputError
-from ..models import METHODS, ModelConfig, config_class
+from ..methods import METHODS, ModelConfig, config_class
 
 FLAGS = {"crop": "crop_rule"}  # where an option of a dataset has another name on command lines
 

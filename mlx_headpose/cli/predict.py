@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..detection.yunet import DEFAULT_MIN_SCORE
 from ..errors import InputError
 from ..files import atomic_path, require_apart, require_writable, write_json
 from ..inference.draw import STYLES, draw_heads
 from ..inference.estimator import Head, HeadPoseEstimator, find_network
-from ..inference.face_detector import DEFAULT_MIN_SCORE
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
 from ..inference.pictures import SUFFIXES, open_picture
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources

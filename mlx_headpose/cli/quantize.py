@@ -12,7 +12,7 @@ from ..data import Dataset, dataset_name, open_dataset
 from ..data.landmarks import with_landmarks
 from ..errors import InputError
 from ..evaluation.evaluate import Evaluation, evaluate, sample_inputs
-from ..models import Estimator
+from ..methods import Estimator
 from ..pose import angle_errors
 from ..quantization import SCHEMES, quantize_int8, quantize_weights
 from ..weights import from_pretrained, save_pretrained

@@ -20,7 +20,7 @@ from ..evaluation.over_yaw import draw_error_curve
 from ..evaluation.report import write_report
 from ..figures import require_picture
 from ..files import atomic_path, require_apart, require_writable, write_json
-from ..models import METHODS, Estimator, ModelConfig
+from ..methods import METHODS, Estimator, ModelConfig
 from ..training.checkpoint import is_state
 from ..weights import from_pretrained
 from . import face_boxes

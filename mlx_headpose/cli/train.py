@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 from ..data import dataset_name
 from ..errors import InputError
 from ..files import atomic_path
-from ..models import METHODS, ModelConfig
+from ..methods import METHODS, ModelConfig
 from ..training.checkpoint import Progress, Workdir, find_state, is_state, read_run
 from ..training.distributed import Processes
 from ..training.loop import Stopped, Training

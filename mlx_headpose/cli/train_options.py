@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..models import config_class
+from ..methods import config_class
 from ..training.options import OPTIMIZERS, SCHEDULES
 from . import face_boxes
 from .options import (

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ..core.crop import HOPENET_TEST, PYRAMID_TEST, SAME_CROP
 from ..data import Dataset, dataset_name, dataset_options, open_dataset
-from ..data.crop import HOPENET_TEST, PYRAMID_TEST, SAME_CROP
 from ..data.landmarks import keep_within, with_landmarks
 from ..errors import InputError
-from ..models import METHODS, Estimator, ModelConfig, build, config_from_dict
+from ..methods import METHODS, Estimator, ModelConfig, build, config_from_dict
 from ..training.checkpoint import read_network, read_run
 from ..weights import load_strictly, read_config
 from . import face_boxes

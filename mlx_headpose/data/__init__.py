@@ -13,15 +13,15 @@ from .base import Dataset
 
 # name → module that defines `open_dataset(folder, filename_list, **options) -> Dataset`.
 DATASETS = {
-    "AFLW2000": "aflw2000",
-    "300W_LP": "w300lp",
-    "synthetic": "synthetic",
-    "rendered": "rendered",
-    "facescape": "facescape",
-    "panoptic": "panoptic",
-    "panoptic+300W_LP": "levelled",
-    "BIWI": "biwi",
-    "DAD-3DHeads": "dad3dheads",
+    "AFLW2000": ".aflw2000",
+    "300W_LP": ".w300lp",
+    "synthetic": "..synthetic",
+    "rendered": "..synthetic.rendered",
+    "facescape": ".facescape",
+    "panoptic": ".panoptic",
+    "panoptic+300W_LP": ".yaw_balanced",
+    "BIWI": ".biwi",
+    "DAD-3DHeads": ".dad3dheads",
 }
 
 # Other spellings that published command lines use.
@@ -92,4 +92,4 @@ def dataset_options(name: str) -> set[str]:
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(f".{DATASETS[dataset_name(name)]}", __name__)
+    return importlib.import_module(DATASETS[dataset_name(name)], __name__)

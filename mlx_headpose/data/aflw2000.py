@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.crop import HOPENET_TEST, PYRAMID_TEST, choose_rule
 from .annotated import AnnotatedPictures, read_annotation
-from .crop import HOPENET_TEST, PYRAMID_TEST, choose_rule
 
 
 class AFLW2000(AnnotatedPictures):

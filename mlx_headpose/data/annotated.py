@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..core.crop import CropRule
 from ..errors import InputError
 from ..pose import pose_para_to_pose
+from ..readers.matlab import read_arrays
 from .base import Dataset, open_picture
-from .crop import CropRule
 from .listing import cached_table, read_list, require_folder, walk
-from .matlab import read_arrays
 
 # The field's evaluations and trainings keep poses whose three angles lie within these degrees,
 # because HopeNet's bins end there. They do it silently; we count.

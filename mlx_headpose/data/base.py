@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..core.crop import CropRule
 from ..errors import InputError
-from .crop import CropRule
 
 # Decoding takes up to 18 bytes a pixel; phones take 108 megapixels.
 MAX_PIXELS = 108_000_000

@@ -17,12 +17,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..core.crop import AS_GIVEN, CropRule, choose_rule
 from ..errors import InputError
 from ..pose import biwi_angles_to_pose, biwi_matrix_to_pose
+from ..readers.npy import member_shape, read_member, read_rows
 from .base import Dataset, open_picture
-from .crop import AS_GIVEN, CropRule, choose_rule
 from .listing import cached_table, read_list, require_folder, walk
-from .npz import member_shape, read_member, read_rows
 
 # Our fixed split: 8 of the 24 sequences test, 16 train. Four people were recorded twice (03 and 15,
 # 05 and 18, 02 and 21, 07 and 22); both of a person's sequences are on one side.

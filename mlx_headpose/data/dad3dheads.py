@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..core.crop import HOPENET_TRAIN, PYRAMID_TEST
 from ..errors import InputError
 from ..files import read_json
 from ..pose import dad_matrix_to_pose
 from .annotated import LIMIT
 from .base import Dataset, open_picture
-from .crop import HOPENET_TRAIN, PYRAMID_TEST
 from .listing import require_folder
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..core.crop import AS_GIVEN
 from ..errors import InputError
 from .base import Dataset, open_picture, opened
-from .crop import AS_GIVEN
 from .listing import read_list, require_folder
 
 NAME = re.compile(r"ID(\d+)_\( *(-?\d+)_(-?\d+)_(-?\d+)\)")

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..core.crop import CropRule
 from ..errors import InputError
 from ..files import digest
 from .base import Dataset
-from .crop import CropRule
 from .listing import cached_table
 
 POINTS = 468

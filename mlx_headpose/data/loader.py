@@ -19,8 +19,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from ..core.preprocessing import Preprocessing
 from ..errors import InputError
-from ..preprocessing import Preprocessing
 from .augment import UNCHANGED, Augmentation
 from .base import Dataset, open_reduced
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..core.crop import AS_GIVEN, CropRule
 from ..errors import InputError
 from .base import Dataset, open_picture
-from .crop import AS_GIVEN, CropRule
 
 COLUMNS = ("image", "x", "y", "width", "height", "yaw", "pitch", "roll")
 # So close to yaw ±90° pitch and roll turn about nearly the same axis, and noise in the landmarks

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..core.crop import HOPENET_TRAIN
 from .annotated import AnnotatedPictures
-from .crop import HOPENET_TRAIN
 
 
 def open_dataset(

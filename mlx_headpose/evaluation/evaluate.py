@@ -13,12 +13,12 @@ import mlx.core as mx
 import numpy as np
 from tqdm import tqdm
 
-from .._memory import batch_size_named
+from ..core.crop import cut
+from ..cpu.memory import batch_size_named
+from ..cpu.shards import shards_on_cores
 from ..data import Dataset
-from ..data.crop import cut
 from ..errors import InputError
-from ..models import Estimator
-from ..nn.lanes import lanes_on_cores
+from ..methods import Estimator
 from ..pose import PoseMetrics, pose_metrics
 from .over_yaw import errors_by_band
 
@@ -146,7 +146,7 @@ def evaluate(
     pending: tuple[list[int], mx.array] | None = None
     with (
         batch_size_named(batch_size),
-        lanes_on_cores(batch_size),
+        shards_on_cores(batch_size),
         tqdm(
             total=len(dataset), desc=progress, unit="image", disable=None if progress else True
         ) as bar,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.crop import cut
+from ..core.preprocessing import Preprocessing
 from ..data import Dataset
-from ..data.crop import cut
 from ..errors import InputError
 from ..figures import AXIS_COLOURS, new_figure, write_figure
 from ..pose import axis_endpoints, geodesic_errors
-from ..preprocessing import Preprocessing
 from .evaluate import Evaluation
 
 GALLERY = 24  # faces

@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image
 
 from .. import weights
-from ..data.crop import AS_GIVEN, SAME_CROP, CropRule, cut
+from ..core.crop import AS_GIVEN, SAME_CROP, CropRule, cut
 from ..data.landmarks import face_mesh
+from ..detection.yolo import HeadDetector
+from ..detection.yunet import DEFAULT_MIN_SCORE, Detections, FaceDetector
 from ..errors import InputError
-from ..models import Estimator
+from ..methods import Estimator
 from ..weights import from_pretrained
-from .face_detector import DEFAULT_MIN_SCORE, Detections, FaceDetector
-from .head_detector import HeadDetector
 from .pictures import Picture, open_picture
 
 WEIGHTS = Path("weights")
@@ -35,7 +35,7 @@ BATCH = 64
 # landmarks; a detected box has the same sides and chin, and reaches a quarter of its height
 # higher, to the hairline (medians over AFLW2000).
 FACE_RULES = {
-    # k calibrated on every second image of AFLW2000: bench/end_to_end.py.
+    # k calibrated on every second image of AFLW2000: bench/accuracy/end_to_end.py.
     "hopenet": CropRule("hopenet", "face", (1.0, 1.0, 1.0, 1.0), (0.15, 0.15)),
     # The published rule, carried over by those medians.
     "pyramid": CropRule("pyramid", "face", (0.6, 0.275, 0.6, 0.6), (0.2, 0.2)),
@@ -256,7 +256,7 @@ def load_detector(source: str | Path) -> Detector:
         InputError: the file is missing, damaged, or no detector.
     """
     if Path(source).suffix == ".onnx":
-        from ..convert.yunet import is_yunet
+        from ..detection.yunet_checkpoint import is_yunet
 
         if not is_yunet(source):
             return HeadDetector(source)
@@ -274,12 +274,12 @@ def find_network(source: str | Path | None = None) -> str | Path:
         InputError: it is not there; the message says which command makes or fetches it.
     """
     if source is None:
-        if not weights.IN_THE_BOX.is_file():
+        if not weights.BUNDLED.is_file():
             raise InputError(
-                f"{weights.IN_THE_BOX}: this copy comes without a network of its own; run `python "
+                f"{weights.BUNDLED}: this copy comes without a network of its own; run `python "
                 f"convert.py --weight {SUGGESTION}` and give `--snapshot {SUGGESTION}`"
             )
-        return weights.IN_THE_BOX
+        return weights.BUNDLED
     if Path(source).exists():
         return source
     named = WEIGHTS / f"{source}.safetensors"

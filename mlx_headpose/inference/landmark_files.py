@@ -8,9 +8,9 @@ import mlx.core as mx
 import numpy as np
 
 from ..data.annotated import read_annotation
-from ..data.npz import read_array
 from ..errors import InputError
-from ..models import Estimator
+from ..methods import Estimator
+from ..readers.npy import read_array
 
 MOST_BYTES = 1 << 20  # no face has so many landmarks
 

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
-from .face_detector import Detections, FaceDetector, suppress
-from .head_detector import HeadDetector
+from ..detection.yolo import HeadDetector
+from ..detection.yunet import Detections, FaceDetector, suppress
 from .smoothing import OneEuro, PoseFilter
 
 # A face that overlaps a track's expected box less than this is someone else's.

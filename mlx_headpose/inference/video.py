@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from ..detection.yunet import DEFAULT_MIN_SCORE, Detections
 from ..errors import InputError
 from ..files import atomic_path
 from .estimator import Head, HeadPoseEstimator
-from .face_detector import DEFAULT_MIN_SCORE, Detections
 from .tracking import KEEP_SCORE, Tracker, search_nearby
 
 # Frames that may wait between two threads.

@@ -16,7 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from .lanes import each_lane
+from ..cpu.shards import each_shard
 from .plain import use_mlx_kernels, with_gradient
 
 Activation = Callable[[mx.array], mx.array]
@@ -94,10 +94,10 @@ def _relu6_slope(y: mx.array, dy: mx.array) -> mx.array:
 def _with_gradient(
     slope: Callable[[mx.array, mx.array, mx.array], mx.array],
 ) -> Callable[[Activation], Activation]:
-    """Give an activation its own gradient, slope(x, dy, y), in every lane."""
+    """Give an activation its own gradient, slope(x, dy, y), in every shard."""
 
     def decorate(function: Activation) -> Activation:
-        return each_lane(with_gradient(function, slope))
+        return each_shard(with_gradient(function, slope))
 
     return decorate
 
@@ -119,7 +119,7 @@ _silu = with_gradient(
 )
 
 
-@each_lane
+@each_shard
 def silu(x: mx.array) -> mx.array:
     """x · sigmoid(x), also called swish."""
     return _silu(x)[0]

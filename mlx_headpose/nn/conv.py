@@ -22,8 +22,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from ..cpu.shards import each_shard
 from .grid import Pair, interleave, pad_or_crop, pair, phases, window_span
-from .lanes import each_lane
 from .plain import use_mlx_kernels, with_gradient
 
 Padding = int | Pair | tuple[Pair, Pair] | str
@@ -287,7 +287,7 @@ def _paddings(padding: Padding, sizes: Pair, kernel: Pair, stride: Pair, dilatio
     return [(p, p) if isinstance(p, int) else (p[0], p[1]) for p in (rows, columns)]
 
 
-@each_lane
+@each_shard
 def conv2d(
     x: mx.array,
     weight: mx.array,
@@ -324,7 +324,7 @@ def conv2d(
     return _convolution(geometry)(x, weight)
 
 
-@each_lane
+@each_shard
 def conv_transpose2d(
     x: mx.array,
     weight: mx.array,

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import mlx.core as mx
 
-from .lanes import Lanes
+from ..cpu.shards import Shards
 
-Batch = TypeVar("Batch", mx.array, Lanes)
+Batch = TypeVar("Batch", mx.array, Shards)
 
 
 def drop_branch(branch: Batch, probability: float) -> Batch:

@@ -16,8 +16,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..cpu.shards import Shards, each_shard, in_each_shard
 from ..errors import InputError
-from .lanes import Lanes, each_lane, in_each_lane
 from .plain import with_gradient
 
 STATISTICS = ("running_mean", "running_var")
@@ -50,7 +50,7 @@ def _normalization(
 ) -> Callable[..., Any]:
     """The function (parts, weight, bias) → [parts of y, mean, var] and its gradient.
 
-    The parts are (B, ..., C), one in each lane. The statistics run over the given axes of all
+    The parts are (B, ..., C), one in each shard. The statistics run over the given axes of all
     parts and the channels of a group, and come back with 1 for these axes and repeated within a
     group. No gradient flows through them.
     """
@@ -67,15 +67,15 @@ def _normalization(
         return reduce(mx.add, sums) * (1 / positions(parts))
 
     def forward(parts: list[mx.array], weight: mx.array, bias: mx.array) -> list[Any]:
-        wide = in_each_lane(_float32, parts)
-        sums = in_each_lane(total, wide)
+        wide = in_each_shard(_float32, parts)
+        sums = in_each_shard(total, wide)
         mean = _group_mean(mean_over_all(sums, parts), groups, interleaved)
-        centred = in_each_lane(lambda x: x - mean, wide)
+        centred = in_each_shard(lambda x: x - mean, wide)
         # Not E[x²] − E[x]², which loses every digit where the mean is far from zero.
-        squares = in_each_lane(lambda c: total(mx.square(c)), centred)
+        squares = in_each_shard(lambda c: total(mx.square(c)), centred)
         var = _group_mean(mean_over_all(squares, parts), groups, interleaved)
         scale = mx.rsqrt(var + eps) * weight
-        y = in_each_lane(lambda c, x: (c * scale + bias).astype(x.dtype), centred, parts)
+        y = in_each_shard(lambda c, x: (c * scale + bias).astype(x.dtype), centred, parts)
         return [y, mean, var]
 
     def gradient(
@@ -83,17 +83,17 @@ def _normalization(
     ) -> tuple[list[mx.array], mx.array, mx.array]:
         parts, weight, bias = primals
         _, mean, var = outputs
-        dy = in_each_lane(_float32, cotangents[0])
-        centred = in_each_lane(lambda x: _float32(x) - mean, parts)
+        dy = in_each_shard(_float32, cotangents[0])
+        centred = in_each_shard(lambda x: _float32(x) - mean, parts)
         # Sums of dy and of dy·(x − mean), per channel, and for group norm per sample.
-        dy_sum = reduce(mx.add, in_each_lane(total, dy))
-        product_sum = reduce(mx.add, in_each_lane(lambda d, c: total(d * c), dy, centred))
+        dy_sum = reduce(mx.add, in_each_shard(total, dy))
+        product_sum = reduce(mx.add, in_each_shard(lambda d, c: total(d * c), dy, centred))
         # dx = rstd · (w·dy − ⟨w·dy⟩ − x̂·⟨w·dy·x̂⟩), ⟨⟩ the mean over positions and the group.
         rstd = mx.rsqrt(var + eps)
         scale, share = rstd * weight, rstd * (1 / positions(parts))
         shift = share * _group_mean(weight * dy_sum, groups, interleaved)
         slope = share * mx.square(rstd) * _group_mean(weight * product_sum, groups, interleaved)
-        dx = in_each_lane(
+        dx = in_each_shard(
             lambda d, c, x: (d * scale - (c * slope + shift)).astype(x.dtype), dy, centred, parts
         )
         others = tuple(range(parts[0].ndim - 1))
@@ -179,7 +179,7 @@ class BatchNorm(nn.Module):
             )
         weight = self.weight if "weight" in self else mx.ones((channels,))
         bias = self.bias if "weight" in self else mx.zeros((channels,))
-        parts = x.parts if isinstance(x, Lanes) else [x]
+        parts = x.parts if isinstance(x, Shards) else [x]
         normalize = _normalization(tuple(range(len(x.shape) - 1)), channels, False, self.eps)
         y, mean, var = normalize(parts, weight, bias)
         if self.training and self.track_running_stats:
@@ -188,7 +188,7 @@ class BatchNorm(nn.Module):
             mean, var = mean.reshape(channels), var.reshape(channels)
             self.running_mean = (1 - share) * self.running_mean + share * mean
             self.running_var = (1 - share) * self.running_var + unbiased * var
-        return Lanes(y) if isinstance(x, Lanes) else y[0]
+        return Shards(y) if isinstance(x, Shards) else y[0]
 
 
 class GroupNorm(nn.Module):
@@ -233,7 +233,7 @@ class GroupNorm(nn.Module):
             f"pytorch_compatible={self.pytorch_compatible}"
         )
 
-    @each_lane
+    @each_shard
     def __call__(self, x: mx.array) -> mx.array:
         """(N, ..., C) → the same shape and dtype."""
         channels = x.shape[-1]

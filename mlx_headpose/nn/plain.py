@@ -14,7 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .lanes import current_lane, lane
+from ..cpu.shards import current_shard, shard
 
 _plain: ContextVar[bool] = ContextVar("plain_operations", default=False)
 
@@ -40,22 +40,22 @@ def with_gradient(forward: Callable[..., Any], gradient: Callable[..., Any]) -> 
     Args:
         forward: arrays → an array or several.
         gradient: (primals, cotangents, outputs) → the primals' cotangents. It is computed in the
-            lane in which `forward` was.
+            shard in which `forward` was.
     """
 
     @cache
-    def in_lane(number: int) -> Any:
+    def in_shard(number: int) -> Any:
         custom = mx.custom_function(forward)
 
         @custom.vjp
         def vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
-            with lane(number):
+            with shard(number):
                 return gradient(primals, cotangents, outputs)
 
         return custom
 
     @wraps(forward)
     def choose(*arrays: Any) -> Any:
-        return forward(*arrays) if _plain.get() else in_lane(current_lane())(*arrays)
+        return forward(*arrays) if _plain.get() else in_shard(current_shard())(*arrays)
 
     return choose

@@ -11,8 +11,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..cpu.shards import each_shard
 from .grid import Pair, interleave, pad_or_crop, pair, phases
-from .lanes import each_lane
 from .plain import with_gradient
 
 
@@ -71,7 +71,7 @@ def _hand_back(
     return interleave(grids, stride, shape[1], shape[2])
 
 
-@each_lane
+@each_shard
 def max_pool2d(
     x: mx.array,
     kernel_size: int | Pair,
@@ -96,7 +96,7 @@ def max_pool2d(
     return _max_pool(kernel, steps)(x)
 
 
-@each_lane
+@each_shard
 def mean_pool2d(x: mx.array) -> mx.array:
     """(N, H, W, C) → (N, 1, 1, C), the mean over the picture.
 

@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import InputError
-from ..models import Estimator
+from ..methods import Estimator
 from ..nn import BatchNorm
 from .tree import CONVOLUTIONS, Watched, layers, replace
 

@@ -20,7 +20,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ..models import Estimator
+from ..methods import Estimator
 from .fold import fold_batch_norms
 from .layers import LEVELS, InputRange, int8_layer
 from .spec import Quantization

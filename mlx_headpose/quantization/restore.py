@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import InputError
-from ..models import Estimator
+from ..methods import Estimator
 from .fold import NORMS
 from .layers import int8_layer
 from .spec import Quantization

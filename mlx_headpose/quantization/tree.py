@@ -9,7 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..models import Estimator, build
+from ..methods import Estimator, build
 from ..nn import Conv2d
 
 CONVOLUTIONS = (Conv2d, nn.Conv2d)

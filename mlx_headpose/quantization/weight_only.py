@@ -12,7 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ..models import Estimator
+from ..methods import Estimator
 from .fold import fold_batch_norms
 from .spec import Quantization
 from .tree import CONVOLUTIONS, copy_of, layers, replace

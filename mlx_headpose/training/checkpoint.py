@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from ..errors import InputError
 from ..files import atomic_path, remove_temporaries
-from ..models import Estimator
+from ..methods import Estimator
 from ..weights import load_strictly, load_tensors, read_config, save_pretrained, save_tensors
 from .optimizer import Optimizer
 

@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..models import Estimator
+from ..methods import Estimator
 from ..nn import is_statistic
 
 

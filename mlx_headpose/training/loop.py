@@ -13,15 +13,15 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .._memory import batch_size_named
+from ..cpu.memory import batch_size_named
+from ..cpu.shards import shards_on_cores
 from ..data import Dataset
 from ..data.augment import Augmentation
 from ..data.loader import Batch, Loader
 from ..errors import InputError
 from ..figures import available
 from ..files import digest
-from ..models import Estimator
-from ..nn.lanes import lanes_on_cores
+from ..methods import Estimator
 from .checkpoint import Progress, Workdir, load_state
 from .curves import draw_curves
 from .distributed import Processes
@@ -128,7 +128,7 @@ class Training:
                 saved before stays whole.
         """
         batch = self.options.batch_size
-        cores = lanes_on_cores(batch) if self.model.trains_in_lanes else nullcontext()
+        cores = shards_on_cores(batch) if self.model.trains_in_shards else nullcontext()
         with self.interrupt, cores:
             if not self.processes.agree(self.progress.epoch, self.progress.step):
                 raise InputError(

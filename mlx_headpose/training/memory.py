@@ -13,10 +13,10 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_map
 
+from ..cpu.shards import MIN_SAMPLES, shard_count
 from ..data.augment import UNCHANGED
 from ..errors import InputError
-from ..models import Estimator
-from ..nn.lanes import FEWEST_SAMPLES, lane_count
+from ..methods import Estimator
 from .optimizer import Optimizer
 from .step import Step
 
@@ -43,8 +43,8 @@ def require_memory(
     if mx.default_device() != mx.Device(mx.cpu):
         return
     there = memory_limit()
-    # Not one, of which batch norm has no variance; in all lanes, whose number takes memory too.
-    count, peak, each = FEWEST_SAMPLES * lane_count(), 0, 0.0
+    # Not one, of which batch norm has no variance; in all shards, whose number takes memory too.
+    count, peak, each = MIN_SAMPLES * shard_count(), 0, 0.0
     before = _copied((model.parameters(), optimizer.state))
     while 2 * count < batch and each * count <= peak / 2:
         last, peak = peak, _peak(step, model, optimizer, sample, 2 * count if peak else count)

@@ -9,9 +9,9 @@ import mlx.core as mx
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten
 
+from ..cpu.shards import shard, shard_count
 from ..errors import InputError
-from ..models import Estimator
-from ..nn.lanes import lane, lane_count
+from ..methods import Estimator
 from .options import TrainingOptions
 
 
@@ -46,16 +46,16 @@ class Optimizer(optim.MultiOptimizer):
 
 
 class _InLanes(optim.Optimizer):
-    """Updates each parameter in the lane that has least to do."""
+    """Updates each parameter in the shard that has least to do."""
 
     def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
-        self._loads = [0] * lane_count()
+        self._loads = [0] * shard_count()
         return super().apply_gradients(gradients, parameters)
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
         number = self._loads.index(min(self._loads))
         self._loads[number] += parameter.size
-        with lane(number):
+        with shard(number):
             return super().apply_single(gradient, parameter, state)
 
 

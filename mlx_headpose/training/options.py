@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
-from ..models import Recipe
+from ..methods import Recipe
 
 # Each optimizer, and those of the options that only some have.
 OPTIMIZERS: dict[str, tuple[str, ...]] = {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..data import Dataset
-from ..models import Estimator
+from ..methods import Estimator
 
 
 def prepare(

@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from ..data.augment import apply as augment
 from ..errors import InputError
-from ..models import Estimator
+from ..methods import Estimator
 from ..nn import BatchNorm, GroupNorm, is_statistic
 from ..pose import wrap
 from .distributed import Processes

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data import Dataset
 from ..evaluation.evaluate import evaluate
-from ..models import Estimator
+from ..methods import Estimator
 from .distributed import Processes
 from .options import TrainingOptions
 

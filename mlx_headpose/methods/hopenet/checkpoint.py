@@ -1,0 +1,189 @@
+"""Hopenet and HopeLessNet `.pkl`, torchvision ImageNet `.pth`, and HopeNet-in-MLX `.npz`."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from ...backbones.mobilenet import STAGES
+from ...core.checkpoint import Conversion, Format, Tensors, conv_weight
+from ...core.preprocessing import Preprocessing
+from .network import Config, build_backbone
+
+ANGLES = ("yaw", "pitch", "roll")
+COUNTER = "num_batches_tracked"
+# Blocks in stages 1 to 4 → depth; bottlenecks have a third convolution.
+RESNET_BLOCKS: dict[tuple[bool, tuple[int, ...]], int] = {
+    (False, (2, 2, 2, 2)): 18,
+    (False, (3, 4, 6, 3)): 34,
+    (True, (3, 4, 6, 3)): 50,
+    (True, (3, 4, 23, 3)): 101,
+    (True, (3, 8, 36, 3)): 152,
+}
+
+
+def _resnet_depth(tensors: Tensors) -> int | None:
+    """The depth of a ResNet by its tensors' names, or None if they are not one."""
+    if "conv1.weight" not in tensors:
+        return None
+    blocks = {
+        match.groups()
+        for match in (re.match(r"layer(\d)\.(?:layers\.)?(\d+)\.", name) for name in tensors)
+        if match
+    }
+    counts = [sum(1 for stage, _ in blocks if stage == str(i)) for i in range(1, 5)]
+    bottleneck = any(name.endswith("0.conv3.weight") for name in tensors)
+    return RESNET_BLOCKS.get((bottleneck, tuple(counts)))
+
+
+def _squeezenet(tensors: Tensors) -> str | None:
+    if "features.12.squeeze.weight" not in tensors or "features.0.weight" not in tensors:
+        return None
+    return {7: "1_0", 3: "1_1"}.get(tensors["features.0.weight"].shape[-1])
+
+
+def _mobilenet(tensors: Tensors) -> bool:
+    return "features.18.0.weight" in tensors and "features.17.conv.0.0.weight" in tensors
+
+
+def _mobilenet_renumbered(tensors: Tensors) -> bool:
+    """Torchvision's MobileNetV2 with its inner lists flattened: the same tensors, other names."""
+    return "features.18.0.weight" in tensors and "features.17.conv.7.weight" in tensors
+
+
+def _backbone_arch(tensors: Tensors) -> str | None:
+    """The architecture of a PyTorch checkpoint of ours, whatever its head."""
+    depth = _resnet_depth(tensors)
+    if depth and not any(".layers." in name for name in tensors):
+        return f"resnet{depth}"
+    version = _squeezenet(tensors)
+    if version:
+        return f"squeezenet{version}"
+    if _mobilenet(tensors) or _mobilenet_renumbered(tensors):
+        return "mobilenetv2"
+    return None
+
+
+def _mobilenet_names() -> list[str]:
+    """Our names of MobileNetV2's tensors in torchvision's order, counters left out."""
+    layers = ["stem"]
+    block = 0
+    for expansion, _, count, _ in STAGES:
+        for _ in range(count):
+            depth = 2 if expansion == 1 else 3
+            layers += [f"blocks.{block}.layers.{i}" for i in range(depth)]
+            block += 1
+    layers.append("last")
+    leaves = ("weight", "bias", "running_mean", "running_var")
+    return [
+        name
+        for layer in layers
+        for name in (f"{layer}.conv.weight", *(f"{layer}.norm.{leaf}" for leaf in leaves))
+    ]
+
+
+def _is_head(name: str) -> bool:
+    return name.startswith(("fc", "classifier"))
+
+
+def _backbone(tensors: Tensors, arch: str) -> tuple[Tensors, dict[str, str]]:
+    """A PyTorch backbone's tensors under our names, and what is left out."""
+    left_out = {
+        name: "PyTorch's step counter of a batch norm" for name in tensors if name.endswith(COUNTER)
+    }
+    body = {n: v for n, v in tensors.items() if not _is_head(n) and n not in left_out}
+    if arch == "mobilenetv2":
+        body = dict(zip(_mobilenet_names(), body.values(), strict=True))
+    return {name: _layout(value) for name, value in body.items()}, left_out
+
+
+def _layout(value: np.ndarray) -> np.ndarray:
+    return conv_weight(value) if value.ndim == 4 else value
+
+
+def _has_pose_head(tensors: Tensors) -> bool:
+    return any(f"{name}.weight" in tensors for name in ("fc_yaw", "classifier_yaw.1"))
+
+
+def _convert_pytorch(tensors: Tensors) -> Conversion:
+    arch = _backbone_arch(tensors)
+    assert arch is not None
+    body, left_out = _backbone(tensors, arch)
+    ours = {f"backbone.{name}": value for name, value in body.items()}
+    for angle in ANGLES:
+        source = f"fc_{angle}" if arch.startswith("resnet") else f"classifier_{angle}.1"
+        for leaf in ("weight", "bias"):
+            value = tensors[f"{source}.{leaf}"]
+            # SqueezeNet classifies by a 1×1 convolution, which is a linear layer at each position.
+            ours[f"head.{angle}.{leaf}"] = value.reshape(
+                value.shape[:2] if leaf == "weight" else -1
+            )
+    for name in tensors:
+        if name.startswith("fc_finetune."):
+            left_out[name] = "a layer that HopeNet defines and never uses"
+    config = Config(arch=arch)
+    label = "Hopenet" if arch.startswith("resnet") else "HopeLessNet"
+    return Conversion(f"{label} {arch}, PyTorch", config.to_dict(), ours, left_out)
+
+
+def _matches_imagenet(tensors: Tensors) -> bool:
+    return _backbone_arch(tensors) is not None and not _has_pose_head(tensors)
+
+
+def _convert_imagenet(tensors: Tensors) -> Conversion:
+    arch = _backbone_arch(tensors)
+    assert arch is not None
+    ours, left_out = _backbone(tensors, arch)
+    for name in tensors:
+        if _is_head(name):
+            left_out[name] = "classifies ImageNet's 1000 classes"
+    config = {"model_type": "backbone", "arch": arch, "norm": "batch"}
+    label = f"{arch} backbone trained on ImageNet, PyTorch"
+    return Conversion(label, config, ours, left_out, build_backbone(arch))
+
+
+def _matches_mlx(tensors: Tensors) -> bool:
+    return (
+        "layer1.layers.0.conv1.weight" in tensors
+        and "fc_yaw.weight" in tensors
+        and _resnet_depth(tensors) is not None
+    )
+
+
+def _convert_mlx(tensors: Tensors) -> Conversion:
+    ours = {}
+    for name, value in tensors.items():
+        if name.startswith("fc_"):
+            ours[f"head.{name.removeprefix('fc_')}"] = value
+            continue
+        name = name.replace(".layers.", ".")
+        name = name.replace("downsample_conv.", "downsample.0.")
+        ours[f"backbone.{name.replace('downsample_bn.', 'downsample.1.')}"] = value
+    # That project squashes a crop by the pyramid network's rule to 128 px.
+    preprocessing = Preprocessing(size=128, resize="squash", crop="pyramid")
+    arch = f"resnet{_resnet_depth(tensors)}"
+    config = Config(preprocessing=preprocessing, arch=arch, norm="hopenet_mlx")
+    return Conversion(f"HopeNet-in-MLX {arch} with group norm, MLX", config.to_dict(), ours)
+
+
+FORMATS = [
+    Format(
+        "Hopenet and HopeLessNet (PyTorch)",
+        lambda tensors: _backbone_arch(tensors) is not None and _has_pose_head(tensors),
+        _convert_pytorch,
+    ),
+    Format("ImageNet backbone (PyTorch)", _matches_imagenet, _convert_imagenet),
+    Format("HopeNet-in-MLX (MLX)", _matches_mlx, _convert_mlx),
+]
+
+
+def for_group_norm(conversion: Conversion) -> Conversion:
+    """The convolutions alone of a batch-norm backbone: what a group-norm network can start from."""
+    norms = [name for name, value in conversion.tensors.items() if value.ndim == 1]
+    return Conversion(
+        conversion.description,
+        {**conversion.config, "norm": "group"},
+        {name: value for name, value in conversion.tensors.items() if name not in norms},
+        {**conversion.left_out, **dict.fromkeys(norms, "belongs to a batch norm")},
+    )

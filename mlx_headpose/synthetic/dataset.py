@@ -1,0 +1,243 @@
+"""Heads of our own at exactly known poses, drawn as they are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..core.crop import AS_GIVEN, HOPENET_TRAIN, CropRule, drawn_rule
+from ..data.base import Dataset
+from ..errors import InputError
+from ..pose import pose_to_matrix
+from .effects import Effects, without
+from .geometry import boxes_of, disturbed, draw_geometry, points_68, points_468, points_head
+from .mesh import MeshPeople
+from .person import Person, draw_person
+from .photo import PLAIN, Photo
+from .scene import Shot, draw_shot, render
+
+_SPLITS = {"train": 0, "val": 1}
+# Drawing takes about as long as training on a small picture, and every epoch asks for all of them.
+KEPT_BYTES = 512 << 20
+_HAIR = 8.0  # mm around the bald head in the head's box
+
+Range = tuple[float, float]
+
+
+class SyntheticHeads(Dataset):
+    """Drawn heads: sample i is the same on every machine and whatever the set's length.
+
+    Each sample is a new person. People, poses and all else are drawn from (seed, split, i), so no
+    person of one split is in another. Light, background, shoulders, camera and the box's jitter
+    are drawn without looking at the pose.
+
+    Args:
+        count: number of samples.
+        split: "train" or "val".
+        seed: of everything.
+        size: side of the square pictures in pixels. The crop of the usual rules is about 0.8 of it.
+        yaw, pitch, roll: the lowest and highest angle in degrees, drawn uniformly between.
+        rule: how a box becomes a crop. The box is that of 300W's 68 landmarks, seen or hidden, as
+            the published sets draw it; for the rule "box" it is the whole head's.
+        jitter: standard deviation of the box's sides, relative to its size.
+        loose: share of the boxes whose sides lie further out, by up to `geometry.LOOSE` of their
+            size. So they do in AFLW2000's published test, whose box holds hidden points' −1.
+        photo: makes background and camera; `effects.Effects` offers more than the plain one.
+        mesh: file of a head model (see `mesh/`), whose people are drawn instead of the built-in
+            ones; None draws those.
+        identities: how many people of the head model there are; None means another one for each
+            sample.
+        natural: whether the head model's poses are denser where people's heads are (see
+            `mesh.people.draw_poses`) instead of uniform.
+    """
+
+    def __init__(
+        self,
+        count: int = 20000,
+        split: str = "train",
+        seed: int = 0,
+        size: int = 160,
+        yaw: Range = (-180, 180),
+        pitch: Range = (-40, 40),
+        roll: Range = (-40, 40),
+        rule: CropRule = HOPENET_TRAIN,
+        jitter: float = 0.03,
+        loose: float = 0.0,
+        photo: Photo = PLAIN,
+        mesh: Path | None = None,
+        identities: int | None = None,
+        natural: bool = False,
+    ):
+        self.seed = (seed, _SPLITS[split])
+        self.size = size
+        self.photo = photo
+        limits = np.array((yaw, pitch, roll), float)
+        self.people = None
+        if mesh is not None:
+            self.people = MeshPeople(mesh, self.seed, count, limits, identities, natural)
+            poses, boxes = self.people.poses, self.people.boxes(rule.points == "box")
+        else:
+            self.geometry = draw_geometry(np.random.SeedSequence(self.seed), count, limits)
+            poses, boxes = self.geometry.poses, self._boxes(rule)
+        self.numbers = np.arange(count)
+        self._drawn: dict[tuple[int, bytes], np.ndarray] = {}
+        super().__init__(
+            name="synthetic",
+            ids=[f"{split}-{seed}-{i:06d}" for i in range(count)],
+            poses=poses,
+            boxes=disturbed(boxes, self.seed, jitter, loose) * size,
+            rule=rule,
+            protocol=f"{'synthetic' if mesh is None else 'head model'} heads "
+            f"({split}, seed {seed}, {count} samples, "
+            f"yaw {yaw[0]:g}..{yaw[1]:g}°), crop rule {rule.name}",
+        )
+
+    def image(self, index: int) -> Image.Image:
+        """Sample `index`; threads may call it at the same time.
+
+        The first samples, up to `KEPT_BYTES`, are drawn once and kept, the others at each call.
+        """
+        number = int(self.numbers[index])
+        key = (number, self.poses[index].tobytes())
+        if key in self._drawn:
+            return Image.fromarray(self._drawn[key])
+        picture = self.draw(index)
+        if (number + 1) * self.size**2 * 3 <= KEPT_BYTES:
+            self._drawn[key] = np.array(picture)
+        return picture
+
+    def draw(self, index: int) -> Image.Image:
+        """Sample `index`, drawn anew and not kept."""
+        if self.people is not None:
+            number = int(self.numbers[index])
+            return self.people.picture(number, self.poses[index], self.size, self.photo)
+        rng = self._rng(int(self.numbers[index]), 1)
+        shot = self.shot(index)
+        return render(self.identity(index), shot, self.poses[index], self.size, rng, self.photo)
+
+    def _boxes(self, rule: CropRule) -> np.ndarray:
+        """(N, 4) exact boxes of the built-in heads in pictures of side 1."""
+        turns = np.asarray(pose_to_matrix(self.geometry.poses.astype(np.float64)))
+        if rule.points == "box":
+            return boxes_of(points_head(), self.geometry, turns, margin=_HAIR)
+        return boxes_of(points_68(), self.geometry, turns)
+
+    def identity(self, index: int) -> Person:
+        """The person of sample `index`, one of the built-in heads."""
+        number = int(self.numbers[index])
+        return draw_person(
+            self._rng(number, 0),
+            self.geometry.shapes[number],
+            bool(self.geometry.feminine[number]),
+        )
+
+    def shot(self, index: int) -> Shot:
+        """Expression, gaze, shoulders and camera of sample `index`."""
+        number = int(self.numbers[index])
+        return draw_shot(
+            self._rng(number, 2),
+            expression=self.geometry.expressions[number],
+            distance=float(self.geometry.distances[number]),
+            scale=float(self.geometry.scales[number]),
+            shift=self.geometry.shifts[number],
+        )
+
+    def landmarks(self, index: int) -> np.ndarray:
+        """(L, 3) float32 mm from the head's pivot, turned, with the picture's expression.
+
+        Of the built-in heads MediaPipe's 468; see `landmarks.py` for which of them are exact. Of a
+        head model 300W's 68.
+        """
+        number = int(self.numbers[index])
+        if self.people is not None:
+            points = self.people.landmarks(np.array([number]))[0]
+        else:
+            points = points_468().of(
+                self.geometry.shapes[number], self.geometry.expressions[number]
+            )
+        return points @ np.asarray(pose_to_matrix(self.poses[index].astype(np.float32))).T
+
+    def frontal_landmarks(self, index: int) -> np.ndarray:
+        """(L, 3) float32 mm of the person of sample `index`, looking ahead without expression."""
+        if self.people is not None:
+            return self.people.frontal_landmarks(int(self.numbers[index]))
+        return points_468().of(self.geometry.shapes[int(self.numbers[index])])
+
+    def landmarks_of(self, index: int, pose: np.ndarray) -> np.ndarray:
+        """(..., L, 3) float32: sample `index`'s person, without expression, in (..., 3) poses."""
+        turns = np.asarray(pose_to_matrix(np.asarray(pose, np.float32)))
+        return self.frontal_landmarks(index) @ np.swapaxes(turns, -1, -2)
+
+    def select(self, keep: np.ndarray) -> None:
+        """Keep the samples where the (N,) boolean `keep` is true."""
+        super().select(keep)
+        self.numbers = self.numbers[keep]
+
+    def _rng(self, number: int, purpose: int) -> np.random.Generator:
+        return np.random.Generator(
+            np.random.PCG64(np.random.SeedSequence((*self.seed, 2 + purpose, number)))
+        )
+
+
+def open_dataset(
+    folder: Path | None = None,
+    filename_list: Path | None = None,
+    crop: str = "hopenet",
+    train: bool = False,
+    seed: int = 0,
+    samples: int | None = None,
+    yaw: float | None = None,
+    input_size: int = 128,
+    camera_without: str | None = None,
+    mesh: Path | None = None,
+    identities: int | None = None,
+    **_: Any,
+) -> SyntheticHeads:
+    """Synthetic heads for training or, by default, validation.
+
+    Args:
+        folder, filename_list: must be None; the heads are drawn, not read.
+        crop: "hopenet", "tokenhpe" or "pyramid" (box of the 68 landmarks), or "box" (whole head).
+        train: the training split, with wider poses: yaw ±95°, pitch and roll ±50°, and a third of
+            the boxes loose. Validation poses are uniform in yaw ±75° and in pitch and roll ±40°.
+        seed: of the training split; the validation split is always the same.
+        samples: how many; None means 20000 for training, 1000 for validation.
+        yaw: largest yaw in degrees; None means as above, and the full circle for the rule "box".
+        input_size: side of the network's input; pictures are a quarter larger.
+        camera_without: groups of `effects.GROUPS` that the pictures lack, by commas, or "none" for
+            all effects; None means those with a head model, and the plain camera without.
+        mesh: file of a head model to draw people of; None draws the built-in heads.
+        identities: how many people of the head model there are; None means one for each sample.
+
+    Raises:
+        InputError: options contradict each other, or one is not of its kind.
+    """
+    if folder is not None or filename_list is not None:
+        raise InputError(
+            "synthetic heads are drawn, not read; leave --data_dir and --filename_list out"
+        )
+    if identities is not None and mesh is None:
+        raise InputError("--identities counts people of a head model; give its file as --mesh")
+    rule = drawn_rule(crop, train)
+    if yaw is None:
+        yaw = 180 if rule is AS_GIVEN else (95 if train else 75)
+    if camera_without is None and mesh is not None:
+        camera_without = "none"
+    tilt = 50 if train else 40
+    return SyntheticHeads(
+        samples or (20000 if train else 1000),
+        "train" if train else "val",
+        seed if train else 0,
+        size=input_size * 5 // 4,
+        yaw=(-yaw, yaw),
+        pitch=(-tilt, tilt),
+        roll=(-tilt, tilt),
+        rule=rule,
+        loose=0.35 if train and rule is not AS_GIVEN else 0.0,
+        photo=PLAIN if camera_without is None else Effects(without(camera_without)),
+        mesh=None if mesh is None else Path(mesh),
+        identities=identities,
+    )

@@ -1,0 +1,208 @@
+"""A set of samples drawn from a head model: identities, expressions, poses, cameras, boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.spatial.transform import Rotation
+from scipy.special import ndtri
+
+from ...pose import pose_to_matrix
+from ..photo import PLAIN, Photo
+from ..rasterize import Camera
+from .identity import EXPRESSION_COLUMNS, Identities, rows_of
+from .looks import Looks, draw_looks
+from .model import load_head
+from .scene import Sample, render
+
+_VIEW_COLUMNS = 12
+_CHUNK = 512
+_NECK = 80.0  # degrees that a neck bends at most
+_WHOLE_HEAD = 12.0  # mm of hair around the bald head in the head's box
+
+
+class MeshPeople:
+    """N samples of the head model in a file.
+
+    Everything of sample i follows from (seed, i), and a person from (seed, number of the person).
+
+    Attributes:
+        poses: (N, 3) float32 yaw, pitch, roll in degrees.
+        person: (N,) number of each sample's person.
+
+    Args:
+        path: the head model's file.
+        seed: of the set and its split.
+        count: N.
+        limits: (3, 2) lowest and highest yaw, pitch and roll.
+        identities: how many people there are; None means another one for each sample.
+        natural: whether poses are denser where people's heads are, instead of uniform.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        seed: tuple[int, ...],
+        count: int,
+        limits: np.ndarray,
+        identities: int | None = None,
+        natural: bool = False,
+    ):
+        self.head = load_head(path)
+        self.seed = seed
+        self.drawn = Identities(self.head.targets)
+        self.people_rows = rows_of(np.random.SeedSequence((*seed, 11)), self.drawn.columns)
+        columns = EXPRESSION_COLUMNS + _VIEW_COLUMNS
+        self.sample_rows = rows_of(np.random.SeedSequence((*seed, 12)), columns)
+        views = self.sample_rows(0, count)[:, EXPRESSION_COLUMNS:]
+        self.poses = draw_poses(views[:, :6], limits, natural)
+        self.person = np.arange(count)
+        if identities is not None:
+            self.person = (views[:, 6] * identities).astype(np.intp)
+        # As 20 to 100 mm equivalents see a frame of 0.55 to 1.1 m at the head.
+        focal = 20 * 5 ** views[:, 7]
+        self.distances = focal / 36 * (550 * 2 ** views[:, 8])
+        self.scales = 0.0024 + 0.0014 * views[:, 9]
+        self.shifts = 0.43 + 0.14 * views[:, 10:12]
+
+    def weights(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) sample numbers → (n, T) weights of identity and of expression."""
+        who = np.concatenate([self.people_rows(int(p), 1) for p in self.person[numbers]])
+        mood = np.concatenate([self.sample_rows(int(i), 1) for i in numbers])
+        return (
+            self.drawn.weights(who),
+            self.drawn.expressions(mood[:, :EXPRESSION_COLUMNS]),
+        )
+
+    def landmarks(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) sample numbers → (n, 68, 3) float32 mm from the pivot, at pose 0."""
+        return self.head.landmarks_of(*self.weights(numbers))
+
+    def boxes(self, whole_head: bool) -> np.ndarray:
+        """(N, 4) float64 boxes in pictures of side 1, around the landmarks or the whole head."""
+        turns = np.asarray(pose_to_matrix(self.poses.astype(np.float64)))
+        boxes = np.empty((len(turns), 4))
+        for start in range(0, len(turns), _CHUNK):
+            part = np.arange(start, min(start + _CHUNK, len(turns)))
+            points = self.landmarks(part)
+            margin = 0.0
+            if whole_head:
+                points, margin = _skull(points), _WHOLE_HEAD
+            points = points @ np.swapaxes(turns[part], 1, 2)
+            distance = self.distances[part, None]
+            scale, shift = self.scales[part, None], self.shifts[part]
+            near = distance / (distance - points[..., 2])
+            flat = points[..., :2] * (near * scale)[..., None] + shift[:, None]
+            boxes[part, :2] = flat.min(axis=1) - margin * scale
+            boxes[part, 2:] = flat.max(axis=1) + margin * scale
+        return boxes
+
+    def looks(self, number: int) -> Looks:
+        """The looks of sample `number`'s person."""
+        person = int(self.person[number])
+        u = self.people_rows(person, 1)
+        return draw_looks(
+            self._rng(person, 13),
+            self.head.assets,
+            float(self.drawn.feminine(u)[0]),
+            float(self.drawn.ages(u)[0]),
+            float(self.drawn.origins(u)[0, 0]),
+        )
+
+    def frontal_landmarks(self, number: int) -> np.ndarray:
+        """(68, 3) float32 mm of sample `number`'s person, without expression."""
+        identity, expression = self.weights(np.array([number]))
+        return self.head.landmarks_of(identity, 0 * expression)[0]
+
+    def sample(self, number: int, pose: np.ndarray, side: int) -> Sample:
+        """What there is to draw of sample `number` in a (3,) pose, for `side` pixels."""
+        return self._sample(number, pose, side, self._rng(number, 14))
+
+    def picture(
+        self, number: int, pose: np.ndarray, side: int, photo: Photo = PLAIN
+    ) -> Image.Image:
+        """Sample `number` in a (3,) pose, as a picture of `side` pixels."""
+        rng = self._rng(number, 14)
+        sample = self._sample(number, pose, side, rng)
+        return render(self.head, sample, pose, side, rng, photo)
+
+    def _sample(self, number: int, pose: np.ndarray, side: int, rng: np.random.Generator) -> Sample:
+        identity, expression = self.weights(np.array([number]))
+        shift = self.shifts[number] * side
+        return Sample(
+            identity[0],
+            expression[0],
+            self.looks(number),
+            draw_body(rng, pose),
+            np.clip(rng.normal(0, (11, 6)), (-32, -16), (32, 16)),
+            Camera(
+                float(self.distances[number]),
+                float(self.scales[number]) * side,
+                (float(shift[0]), float(shift[1])),
+            ),
+        )
+
+    def _rng(self, number: int, purpose: int) -> np.random.Generator:
+        return np.random.Generator(
+            np.random.PCG64(np.random.SeedSequence((*self.seed, purpose, number)))
+        )
+
+
+def draw_poses(u: np.ndarray, limits: np.ndarray, natural: bool) -> np.ndarray:
+    """(N, 6) uniform numbers → (N, 3) float32 yaw, pitch, roll in degrees.
+
+    Args:
+        u: the numbers.
+        limits: (3, 2) lowest and highest.
+        natural: a mixture: half of the yaws near the front, a quarter within ±95° and a quarter
+            anywhere; two thirds of pitch and roll near upright and the others anywhere.
+    """
+    low, high = limits.T
+    poses = low + u[:, :3] * (high - low)
+    if natural:
+        usual = ndtri(0.001 + 0.998 * u[:, :3]) * (28, 13, 10) - (0, 3, 0)
+        kind = u[:, 3:]
+        wide = -95 + 190 * u[:, 0]
+        yaw = np.where(
+            kind[:, 0] < 0.5, usual[:, 0], np.where(kind[:, 0] < 0.75, wide, poses[:, 0])
+        )
+        poses[:, 0] = yaw
+        poses[:, 1:] = np.where(kind[:, 1:] < 0.66, usual[:, 1:], poses[:, 1:])
+        poses = np.clip(poses, low, high)
+    return poses.astype(np.float32)
+
+
+def draw_body(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
+    """(3, 3) rotation of the shoulders below a head in a (3,) pose.
+
+    They are upright and turned less than the head or more, unless the neck would have to bend
+    further than necks do: then the body leans as well.
+    """
+    yaw = float(pose[0])
+    turned = rng.normal(0, 26)
+    if abs(yaw) < 100 and rng.random() < 0.35:
+        turned += 0.6 * yaw
+    upright = np.array((yaw - turned, rng.normal(0, 6), rng.normal(0, 5)))
+    head, body = pose_to_matrix(np.stack((pose, upright)).astype(np.float64))
+    neck = Rotation.from_matrix(head.T @ body)
+    bent = np.degrees(neck.magnitude())
+    most = rng.uniform(50, _NECK)
+    if bent > most:
+        neck = Rotation.from_rotvec(neck.as_rotvec() * (most / bent))
+    return (head @ neck.as_matrix()).astype(np.float32)
+
+
+def _skull(points: np.ndarray) -> np.ndarray:
+    """(n, 68, 3) landmarks → landmarks and points of the bald head's outline."""
+    ears = (points[:, 0] + points[:, 16]) / 2
+    width = np.linalg.norm(points[:, 16] - points[:, 0], axis=1)[:, None]
+    more = []
+    for across, up, back in (
+        (0, 0.93, 0.05), (0, 0.85, -0.3), (0, 0.55, -0.62), (0, 0.1, -0.7), (0, 0.77, 0.3),
+        (0.4, 0.7, 0), (-0.4, 0.7, 0), (0.56, 0.2, 0), (-0.56, 0.2, 0), (0.45, 0.2, -0.45),
+        (-0.45, 0.2, -0.45), (0, 0.45, 0.62), (0, -0.25, -0.55),
+    ):  # fmt: skip
+        more.append(ears + width * np.array((across, -up, back)))
+    return np.concatenate((points, np.stack(more, axis=1)), axis=1)

@@ -1,0 +1,172 @@
+"""Synthetic heads that were rendered to disk: JPEGs and one list of boxes and poses.
+
+`python -m mlx_headpose.synthetic render` makes such a folder. Anything else may make one too:
+a folder `train`, a folder `val`, and in each a `heads.csv` whose columns are `COLUMNS`. Folders
+beside these whose names begin with `train-` or `val-` are further parts of the same split.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..core.crop import AS_GIVEN, CropRule, drawn_rule
+from ..data.annotated import LIMIT
+from ..data.base import Dataset, open_picture
+from ..data.listing import require_folder
+from ..errors import InputError
+from .geometry import disturbed
+
+LIST = "heads.csv"
+# The first box holds the whole head, the second 300W's 68 landmarks, seen or hidden, as the
+# published sets draw it; both in pixels. Angles in degrees.
+BOX = ("x", "y", "width", "height")
+FACE = ("face_x", "face_y", "face_width", "face_height")
+COLUMNS = ("image", *BOX, "yaw", "pitch", "roll", *FACE)
+
+
+class RenderedHeads(Dataset):
+    """The heads of a list.
+
+    Args:
+        lists: beginning of the ids → (folder of the pictures, their list). The beginnings tell
+            parts and splits apart; where there is one list it may be "".
+        rule: how a box becomes a crop; for the rule "box" the box is the whole head's, for the
+            others that of the 68 landmarks.
+        yaw: largest yaw in degrees; heads that turn further are left out and counted.
+        samples: how many heads of the lists' beginning to take; None takes all.
+        seed: of the boxes' jitter.
+        jitter, loose: see `SyntheticHeads`.
+    """
+
+    def __init__(
+        self,
+        lists: dict[str, tuple[Path, Path]],
+        rule: CropRule,
+        yaw: float = 180,
+        samples: int | None = None,
+        seed: tuple[int, ...] = (0,),
+        jitter: float = 0.0,
+        loose: float = 0.0,
+    ):
+        ids, rows = [], []
+        for beginning, (_, path) in lists.items():
+            names, numbers = read_list(path)
+            ids += [f"{beginning}/{name}" if beginning else name for name in names]
+            rows.append(numbers)
+        ids, values = ids[:samples], np.concatenate(rows)[:samples]
+        x, y, width, height = (values[:, :4] if rule.points == AS_GIVEN.points else values[:, 7:]).T
+        boxes = np.stack((x, y, x + width, y + height), axis=1)
+        super().__init__(
+            name="rendered",
+            ids=ids,
+            poses=values[:, 4:7].astype(np.float32),
+            boxes=disturbed(boxes, seed, jitter, loose),
+            rule=rule,
+            protocol=f"rendered heads of {', '.join(lists) or 'a list'}, crop rule {rule.name}",
+        )
+        self.folders = {beginning: folder for beginning, (folder, _) in lists.items()}
+        self.drop(np.abs(self.poses[:, 0]) > yaw, f"a yaw outside ±{yaw:g}°")
+        if not self.ids:
+            listed = ", ".join(str(path) for _, path in lists.values())
+            raise InputError(f"{listed}: no head has a yaw within ±{yaw:g}°; render others")
+
+    def image(self, index: int) -> Image.Image:
+        """Sample `index` as an RGB picture."""
+        return open_picture(self.path(index))
+
+    def path(self, index: int) -> Path:
+        """The picture file of sample `index`."""
+        name = self.ids[index]
+        if "" in self.folders:
+            return self.folders[""] / name
+        beginning, _, name = name.partition("/")
+        return self.folders[beginning] / name
+
+
+def read_list(path: Path) -> tuple[list[str], np.ndarray]:
+    """The pictures of a list and their (N, 11) float64 numbers, in the order of `COLUMNS`.
+
+    Raises:
+        InputError: it is missing, empty, no such list, or a row is broken.
+    """
+    names, rows = [], []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            if tuple(next(reader, ())) != COLUMNS:
+                raise InputError(f"{path}: its first line must be {','.join(COLUMNS)}")
+            for name, *numbers in reader:
+                pure = PurePosixPath(name)
+                if not name or pure.is_absolute() or ".." in pure.parts or "\0" in name:
+                    raise ValueError(f"{name!r} is no picture inside the folder")
+                if len(numbers) != len(COLUMNS) - 1:
+                    raise ValueError(f"it has {1 + len(numbers)} columns, not {len(COLUMNS)}")
+                rows.append([float(number) for number in numbers])
+                names.append(name)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such list; check --data_dir, or render the heads with "
+            "python -m mlx_headpose.synthetic render"
+        ) from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: row {len(rows) + 1} is broken ({error}); mend it") from None
+    if not rows:
+        raise InputError(f"{path}: lists no head; render some")
+    values = np.array(rows)
+    broken = ~np.isfinite(values).all(axis=1)
+    broken |= (values[:, [2, 3, 9, 10]] <= 0).any(axis=1) | (np.abs(values[:, 4:7]) > 180).any(1)
+    if broken.any():
+        row = int(np.argmax(broken)) + 1
+        raise InputError(f"{path}: row {row} has an impossible box or angle; mend it")
+    return names, values
+
+
+def open_dataset(
+    folder: Path | None,
+    filename_list: Path | None = None,
+    crop: str = "hopenet",
+    train: bool = False,
+    seed: int = 0,
+    samples: int | None = None,
+    yaw: float | None = None,
+    **_: Any,
+) -> RenderedHeads:
+    """Rendered heads for training or, by default, validation.
+
+    Args:
+        folder: holds a folder `train` and a folder `val` with a list each and perhaps further
+            parts of them (`train-around`), or a list itself.
+        filename_list: another list; its pictures are relative to `folder`.
+        crop: "hopenet", "tokenhpe" or "pyramid" (box of the 68 landmarks), or "box" (whole head).
+        train: the training split, a third of whose boxes are loose.
+        seed: of the training boxes' jitter.
+        samples: how many; None means all.
+        yaw: largest yaw in degrees; None means 99, as in the photo sets, and the full circle for
+            the rule "box".
+    """
+    folder = require_folder(folder, "rendered")
+    split = "train" if train else "val"
+    if filename_list is not None:
+        lists = {"": (folder, filename_list)}
+    elif (folder / LIST).is_file():
+        lists = {"": (folder, folder / LIST)}
+    else:
+        further = sorted(path for path in folder.glob(f"{split}-*") if path.is_dir())
+        parts = [folder / split, *further]
+        lists = {part.name: (part, part / LIST) for part in parts}
+    rule = drawn_rule(crop, train)
+    whole = rule is AS_GIVEN
+    return RenderedHeads(
+        lists,
+        rule,
+        yaw=yaw or (180 if whole else LIMIT),
+        samples=samples,
+        seed=(seed, 0) if train else (0, 1),
+        jitter=0.03,
+        loose=0.35 if train and not whole else 0.0,
+    )
