@@ -375,9 +375,8 @@ def test_smoothing_on_a_head_of_known_pose(
 ) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("torch")
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    import video as bench
-
+    monkeypatch.syspath_prepend(str(ROOT))
+    from bench.accuracy import video as bench
     from mlx_headpose.convert import convert_file
     from mlx_headpose.inference.estimator import HeadPoseEstimator
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
-import toy_training as toy
 from mlx.utils import tree_flatten
 from PIL import Image
+from support import toy_training as toy
 from support.toy_training import ToySet, toy_model, toy_training
 
 from mlx_headpose import InputError

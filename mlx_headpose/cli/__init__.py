@@ -1,4 +1,4 @@
-"""The commands: arguments and printing. Each has a door of its name in the repository's root."""
+"""The commands: arguments and printing. Most have an entry script in the repository's root."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import os
 import sys
 
+from .. import methods
 from .._version import __version__
 from ..errors import InputError
 
@@ -17,7 +18,6 @@ COMMANDS = {
     "convert": "turn a published checkpoint into .safetensors",
     "export": "hand a network on to Swift, C++ or another framework",
     "create_filename_list": "list the samples of 300W-LP or AFLW2000 in a text file",
-    "tokens": "draw what TokenHPE's orientation tokens look at",
     "panoptic": "make head pose labels of CMU Panoptic recordings",
     "makehuman": "make a head model for synthetic heads from MakeHuman's data folder",
 }
@@ -37,8 +37,9 @@ def main(command: str | None = None, arguments: list[str] | None = None) -> None
     if command is None:
         if not arguments or arguments[0] in ("-h", "--help"):
             print("usage: mlx-headpose COMMAND [options]\n\ncommands:")
-            width = max(map(len, COMMANDS))
-            for name, what in COMMANDS.items():
+            lines = COMMANDS | {name: line for name, (_, line) in methods.commands().items()}
+            width = max(map(len, lines))
+            for name, what in lines.items():
                 print(f"  {name:{width}} {what}")
             print("\n`mlx-headpose COMMAND --help` lists a command's options.")
             raise SystemExit(0 if arguments else 2)
@@ -47,13 +48,16 @@ def main(command: str | None = None, arguments: list[str] | None = None) -> None
             raise SystemExit(0)
         command, arguments = arguments[0], arguments[1:]
         program = f"mlx-headpose {command}"
-    if command not in COMMANDS:
-        print(f"error: unknown command {command!r}; try: {', '.join(COMMANDS)}", file=sys.stderr)
+    modules = {name: f"{__name__}.{name}" for name in COMMANDS}
+    if command not in modules:
+        modules |= {name: module for name, (module, _) in methods.commands().items()}
+    if command not in modules:
+        print(f"error: unknown command {command!r}; try: {', '.join(modules)}", file=sys.stderr)
         raise SystemExit(2)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
     try:
-        importlib.import_module(f".{command}", __name__).run(program, arguments)
+        importlib.import_module(modules[command]).run(program, arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -34,6 +34,7 @@ __all__ = [
     "Preprocessing",
     "Recipe",
     "build",
+    "commands",
     "config_class",
     "config_from_dict",
 ]
@@ -45,6 +46,16 @@ def _module(method: str) -> ModuleType:
         raise InputError(f"unknown method {method!r}; choose one of: {', '.join(METHODS)}")
     module = "fitted" if method in FITTED else "network"
     return importlib.import_module(f".{method}.{module}", __name__)
+
+
+def commands() -> dict[str, tuple[str, str]]:
+    """Commands that one method adds: name → (module with its `run`, line for --help)."""
+    packages = [importlib.import_module(f".{method}", __name__) for method in METHODS]
+    return {
+        name: (f"{package.__name__}.{name}", line)
+        for package in packages
+        for name, line in getattr(package, "COMMANDS", {}).items()
+    }
 
 
 def config_class(method: str) -> type[ModelConfig]:

@@ -27,5 +27,5 @@ def prepare(
     """
     if not model.config.preparation:
         return dataset
-    module = importlib.import_module(f".{model.config.preparation}", __package__)
+    module = importlib.import_module(f"..methods.{model.config.preparation}", __package__)
     return module.prepare(model, dataset, folder, seed, say)

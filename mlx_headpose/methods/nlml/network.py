@@ -36,7 +36,7 @@ class Config(ModelConfig):
 
     model_type: ClassVar[str] = "nlml"
     inputs: ClassVar[str] = "landmarks"
-    preparation: ClassVar[str] = "manifold_stages"
+    preparation: ClassVar[str] = "nlml.stages"
     recipe: ClassVar[Recipe] = Recipe(lr=1e-4, lr_scratch=1e-3, batch_size=256, epochs=20)
 
     landmarks: int = option(
