@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
-from safetensors import safe_open
 
 from .errors import InputError
 from .files import atomic_path, read_json, write_json
 from .methods import Estimator, build, config_from_dict
 from .quantization import Quantization, restructure
+from .readers.safetensors_file import load_tensors, read_config
 
 FORMAT = "mlx-headpose"
 # The network that the package carries.
 BUNDLED = Path(__file__).parent / "bundled" / "headpose.safetensors"
-# A header larger than this is no checkpoint of ours; it bounds what a lying file can make us read.
-MAX_HEADER = 16 << 20
 
 
 def save_tensors(path: str | Path, tensors: dict[str, mx.array], config: dict[str, Any]) -> None:
@@ -31,63 +28,6 @@ def save_tensors(path: str | Path, tensors: dict[str, mx.array], config: dict[st
         mx.save_safetensors(
             str(temporary), tensors, {"format": FORMAT, "config": json.dumps(config)}
         )
-
-
-def read_config(path: str | Path) -> dict[str, Any]:
-    """The config in a `.safetensors` file's metadata, without reading its tensors.
-
-    Raises:
-        InputError: the file is missing, not safetensors, or not written by mlx-headpose.
-    """
-    path = Path(path)
-    metadata = read_header(path).get("__metadata__", {})
-    try:
-        config = json.loads(metadata["config"])
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise InputError(
-            f"{path}: holds no mlx-headpose config; run `python convert.py --weight {path}` first"
-        ) from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: its config is no JSON object")
-    return config
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a `.safetensors` file, its sizes checked against the file's."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
-            if not 2 <= length <= min(MAX_HEADER, size - 8):
-                raise InputError(f"{path}: not a safetensors file; give a converted checkpoint")
-            header = json.loads(file.read(length))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint; check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; give a .safetensors file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
-    if not isinstance(header, dict):
-        raise InputError(f"{path}: not a safetensors file; its header is no JSON object")
-    return header
-
-
-def load_tensors(path: str | Path) -> dict[str, mx.array]:
-    """The tensors of a `.safetensors` file."""
-    path = Path(path)
-    read_header(path)
-    try:
-        with safe_open(path, "np"):  # MLX does not compare what the header says with the file
-            pass
-        tensors = mx.load(str(path), format="safetensors")
-        assert isinstance(tensors, dict)
-        mx.eval(tensors)
-    except Exception as error:  # neither library says what it raises on a damaged file
-        raise InputError(f"{path}: damaged safetensors file ({error}); get it again") from None
-    return tensors
 
 
 def tensors_of(module: nn.Module) -> dict[str, mx.array]:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mlx_headpose.cli import main
-from mlx_headpose.core.crop import cut
+from mlx_headpose.core.crop import AROUND_LANDMARKS, AROUND_POINTS, cut
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.biwi import PYRAMID_TRAINING, TEST_SEQUENCES, read_pose
@@ -65,7 +65,7 @@ def test_released_frames_get_hopenets_angles(tmp_path):
     frames = {f"{n:02d}/frame_{i:05d}": rotation(rng) for n in (1, 2) for i in (3, 4)}
     release(tmp_path / "hpdb", frames)
     boxes = box_file(tmp_path / "boxes.csv", list(frames))
-    dataset = open_dataset("biwi", tmp_path, crop="pyramid", boxes=boxes)
+    dataset = open_dataset("biwi", tmp_path, crop=AROUND_LANDMARKS, boxes=boxes)
     assert list(dataset.ids) == list(frames)
     expected = np.stack([biwi_matrix_to_pose(matrix) for matrix in frames.values()])
     np.testing.assert_allclose(dataset.poses, expected, atol=1e-3)
@@ -75,7 +75,7 @@ def test_released_frames_get_hopenets_angles(tmp_path):
     assert "as released" in dataset.protocol
     assert "boxes.csv" in dataset.protocol
     # HopeNet's, line by line.
-    hopenet = open_dataset("BIWI", tmp_path, crop="hopenet")
+    hopenet = open_dataset("BIWI", tmp_path, crop=AROUND_POINTS)
     left, top = 10 - 0.6 * 0.35 * 20, 8 - 0.35 * 20
     right, bottom = 30 + 0.21 * (30 - left), 28 + 0.21 * (28 - top)
     np.testing.assert_allclose(hopenet.crop_box(0), [left, top, right, bottom], atol=1e-6)
@@ -172,7 +172,7 @@ def test_frames_need_boxes(tmp_path):
 
 def test_prepared_crops(tmp_path):
     poses = prepare(tmp_path, [10, 2, 0, 1])
-    dataset = open_dataset("BIWI", tmp_path, crop="pyramid")
+    dataset = open_dataset("BIWI", tmp_path, crop=AROUND_LANDMARKS)
     assert list(dataset.ids) == ["0", "1", "2", "10"]
     np.testing.assert_allclose(dataset.poses, poses, atol=1e-5)
     np.testing.assert_array_equal(dataset.crop_box(0), [0, 0, 10, 12])
@@ -268,7 +268,7 @@ def snapshot(tmp_path) -> Path:
     folder = tmp_path / "X"
     for epoch in (1, 2):
         mx.random.seed(epoch)
-        config = PyramidConfig(preprocessing=Preprocessing(64, "squash", crop="pyramid"))
+        config = PyramidConfig(preprocessing=Preprocessing(64, "squash", crop=AROUND_LANDMARKS))
         save_pretrained(build(config), folder / f"{epoch}.safetensors")
     return folder
 

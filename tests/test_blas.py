@@ -9,7 +9,7 @@ import sys
 import pytest
 
 CODE = (
-    "from mlx_headpose import _blas; import sys; "
+    "from mlx_headpose.cpu import blas as _blas; import sys; "
     "maps = open('/proc/self/maps').read(); print('openblas' in maps)"
 )
 pytestmark = pytest.mark.skipif(

@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten, tree_map
 from support.toy_training import toy_model
 
 from mlx_headpose import InputError
+from mlx_headpose.readers.safetensors_file import load_tensors, read_config
 from mlx_headpose.training.checkpoint import (
     STATE,
     Progress,
@@ -24,7 +25,7 @@ from mlx_headpose.training.checkpoint import (
 )
 from mlx_headpose.training.optimizer import Optimizer
 from mlx_headpose.training.options import TrainingOptions
-from mlx_headpose.weights import load_tensors, read_config, save_tensors
+from mlx_headpose.weights import save_tensors
 
 PROGRESS = Progress(epoch=3, step=5, best_epoch=2, best_mae=4.5, sums={"loss": 1.5, "steps": 5.0})
 RUN = {"arguments": {"lr": 0.1}, "pretrained": False}

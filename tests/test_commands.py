@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from support.commands import assert_refused, installed, run
 
-from mlx_headpose.weights import load_tensors, read_config, save_tensors
+from mlx_headpose.readers.safetensors_file import load_tensors, read_config
+from mlx_headpose.weights import save_tensors
 
 ANGLES = ("yaw", "pitch", "roll")
 

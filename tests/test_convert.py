@@ -15,7 +15,8 @@ import pytest
 from mlx_headpose.convert import convert_file, convert_tensors
 from mlx_headpose.errors import InputError
 from mlx_headpose.readers.checkpoint_file import read_tensors
-from mlx_headpose.weights import from_pretrained, load_tensors, read_config
+from mlx_headpose.readers.safetensors_file import load_tensors, read_config
+from mlx_headpose.weights import from_pretrained
 
 torch = pytest.importorskip("torch", reason="converting PyTorch files needs torch")
 

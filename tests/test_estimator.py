@@ -275,7 +275,7 @@ def test_margin(photo: Path, weights: Path, estimator: HeadPoseEstimator) -> Non
     box = estimator(photo)[0].box
     assert np.abs(wide(photo, [box])[0].pose - estimator(photo, [box])[0].pose).max() > 1
     bare = HeadPoseEstimator.from_pretrained(weights, crop_margin=0.0)
-    np.testing.assert_array_equal(bare.rule.apply(np.array([1, 2, 3, 4])), [1, 2, 3, 4])
+    np.testing.assert_array_equal(bare.margins.apply(np.array([1, 2, 3, 4])), [1, 2, 3, 4])
 
 
 def test_which_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:

@@ -10,7 +10,6 @@ from mlx.utils import tree_flatten
 
 from mlx_headpose.backbones.vit import EPSILON
 from mlx_headpose.data.augment import UNCHANGED
-from mlx_headpose.export.mlxfn import example_input
 from mlx_headpose.methods import METHODS, build, config_class, config_from_dict
 from mlx_headpose.methods.tokenhpe.network import TokenAttention
 from mlx_headpose.nn import Conv2d, mean_pool2d
@@ -43,7 +42,7 @@ def test_networks_answer_as_in_float32(method):
     mx.random.seed(0)
     model = build(config_from_dict({"model_type": method, **changes}))
     model.eval()
-    inputs = example_input(model, 2)
+    inputs = model.config.inputs.example(2)
     if model.config.inputs == "image":
         inputs = model.config.preprocessing.normalize(inputs)
     wanted = model(inputs)
@@ -68,7 +67,7 @@ def test_networks_train_in_bfloat16(method):
     optimizer = Optimizer(model, options)
     step = make_step(model, optimizer, options, None)
     poses = mx.random.uniform(-60, 60, (4, 3))
-    result = step(example_input(model, 4), poses, mx.array(np.tile(UNCHANGED, (4, 1))))
+    result = step(model.config.inputs.example(4), poses, mx.array(np.tile(UNCHANGED, (4, 1))))
     assert np.isfinite(float(result.loss))
     assert all(bool(mx.isfinite(v).all()) for _, v in tree_flatten(model.parameters()))
 

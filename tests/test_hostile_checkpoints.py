@@ -14,8 +14,8 @@ from test_hostile_files import npy
 from mlx_headpose.errors import InputError
 from mlx_headpose.readers import isolated
 from mlx_headpose.readers.checkpoint_file import read_tensors
+from mlx_headpose.readers.safetensors_file import load_tensors, read_config
 from mlx_headpose.training.checkpoint import read_run
-from mlx_headpose.weights import load_tensors, read_config
 
 
 def safetensors(header: object, body: bytes = b"") -> bytes:
@@ -191,7 +191,7 @@ class TestH5:
 class TestOnnx:
     def test_no_tensor_anywhere_names_another_file(self, stranger):
         onnx = pytest.importorskip("onnx")
-        from mlx_headpose.detection.yunet_checkpoint import load_onnx
+        from mlx_headpose.readers.onnx_file import load_onnx
 
         outside = onnx.TensorProto(name="w", data_type=1, dims=[1])
         outside.data_location = onnx.TensorProto.EXTERNAL

@@ -14,6 +14,7 @@ from support.toy_training import ToySet
 
 from mlx_headpose import InputError
 from mlx_headpose.core.crop import cut
+from mlx_headpose.core.inputs import ImageInput, square_inside
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data.augment import (
     BLUR_SIGMA,
@@ -27,8 +28,8 @@ from mlx_headpose.data.augment import (
     random_crop,
     shifted,
 )
-from mlx_headpose.data.base import Dataset, open_picture, open_reduced
-from mlx_headpose.data.loader import Batch, Loader, read_ahead, read_crop, resample, square_inside
+from mlx_headpose.data.base import Dataset, open_picture, open_reduced, resample
+from mlx_headpose.data.loader import Batch, Loader, read_ahead
 
 SQUASH = Preprocessing(size=32, resize="squash")
 
@@ -36,7 +37,7 @@ SQUASH = Preprocessing(size=32, resize="squash")
 def loader(dataset: Dataset | None = None, **changes: object) -> Loader:
     """A loader of the toy set."""
     values = {"batch_size": 8, "augmentation": Augmentation(0.8), "seed": 3, "workers": 2}
-    return Loader(dataset or ToySet(), SQUASH, **{**values, **changes})
+    return Loader(dataset or ToySet(), ImageInput(SQUASH), **{**values, **changes})
 
 
 def assert_equal(one: Batch, other: Batch) -> None:
@@ -168,7 +169,7 @@ class Photos(Dataset):
         count = len(paths)
         boxes = np.tile(np.array(box, np.float32), (count, 1))
         super().__init__(
-            "photos", [p.name for p in paths], np.zeros((count, 3)), boxes, ToySet().rule
+            "photos", [p.name for p in paths], np.zeros((count, 3)), boxes, ToySet().margins
         )
         self.paths = paths
 
@@ -187,7 +188,7 @@ def test_reduced_decoding_gives_the_same_crop(shared: Path) -> None:
     for index in range(len(photos)):
         box = photos.boxes[index].astype(np.float64)
         assert open_reduced(paths[index], 295 / 128)[1] == 0.5
-        fast = read_crop(photos, index, box, 128).astype(float)
+        fast = photos.cut(index, box, 128).astype(float)
         exact = resample(photos.image(index), box, 128).astype(float)
         psnr = 10 * np.log10(255**2 / np.mean((fast - exact) ** 2))
         assert psnr > 38, paths[index]
@@ -200,7 +201,7 @@ def test_small_crops_are_decoded_at_full_size(shared: Path) -> None:
     path = sorted((shared / "data" / "AFLW2000").glob("*.jpg"))[0]
     photos = Photos([path], (100, 100, 300, 300))
     exact = resample(photos.image(0), photos.boxes[0].astype(np.float64), 128)
-    assert np.array_equal(read_crop(photos, 0, photos.boxes[0].astype(np.float64), 128), exact)
+    assert np.array_equal(photos.cut(0, photos.boxes[0].astype(np.float64), 128), exact)
 
 
 def test_shift_and_crop_stay_within_their_bounds() -> None:

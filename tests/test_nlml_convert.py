@@ -14,7 +14,8 @@ from mlx_headpose.errors import InputError
 from mlx_headpose.methods import build
 from mlx_headpose.methods.nlml.network import Config
 from mlx_headpose.methods.nlml_manifold.fitted import manifold_of
-from mlx_headpose.weights import from_pretrained, read_config
+from mlx_headpose.readers.safetensors_file import read_config
+from mlx_headpose.weights import from_pretrained
 
 torch = pytest.importorskip("torch", reason="needs torch to read published checkpoints")
 NETWORKS = ("yaw_network.pth", "pitch_network.pth", "roll_network.pth")

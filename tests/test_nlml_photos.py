@@ -56,7 +56,7 @@ def test_a_folder_is_a_grid_of_people_and_poses(folder):
     dataset = open_dataset("facescape", folder)
     assert len(dataset) == 81
     assert dataset.ids[0].startswith("1/ID1_(")
-    assert set(dataset.identities.tolist()) == {0, 1, 2}
+    assert set(dataset.columns["person"].tolist()) == {0, 1, 2}
     index = dataset.ids.index("10/ID10_(-30_20_10)")
     np.testing.assert_array_equal(dataset.poses[index], [-30, 20, 10])
     assert dataset.image(index).size == (20, 30)
@@ -85,7 +85,7 @@ def test_photos_without_a_face_are_counted_and_named_and_the_rest_is_kept(folder
     assert found.dropped == {"no face found by MediaPipe": 3}
     assert found.without_face == [f"{p}/ID{p}_(30_20_10)" for p in ("1", "2", "10")]
     assert "10/ID10_(30_20_10)" in capsys.readouterr().err
-    assert len(found) == len(found.poses) == len(found.identities) == 78
+    assert len(found) == len(found.poses) == len(found.columns["person"]) == 78
     assert all(np.abs(found.landmarks(i)).max() > 0 for i in range(len(found)))
     assert Finder.calls == 81
     PhotoLandmarks(FaceScape(folder), Finder())  # from the cache

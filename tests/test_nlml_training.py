@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from mlx_headpose import cli
-from mlx_headpose.core.crop import AS_GIVEN
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.base import Dataset
 from mlx_headpose.errors import InputError
@@ -38,7 +37,6 @@ class Faces(Dataset):
             ids=[str(i) for i in range(count)],
             poses=rng.uniform(-30, 30, (count, 3)).astype(np.float32),
             boxes=np.zeros((count, 4), np.float32),
-            rule=AS_GIVEN,
         )
         mean, modes = rng.normal(size=(68, 3)), rng.normal(size=(4, 68, 3))
         self.shapes = mean + spread * np.einsum("nk,klc->nlc", rng.normal(size=(count, 4)), modes)

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from support.commands import installed
 
-from mlx_headpose.core.crop import AS_GIVEN
+from mlx_headpose.core.crop import AROUND_LANDMARKS, AROUND_POINTS, NONE
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.base import Dataset
 from mlx_headpose.data.panoptic import COLUMNS
@@ -26,7 +26,7 @@ from mlx_headpose.data.panoptic_labels import (
     head_box,
     head_pose,
 )
-from mlx_headpose.data.yaw_balanced import Levelled, level
+from mlx_headpose.data.yaw_balanced import YawBalanced, balance
 from mlx_headpose.errors import InputError
 
 DISTANCE = 250.0
@@ -284,12 +284,14 @@ def test_ready_list(shared):
     assert names == ["00_00", "00_01", "00_03"]  # 00_02 is near gimbal lock
     assert np.allclose(dataset.poses[:, 0], [5.416421, 174.772034, -144.067711])
     assert np.allclose(dataset.boxes[0], [877, 120, 877 + 268, 120 + 266])
-    assert dataset.rule == AS_GIVEN
+    assert dataset.margins == NONE
     assert dataset.image(0).size == (1920, 1080)
-    faces = open_dataset("panoptic", shared / "data" / "panoptic", crop="pyramid")
+    faces = open_dataset("panoptic", shared / "data" / "panoptic", crop=AROUND_LANDMARKS)
     assert "where a face would be" in faces.protocol
-    assert np.allclose(faces.rule.apply(np.array([0, 0, 100, 200])), [15, 48, 85, 188])
-    assert open_dataset("panoptic", shared / "data" / "panoptic", crop="hopenet").rule == AS_GIVEN
+    assert np.allclose(faces.margins.apply(np.array([0, 0, 100, 200])), [15, 48, 85, 188])
+    assert (
+        open_dataset("panoptic", shared / "data" / "panoptic", crop=AROUND_POINTS).margins == NONE
+    )
 
 
 @pytest.mark.parametrize(
@@ -328,20 +330,20 @@ def plain(name, yaws):
     poses = np.zeros((len(yaws), 3), np.float32)
     poses[:, 0] = yaws
     ids = [str(i) for i in range(len(yaws))]
-    return Plain(name, ids, poses, np.zeros((len(yaws), 4), np.float32), AS_GIVEN)
+    return Plain(name, ids, poses, np.zeros((len(yaws), 4), np.float32))
 
 
 def test_levelling_fills_every_bin_to_the_fullest():
     rng = np.random.default_rng(0)
     front = np.concatenate([rng.uniform(-90, 90, 300), rng.uniform(40, 50, 50)])
     circle = rng.uniform(-180, 180, 5000)
-    keep = level(front, circle, rng)
+    keep = balance(front, circle, rng)
     counts, _ = np.histogram(np.concatenate([front, circle[keep]]), np.arange(-180, 181, 10))
     assert counts.min() == counts.max()
 
 
 def test_levelled_dataset_hands_out_both_parts():
-    mixed = Levelled(plain("front", [0, 0, 45]), plain("circle", [0, 45, 45, 175, -175]))
+    mixed = YawBalanced(plain("front", [0, 0, 45]), plain("circle", [0, 45, 45, 175, -175]))
     assert len(mixed) == 3 + 3  # two bins hold at most two heads, and 45° has one already
     for index, yaw in enumerate(mixed.poses[:, 0]):
         name, number = mixed.image(index).split()

@@ -12,10 +12,12 @@ from support.converted import converted_network
 
 from mlx_headpose.cli import main
 from mlx_headpose.convert import convert_file
+from mlx_headpose.core.crop import AROUND_LANDMARKS
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.methods import build, config_class
 from mlx_headpose.methods.pyramid.network import Config
-from mlx_headpose.weights import from_pretrained, load_strictly, load_tensors, save_pretrained
+from mlx_headpose.readers.safetensors_file import load_tensors
+from mlx_headpose.weights import from_pretrained, load_strictly, save_pretrained
 
 
 def test_convert_reads_a_trained_pickle_and_the_network_predicts(seeded, tmp_path, capsys):
@@ -36,7 +38,9 @@ def test_export_writes_what_the_published_code_loads(torch_pyramid, form, tmp_pa
     import torch
 
     mx.random.seed(1)
-    model = build(Config(form=form, preprocessing=Preprocessing(64, "squash", crop="pyramid")))
+    model = build(
+        Config(form=form, preprocessing=Preprocessing(64, "squash", crop=AROUND_LANDMARKS))
+    )
     model.eval()
     save_pretrained(model, tmp_path / "best.safetensors")
     arguments = ["--snapshot", f"{tmp_path}/best.safetensors", "--format", "torch"]
@@ -84,7 +88,7 @@ def test_the_published_training_command_word_for_word(shared, tmp_path, monkeypa
     for name in ("image00002.jpg", "image00002.mat", "image00004.jpg", "image00004.mat"):
         shutil.copy(shared / "data/AFLW2000" / name, datasets / "AFLW2000")
     (datasets / "AFLW2000/aflw2000_list.txt").write_text("image00002\nimage00004\n")
-    config = Config(preprocessing=Preprocessing(32, "squash", crop="pyramid"))
+    config = Config(preprocessing=Preprocessing(32, "squash", crop=AROUND_LANDMARKS))
     save_pretrained(build(config), tmp_path / "X.safetensors")
     command = (
         "--dataset 300W_LP --data_dir datasets/300W_LP/ --filename_list "

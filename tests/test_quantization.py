@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten
 from support.commands import assert_refused, run
 
 from mlx_headpose.cli import main
+from mlx_headpose.core.crop import AROUND_HEAD, AROUND_LANDMARKS
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
 from mlx_headpose.methods import build
@@ -30,13 +31,8 @@ from mlx_headpose.quantization import (
 from mlx_headpose.quantization.int8 import best_range, input_range
 from mlx_headpose.quantization.layers import InputRange, int8_layer, weight_view
 from mlx_headpose.quantization.tree import copy_of, layers
-from mlx_headpose.weights import (
-    from_pretrained,
-    load_tensors,
-    read_config,
-    save_pretrained,
-    save_tensors,
-)
+from mlx_headpose.readers.safetensors_file import load_tensors, read_config
+from mlx_headpose.weights import from_pretrained, save_pretrained, save_tensors
 
 SIZE = 64
 
@@ -235,7 +231,7 @@ def test_spec_round_trip():
 def test_half_precision_works_in_every_command(shared, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     mx.random.seed(0)
-    preprocessing = Preprocessing(size=64, crop="pyramid")
+    preprocessing = Preprocessing(size=64, crop=AROUND_LANDMARKS)
     save_pretrained(
         build(HopeNetConfig(arch="squeezenet1_1", preprocessing=preprocessing)), "net.safetensors"
     )
@@ -259,7 +255,7 @@ def test_half_precision_works_in_every_command(shared, tmp_path, monkeypatch, ca
 
 def test_export_command(model, shared, tmp_path):
     """As a user types it: quantise, then test the file like any other."""
-    preprocessing = Preprocessing(size=SIZE, resize="squash", crop="box")
+    preprocessing = Preprocessing(size=SIZE, resize="squash", crop=AROUND_HEAD)
     small = build(Config(preprocessing=preprocessing))
     small.update(model.parameters())
     save_pretrained(small, tmp_path / "w.safetensors")

@@ -84,7 +84,7 @@ def test_the_worst_faces_as_a_picture(tested, tmp_path):
 
 def test_without_pictures_there_are_no_faces(tested, tmp_path):
     evaluation, dataset = tested
-    bare = Dataset("bare", dataset.ids, dataset.poses, dataset.boxes, dataset.rule)
+    bare = Dataset("bare", dataset.ids, dataset.poses, dataset.boxes, dataset.margins)
     assert best_and_worst(evaluation, bare, 96) == ([], [])
     with pytest.raises(InputError, match="bare has no pictures"):
         draw_worst(evaluation, bare, tmp_path / "worst.png")

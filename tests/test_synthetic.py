@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlx_headpose.core.crop import AS_GIVEN
+from mlx_headpose.core.crop import AROUND_HEAD
 from mlx_headpose.data import open_dataset
 from mlx_headpose.pose import matrix_to_pose, pose_to_matrix
 from mlx_headpose.synthetic import SyntheticHeads
+from mlx_headpose.synthetic.dataset import HEAD
 from mlx_headpose.synthetic.geometry import points_68, points_468
 from mlx_headpose.synthetic.landmarks import mirrored
 from mlx_headpose.synthetic.parts import Material
@@ -128,7 +129,7 @@ def test_boxes_are_those_of_the_68_landmarks_and_of_the_whole_head(heads):
     flat = points[:, :2] * near[:, None] * geometry.scales[index] + geometry.shifts[index]
     expected = np.concatenate((flat.min(axis=0), flat.max(axis=0))) * 64
     np.testing.assert_allclose(exact.boxes[index], expected, atol=0.01)
-    whole = SyntheticHeads(40, "val", size=64, jitter=0, rule=AS_GIVEN)
+    whole = SyntheticHeads(40, "val", size=64, jitter=0, around=HEAD)
     assert (whole.boxes[:, :2] < exact.boxes[:, :2] + 1).all()
     assert (whole.boxes[:, 2:] > exact.boxes[:, 2:] - 1).all()
 
@@ -138,7 +139,7 @@ def test_poses_fill_the_validation_ranges_and_the_full_circle():
     assert len(poses) == 1000
     np.testing.assert_allclose(np.abs(poses).max(axis=0), (75, 40, 40), atol=1.5)
     np.testing.assert_allclose(poses.std(axis=0), np.array((75, 40, 40)) / 3**0.5, rtol=0.06)
-    circle = open_dataset("synthetic", train=True, crop="box", samples=2000).poses[:, 0]
+    circle = open_dataset("synthetic", train=True, crop=AROUND_HEAD, samples=2000).poses[:, 0]
     assert np.histogram(circle, 12, (-180, 180))[0].min() > 100
 
 

@@ -17,12 +17,13 @@ import pytest
 from PIL import Image
 
 from mlx_headpose.cli import main as command
-from mlx_headpose.core.crop import AS_GIVEN, HOPENET_TRAIN
+from mlx_headpose.core.crop import AROUND_HEAD, AROUND_LANDMARKS, AROUND_POINTS
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
 from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic import render as render_module
 from mlx_headpose.synthetic.__main__ import main
+from mlx_headpose.synthetic.dataset import HEAD
 from mlx_headpose.synthetic.effects import GROUPS, Effects
 from mlx_headpose.synthetic.occlusion import hand
 from mlx_headpose.synthetic.render import Settings, _interrupts_noted, _result
@@ -246,7 +247,7 @@ def test_hidden_files_of_the_system_are_no_obstacle(tmp_path):
 def test_rendered_heads_are_the_drawn_ones(rendered):
     heads = SyntheticHeads(60, "train", 7, size=SIZE, yaw=(-120, 120), photo=Effects(), jitter=0,
                            pitch=(-50, 50), roll=(-50, 50))  # fmt: skip
-    whole = SyntheticHeads(60, "train", 7, size=SIZE, yaw=(-120, 120), jitter=0, rule=AS_GIVEN,
+    whole = SyntheticHeads(60, "train", 7, size=SIZE, yaw=(-120, 120), jitter=0, around=HEAD,
                            pitch=(-50, 50), roll=(-50, 50))  # fmt: skip
     names, values = read_list(rendered / "train" / "heads.csv")
     np.testing.assert_allclose(values[:, 4:7], heads.poses, atol=6e-4)
@@ -262,15 +263,15 @@ def test_rendered_heads_are_the_drawn_ones(rendered):
 
 
 def test_both_splits_and_all_crop_rules_are_read(rendered):
-    train = open_dataset("rendered", rendered, crop="hopenet", train=True, seed=3)
-    assert train.rule is HOPENET_TRAIN
+    train = open_dataset("rendered", rendered, crop=AROUND_POINTS, train=True, seed=3)
+    assert train.margins == AROUND_POINTS.train
     assert train.dropped == {"a yaw outside ±99°": 60 - len(train)}
     assert 30 < len(train) < 60
-    whole = open_dataset("rendered", rendered, crop="box", train=True)
+    whole = open_dataset("rendered", rendered, crop=AROUND_HEAD, train=True)
     assert len(whole) == 60
     assert not whole.dropped
-    val = open_dataset("rendered", rendered, crop="pyramid")
-    assert val.rule.name == "pyramid"
+    val = open_dataset("rendered", rendered, crop=AROUND_LANDMARKS)
+    assert val.margins == AROUND_LANDMARKS.test
     assert val.image(0).size == (SIZE, SIZE)
     assert val.path(0).is_file()
     assert val.path(0).is_relative_to(rendered / "val")

@@ -22,7 +22,7 @@ VIT = "imagenet21k_timm_vit_base_patch16_224"
 
 def small(**options):
     options = {"width": 48, "depth": 2, "backbone_heads": 3, "dim": 32, "layers": 2} | options
-    return Config(preprocessing=Preprocessing(size=64, crop="tokenhpe"), **options)
+    return Config(preprocessing=Preprocessing(size=64), **options)
 
 
 def with_sine(tensors):

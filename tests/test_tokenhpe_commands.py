@@ -32,7 +32,7 @@ TEST = """--batch_size 64 --dataset ALFW2000 --data_dir datasets/AFLW2000
 
 def small(size=64, **options):
     options = {"width": 64, "depth": 2, "backbone_heads": 1, "dim": 32, "layers": 2} | options
-    preprocessing = Preprocessing(resize_to=250, crop="tokenhpe").at_size(size)
+    preprocessing = Preprocessing(resize_to=250).at_size(size)
     return build(Config(preprocessing=preprocessing, **options))
 
 

@@ -17,7 +17,8 @@ from mlx_headpose.cli.train import parse, training_options, workdir_path
 from mlx_headpose.cli.train_options import make_parser
 from mlx_headpose.cli.train_start import chosen_dataset, make_model
 from mlx_headpose.methods.hopenet.network import Config
-from mlx_headpose.weights import from_pretrained, read_config, save_tensors
+from mlx_headpose.readers.safetensors_file import read_config
+from mlx_headpose.weights import from_pretrained, save_tensors
 
 
 @pytest.fixture(autouse=True)

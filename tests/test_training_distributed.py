@@ -78,11 +78,11 @@ def test_batch_norm_statistics_are_averaged(tmp_path: Path) -> None:
 
 
 def test_shards_do_not_overlap_and_miss_nothing() -> None:
-    preprocessing = toy_model().config.preprocessing
+    inputs = toy_model().config.inputs
     shards = [
-        Loader(ToySet(), preprocessing, batch_size=4, rank=rank, ranks=3).order(epoch=2)
+        Loader(ToySet(), inputs, batch_size=4, rank=rank, ranks=3).order(epoch=2)
         for rank in range(3)
     ]
     assert sorted(np.concatenate([s.reshape(-1) for s in shards])) == list(range(48))
-    together = Loader(ToySet(), preprocessing, batch_size=12).order(epoch=2)
+    together = Loader(ToySet(), inputs, batch_size=12).order(epoch=2)
     assert np.array_equal(np.concatenate(shards, axis=1), together)

@@ -13,14 +13,8 @@ from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
 from mlx_headpose.methods import build
 from mlx_headpose.methods.hopenet.network import Config
-from mlx_headpose.weights import (
-    from_pretrained,
-    load_tensors,
-    read_config,
-    save_pretrained,
-    save_tensors,
-    tensors_of,
-)
+from mlx_headpose.readers.safetensors_file import load_tensors, read_config
+from mlx_headpose.weights import from_pretrained, save_pretrained, save_tensors, tensors_of
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from support.commands import run
 
+from mlx_headpose.core.crop import AROUND_HEAD
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.evaluation.over_yaw import draw_error_curve, error_curve, errors_by_band
 from mlx_headpose.methods import build
@@ -72,7 +73,7 @@ def test_picture(ring, tmp_path):
 
 def test_command_reports_bands_and_draws(shared, tmp_path):
     mx.random.seed(0)
-    preprocessing = Preprocessing(size=64, resize="squash", crop="box")
+    preprocessing = Preprocessing(size=64, resize="squash", crop=AROUND_HEAD)
     save_pretrained(build(Config(preprocessing=preprocessing)), tmp_path / "w.safetensors")
     done = run(
         *("test.py", "--dataset", "panoptic", "--data_dir", shared / "data" / "panoptic"),

@@ -1,9 +1,10 @@
 """How far drawn heads are from photographed ones, in numbers and side by side.
 
 `python -m bench.accuracy.drawn_against_photos --photos FOLDER [--mesh FILE] [--sheet sheet.png]`
-cuts heads out of AFLW2000 and out of drawn pictures by the same rule, at 64 px, and
-prints for each statistic of a crop its median on both sides and the Kolmogorov-Smirnov distance between them, with the camera
-effects and with the plain camera: 0 where the two are spread alike, 1 where they never overlap.
+cuts heads out of AFLW2000 and out of rendered images by the same rule, at 64 px, and
+prints for each statistic of a crop its median on both sides and the Kolmogorov-Smirnov distance
+between them, with the camera effects and with the plain camera: 0 where the two are spread
+alike, 1 where they never overlap.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ import numpy as np
 from PIL import Image
 from scipy.stats import ks_2samp
 
-from mlx_headpose.core.crop import PYRAMID_TEST
+from mlx_headpose.core.crop import AROUND_LANDMARKS, CLOSE, BoxMargins
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.base import Dataset
-from mlx_headpose.data.loader import read_crop
 from mlx_headpose.files import atomic_path
 from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic.effects import Effects
@@ -30,7 +30,7 @@ LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 def crops(dataset: Dataset, indices: np.ndarray, size: int) -> np.ndarray:
     """(N, size, size, 3) uint8."""
-    return np.stack([read_crop(dataset, int(i), dataset.crop_box(int(i)), size) for i in indices])
+    return np.stack([dataset.cut(int(i), dataset.crop_box(int(i)), size) for i in indices])
 
 
 def statistics(pictures: np.ndarray) -> dict[str, np.ndarray]:
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500, help="heads on each side")
     parser.add_argument("--sheet", type=Path, help="picture to draw")
     args = parser.parse_args()
-    real = open_dataset("AFLW2000", args.photos, crop="pyramid")
+    real = open_dataset("AFLW2000", args.photos, crop=AROUND_LANDMARKS)
     chosen = np.linspace(0, len(real) - 1, args.count).astype(int)
     numbers = np.arange(args.count)
 
@@ -87,8 +87,8 @@ def main() -> None:
         limits = (-99, 99), (-50, 50), (-50, 50)
         natural = args.mesh is not None
         return SyntheticHeads(
-            args.count, "val", 3, 160, *limits, PYRAMID_TEST, photo=photo, mesh=args.mesh,
-            natural=natural,
+            args.count, "val", 3, 160, *limits, BoxMargins("landmarks", CLOSE), photo=photo,
+            mesh=args.mesh, natural=natural,
         )  # fmt: skip
 
     photos = statistics(crops(real, chosen, SIZE))

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import minimize
 from tqdm import tqdm
 
-from mlx_headpose.core.crop import HOPENET_TRAIN, CropRule, cut
+from mlx_headpose.core.crop import AROUND_LANDMARKS, TRAINING, Margins, cut
 from mlx_headpose.data import Dataset, open_dataset
 from mlx_headpose.detection.yunet import FaceDetector
 from mlx_headpose.figures import new_figure, write_figure
@@ -46,28 +46,30 @@ def main() -> None:
     estimator = HeadPoseEstimator.from_pretrained(options.snapshot)
     model = estimator.model
     published = open_dataset("AFLW2000", options.data_dir, options.filename_list)
-    landmarks = open_dataset("AFLW2000", options.data_dir, options.filename_list, crop="pyramid")
+    landmarks = open_dataset(
+        "AFLW2000", options.data_dir, options.filename_list, crop=AROUND_LANDMARKS
+    )
     boxes = detect(landmarks, FaceDetector.from_pretrained(options.detector))
     found = np.isfinite(boxes).all(1)
     calibration = np.arange(len(boxes)) % 2 == 0
     print(f"found {found.mean():.4f} of {len(boxes)} faces")
 
-    rule = estimator.rule
+    margins = estimator.margins
     errors = {}
     for margin in MARGINS:
-        chosen = CropRule(rule.name, rule.points, rule.factors, (margin, margin))
+        chosen = margins.with_k(margin)
         predicted, _ = predict(model, landmarks, boxes, chosen, found & calibration)
         errors[margin] = angle_errors(predicted, landmarks.poses[found & calibration]).mean()
         print(f"margin {margin:.2f}: MAE {errors[margin]:.3f} on the calibration half", flush=True)
     best = min(errors, key=lambda margin: errors[margin])
-    print(f"best margin {best}; the estimator's own {rule.k[0]}")
+    print(f"best margin {best}; the estimator's own {margins.k[0]}")
 
-    chosen = CropRule(rule.name, rule.points, rule.factors, (best, best))
+    chosen = margins.with_k(best)
     test = found & ~calibration
     print("test half                                  yaw   pitch    roll     MAE")
     for name, dataset, those, how in (
-        ("ground truth, published protocol", published, published.boxes, published.rule),
-        ("ground truth, box around pt3d_68", landmarks, landmarks.boxes, HOPENET_TRAIN),
+        ("ground truth, published protocol", published, published.boxes, published.margins),
+        ("ground truth, box around pt3d_68", landmarks, landmarks.boxes, TRAINING),
         ("detected, calibrated margin", landmarks, boxes, chosen),
     ):
         predicted, confidence = predict(model, dataset, those, how, found)
@@ -93,14 +95,14 @@ def detect(dataset: Dataset, detector: FaceDetector) -> np.ndarray:
 
 
 def predict(
-    model: Estimator, dataset: Dataset, boxes: np.ndarray, rule: CropRule, which: np.ndarray
+    model: Estimator, dataset: Dataset, boxes: np.ndarray, margins: Margins, which: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(M, 3) poses and (M,) confidences of the chosen samples."""
     indices = np.flatnonzero(which)
     poses, confidences = [], []
-    for start in tqdm(range(0, len(indices), BATCH), rule.name, disable=None, leave=False):
+    for start in tqdm(range(0, len(indices), BATCH), str(margins), disable=None, leave=False):
         crops = [
-            cut(dataset.image(i), rule.apply(boxes[i]), model.config.preprocessing)
+            cut(dataset.image(i), margins.apply(boxes[i]), model.config.preprocessing)
             for i in indices[start : start + BATCH]
         ]
         outputs = model(mx.array(np.stack(crops)))

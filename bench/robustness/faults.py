@@ -38,8 +38,9 @@ from support.toy_training import main as train
 from mlx_headpose.cli import main as command
 from mlx_headpose.data import open_dataset
 from mlx_headpose.methods import build, config_from_dict
+from mlx_headpose.readers.safetensors_file import load_tensors, read_config
 from mlx_headpose.training.checkpoint import is_state, read_run
-from mlx_headpose.weights import load_tensors, read_config, save_pretrained, tensors_of
+from mlx_headpose.weights import save_pretrained, tensors_of
 
 LISTED = 600
 sys.modules["matplotlib.figure"] = None  # drawing curves takes longer than the rest of a trial

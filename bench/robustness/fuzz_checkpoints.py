@@ -132,8 +132,8 @@ def _safetensors_seeds(shared: Path, folder: Path) -> list[Path]:
 
 def _read_safetensors(path: Path) -> None:
     from mlx_headpose.detection.yunet import FaceDetector
+    from mlx_headpose.readers.safetensors_file import load_tensors
     from mlx_headpose.training.checkpoint import is_state, read_run
-    from mlx_headpose.weights import load_tensors
 
     if is_state(path):
         read_run(path)

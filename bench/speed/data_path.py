@@ -18,10 +18,12 @@ import mlx_headpose
 import mlx.core as mx  # isort: skip
 import numpy as np
 
+from mlx_headpose.core.inputs import ImageInput
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.augment import Augmentation, apply
-from mlx_headpose.data.loader import Loader, read_crop, resample
+from mlx_headpose.data.base import resample
+from mlx_headpose.data.loader import Loader
 
 
 def main() -> None:
@@ -41,7 +43,7 @@ def main() -> None:
     for workers in (1, os.cpu_count() or 1):
         loader = Loader(
             dataset,
-            Preprocessing(size=size),
+            ImageInput(Preprocessing(size=size)),
             batch_size=32,
             augmentation=Augmentation(),
             workers=workers,
@@ -65,7 +67,7 @@ def main() -> None:
     for index in range(0, len(dataset), 10):
         box = dataset.crop_box(index)
         exact = resample(dataset.image(index), box, size).astype(float)
-        error = np.mean((read_crop(dataset, index, box, size) - exact) ** 2)
+        error = np.mean((dataset.cut(index, box, size) - exact) ** 2)
         psnr.append(10 * np.log10(255**2 / max(error, 1e-6)))
     low, median = np.percentile(psnr, [1, 50])
     print(f"reduced decoding against full: PSNR median {median:.1f} dB, 1st percentile {low:.1f}")

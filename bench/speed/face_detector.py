@@ -15,6 +15,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
+from mlx_headpose.core.crop import AROUND_LANDMARKS
 from mlx_headpose.data import open_dataset
 from mlx_headpose.detection.yunet import DEFAULT_MIN_SCORE, FaceDetector
 from mlx_headpose.inference.tracking import overlap
@@ -31,7 +32,9 @@ def main() -> None:
     parser.add_argument("--detector", help="file of the detector; by default it is looked for")
     options = parser.parse_args()
     # The "pyramid" crop rule starts from the box around pt3d_68.
-    dataset = open_dataset("AFLW2000", options.data_dir, options.filename_list, crop="pyramid")
+    dataset = open_dataset(
+        "AFLW2000", options.data_dir, options.filename_list, crop=AROUND_LANDMARKS
+    )
     detector = FaceDetector.from_pretrained(options.detector)
     found, seconds = [], 0.0
     for index in tqdm(range(len(dataset)), unit="image", disable=None):

@@ -26,6 +26,7 @@ from numpy.lib import format as npy
 from PIL import Image
 from scipy.io import savemat
 
+from mlx_headpose.core.inputs import ImageInput
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.loader import Loader
@@ -67,7 +68,7 @@ def list_and_shuffle(folder: Path) -> None:
     start = time.perf_counter()
     dataset = open_dataset("300W_LP", folder)
     listed = time.perf_counter() - start
-    order = Loader(dataset, Preprocessing(), batch_size=32).order(0)
+    order = Loader(dataset, ImageInput(Preprocessing()), batch_size=32).order(0)
     report(samples=len(dataset), steps=len(order), listed_s=round(listed, 1), start=start)
 
 

@@ -16,7 +16,6 @@ import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
 
 import mlx.core as mx  # isort: skip
 
-from mlx_headpose.export.mlxfn import example_input
 from mlx_headpose.methods import Estimator, build, config_class
 from mlx_headpose.weights import tensors_of
 
@@ -35,7 +34,7 @@ NETWORKS: dict[str, tuple[str, dict]] = {
 
 
 def seconds(model: Estimator, batch: int) -> float:
-    inputs = example_input(model, batch)
+    inputs = model.config.inputs.example(batch)
     start = time.perf_counter()
     mx.eval(model.decode(model(inputs)))
     return time.perf_counter() - start

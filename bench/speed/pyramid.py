@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable
 
 import mlx_headpose.nn as fast  # first: it loads the fast BLAS before MLX
+from mlx_headpose.core.crop import AROUND_LANDMARKS
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn  # isort: skip
@@ -33,7 +34,9 @@ from mlx_headpose.methods.pyramid.network import Config, build
 def twins(size: int, form: str) -> tuple[Estimator, TorchPyramid]:
     """The network in MLX and in PyTorch, with the same weights."""
     mx.random.seed(0)
-    ours = build(Config(form=form, preprocessing=Preprocessing(size, "squash", crop="pyramid")))
+    ours = build(
+        Config(form=form, preprocessing=Preprocessing(size, "squash", crop=AROUND_LANDMARKS))
+    )
     state = to_torch(ours.config.to_dict(), dict(tree_flatten(ours.parameters())))["model"]
     theirs = TorchPyramid(form=form)
     theirs.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})

@@ -9,12 +9,12 @@ the circular one is the direction of the bins' mean. Both read the same network 
 from __future__ import annotations
 
 import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
+from mlx_headpose.synthetic.dataset import HEAD
 
 import mlx.core as mx  # isort: skip
 import numpy as np
 
 from mlx_headpose.cli.options import Parser, positive
-from mlx_headpose.core.crop import AS_GIVEN
 from mlx_headpose.evaluation.evaluate import sample_inputs
 from mlx_headpose.pose import angle_errors
 from mlx_headpose.synthetic import SyntheticHeads
@@ -35,7 +35,7 @@ def main() -> None:
     # Another seed than validation's: nobody here has been seen, not even to choose an epoch.
     level = (-10.0, 10.0)
     ring = SyntheticHeads(
-        options.heads, "val", 1, size * 5 // 4, pitch=level, roll=level, rule=AS_GIVEN
+        options.heads, "val", 1, size * 5 // 4, pitch=level, roll=level, around=HEAD
     )
     decoded: dict[str, list[np.ndarray]] = {"expectation": [], "circular": []}
     for _, inputs in sample_inputs(model, ring, 32, []):

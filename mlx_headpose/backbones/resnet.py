@@ -6,6 +6,8 @@ HopeNet's published weights were trained.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -21,21 +23,18 @@ DEPTHS: dict[int, tuple[str, tuple[int, int, int, int]]] = {
 }
 
 
-def make_norm(norm: str, channels: int, first: bool) -> nn.Module:
-    """The normalisation after a convolution.
+# (channels, whether it is in the stem or the first block of a stage) → normalisation.
+NormFactory = Callable[[int, bool], nn.Module]
 
-    Args:
-        norm: "batch"; "group" (32 groups, Wu & He 2018); or "hopenet_mlx", which the published
-            HopeNet-in-MLX weights need: one group per channel in `first` places, elsewhere 16
-            groups in MLX's own interleaved grouping.
-        channels: number of channels.
-        first: whether this is the stem or the first block of a stage.
-    """
-    if norm == "batch":
-        return BatchNorm(channels)
-    if norm == "group":
-        return GroupNorm(32, channels, pytorch_compatible=True)
-    return GroupNorm(channels if first else 16, channels, pytorch_compatible=False)
+
+def batch_norm(channels: int, first: bool) -> nn.Module:
+    """Batch norm, as in the paper."""
+    return BatchNorm(channels)
+
+
+def group_norm(channels: int, first: bool) -> nn.Module:
+    """32 groups (Wu & He, "Group Normalization", 2018)."""
+    return GroupNorm(32, channels, pytorch_compatible=True)
 
 
 class BasicBlock(nn.Module):
@@ -43,16 +42,16 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int, norm: str, first: bool):
+    def __init__(self, inputs: int, width: int, stride: int, norm: NormFactory, first: bool):
         super().__init__()
         self.conv1 = Conv2d(inputs, width, 3, stride, padding=1, bias=False)
-        self.bn1 = make_norm(norm, width, first)
+        self.bn1 = norm(width, first)
         self.conv2 = Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = make_norm(norm, width, first)
+        self.bn2 = norm(width, first)
         if stride != 1 or inputs != width:
             self.downsample = [
                 Conv2d(inputs, width, 1, stride, bias=False),
-                make_norm(norm, width, first),
+                norm(width, first),
             ]
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -66,19 +65,19 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int, norm: str, first: bool):
+    def __init__(self, inputs: int, width: int, stride: int, norm: NormFactory, first: bool):
         super().__init__()
         outputs = width * self.expansion
         self.conv1 = Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = make_norm(norm, width, first)
+        self.bn1 = norm(width, first)
         self.conv2 = Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = make_norm(norm, width, first)
+        self.bn2 = norm(width, first)
         self.conv3 = Conv2d(width, outputs, 1, bias=False)
-        self.bn3 = make_norm(norm, outputs, first)
+        self.bn3 = norm(outputs, first)
         if stride != 1 or inputs != outputs:
             self.downsample = [
                 Conv2d(inputs, outputs, 1, stride, bias=False),
-                make_norm(norm, outputs, first),
+                norm(outputs, first),
             ]
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -100,22 +99,26 @@ class ResNet(nn.Module):
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        norm: "batch", "group" or "hopenet_mlx" (see `make_norm`).
-        stages: how many of the four stages there are.
+        norm: makes the normalisation after each convolution.
+        stages: number of the four stages to build.
+        pool: pooling after the stem; None means 3×3 with stride 2.
     """
 
     takes_shards = True
 
-    def __init__(self, depth: int, norm: str = "batch", stages: int = 4):
+    def __init__(
+        self,
+        depth: int,
+        norm: NormFactory = batch_norm,
+        stages: int = 4,
+        pool: nn.Module | None = None,
+    ):
         super().__init__()
         kind, counts = DEPTHS[depth]
         block = BasicBlock if kind == "basic" else Bottleneck
         self.conv1 = Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = make_norm(norm, 64, True)
-        # HopeNet-in-MLX pools 2×2 without padding where torchvision pools 3×3.
-        self.pool = (
-            MaxPool2d(2, stride=2) if norm == "hopenet_mlx" else MaxPool2d(3, stride=2, padding=1)
-        )
+        self.bn1 = norm(64, True)
+        self.pool = pool or MaxPool2d(3, stride=2, padding=1)
         inputs = 64
         for stage, count in enumerate(counts[:stages]):
             width = 64 << stage

@@ -40,7 +40,7 @@ def run(program: str, arguments: list[str]) -> None:
         default="safetensors",
         help="safetensors: our own; mlxfn: one function for MLX's C++ and Swift libraries, uint8 "
         "pixels in, angles out; onnx: the same for other runtimes; torch: a "
-        "checkpoint that the method's published PyTorch code loads (pyramid, tokenhpe)",
+        "checkpoint that the method's published PyTorch code loads, for some methods",
     )
     parser.add_argument(
         "--output",
@@ -71,9 +71,8 @@ def run(program: str, arguments: list[str]) -> None:
         return
     writer(options.format, options.batch_size)(model, output)
     print(f"wrote {output}")
-    if options.format in FUNCTIONS and model.config.inputs == "image":
-        side = model.config.preprocessing.size
-        print(f"It reads pictures of {side} × {side} pixels.")
+    if options.format in FUNCTIONS:
+        print(f"It reads {model.config.inputs}.")
 
 
 def require_ending(output: Path, form: str) -> None:

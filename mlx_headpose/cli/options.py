@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from ..data import DATASETS, dataset_options
 from ..errors import InputError
-from ..methods import METHODS, ModelConfig, config_class
+from ..methods import DEFAULT, METHODS, ModelConfig, config_class
 
 FLAGS = {"crop": "crop_rule"}  # where an option of a dataset has another name on command lines
 
@@ -132,7 +132,7 @@ def make_config(arguments: argparse.Namespace, method: str, size: int | None = N
     return dataclasses.replace(config, preprocessing=config.preprocessing.at_size(size))
 
 
-def add_method_option(parser: argparse.ArgumentParser, default: str | None = "hopenet") -> None:
+def add_method_option(parser: argparse.ArgumentParser, default: str | None = DEFAULT) -> None:
     """`--model`, the method's name."""
     parser.add_argument("--model", choices=sorted(METHODS), default=default, help="method")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from ..data import Dataset, dataset_name, open_dataset
-from ..data.landmarks import with_landmarks
 from ..errors import InputError
 from ..evaluation.evaluate import Evaluation, evaluate, sample_inputs
 from ..methods import Estimator
@@ -92,15 +91,14 @@ def open_images(model: Estimator, options: argparse.Namespace) -> tuple[Dataset,
     if place and dataset_name(options.calibration_dataset) == "synthetic":
         raise InputError(f"{place}: say by --calibration_dataset what lies there")
     calibration, unseen = (
-        with_landmarks(
+        model.config.inputs.open(
             open_dataset(
                 options.calibration_dataset,
                 options.calibration_dir,
                 options.calibration_list,
                 crop=preprocessing.crop,
                 input_size=preprocessing.size,
-            ),
-            model.config.landmark_count,
+            )
         )
         for _ in range(2)
     )

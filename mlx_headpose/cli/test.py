@@ -10,8 +10,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from ..core.crop import Crop
 from ..data import DATASETS, Dataset, dataset_name, open_dataset
-from ..data.landmarks import with_landmarks
 from ..errors import InputError
 from ..evaluation.evaluate import BROKEN, Evaluation, evaluate
 from ..evaluation.faces import draw_worst
@@ -20,7 +20,7 @@ from ..evaluation.over_yaw import draw_error_curve
 from ..evaluation.report import write_report
 from ..figures import require_picture
 from ..files import atomic_path, require_apart, require_writable, write_json
-from ..methods import METHODS, Estimator, ModelConfig
+from ..methods import METHODS, Estimator, ModelConfig, crop_named
 from ..training.checkpoint import is_state
 from ..weights import from_pretrained
 from . import face_boxes
@@ -39,7 +39,9 @@ def make_parser(program: str) -> Parser:
         help="text file with one sample a line; by default the whole folder",
     )
     data.add_argument(
-        "--crop_rule", help="published rule that makes a crop of a face box; by default the model's"
+        "--crop_rule",
+        help="method whose box and margins make the crop, or box for the whole head; by default "
+        "the network's",
     )
     data.add_argument("--ad", type=margin, help="margin of the crop rule; by default the published")
     data.add_argument(
@@ -96,8 +98,8 @@ def make_parser(program: str) -> Parser:
     output.add_argument(
         "--legacy",
         action="store_true",
-        help="also the minimum over shifts of 180° and 360° with which 6DRepNet and TokenHPE "
-        "counted; it flatters (TokenHPE's networks show it always)",
+        help="also the minimum over shifts of 180° and 360° with which some papers counted; it "
+        "flatters (networks of their methods show it always)",
     )
     parser.add_argument("--val_dataset", "--val_set", dest="dataset", help=argparse.SUPPRESS)
     parser.add_argument("--model", choices=METHODS, help=argparse.SUPPRESS)
@@ -121,15 +123,17 @@ def run(program: str, arguments: list[str]) -> None:
     read = [*snapshots, options.filename_list, options.mesh, options.boxes]
     require_apart(read, [options.json, options.csv, options.report, *pictures])
     evaluations: dict[Path, Evaluation] = {}
-    sets: dict[tuple[str, int], Dataset] = {}
+    sets: dict[tuple[Crop, int], Dataset] = {}
     used: dict[Path, Dataset] = {}
     for path in snapshots:
         model = from_pretrained(path)
         adapt(model, options, path)
-        rule = options.crop_rule or model.config.preprocessing.crop
-        key = (rule, model.config.landmark_count)
+        crop = model.config.preprocessing.crop
+        if options.crop_rule is not None:
+            crop = crop_named(options.crop_rule)
+        key = (crop, model.config.inputs.landmarks)
         if key not in sets:
-            sets[key] = open_set(options, rule, model.config)
+            sets[key] = open_set(options, crop, model.config)
             describe(sets[key])
         if len(snapshots) > 1:
             print(f"{path.name}:")
@@ -171,25 +175,25 @@ def write_outputs(
         )
 
 
-def open_set(options: argparse.Namespace, rule: str, config: ModelConfig) -> Dataset:
+def open_set(options: argparse.Namespace, crop: Crop, config: ModelConfig) -> Dataset:
     """The dataset that the options name, with the landmarks that the network reads, if any."""
     names = ("ad", "split", "mesh", "camera_without", "yaw", "boxes")
     wanted = {name: getattr(options, name) for name in names}
     given = {name: value for name, value in wanted.items() if value is not None}
-    crop = [] if options.crop_rule is None else ["crop"]
-    refuse_unused([*given, *crop], [dataset_name(options.dataset)])
+    chosen = [] if options.crop_rule is None else ["crop"]
+    refuse_unused([*given, *chosen], [dataset_name(options.dataset)])
     if "boxes" in given:
         given["boxes"] = face_boxes.box_source(options.boxes)
     dataset = open_dataset(
         options.dataset,
         options.data_dir,
         options.filename_list,
-        crop=rule,
+        crop=crop,
         input_size=config.preprocessing.size,
         skip_bad=options.skip_bad,
         **given,
     )
-    return with_landmarks(dataset, config.landmark_count)
+    return config.inputs.open(dataset)
 
 
 def run_one(model: Estimator, dataset: Dataset, options: argparse.Namespace) -> Evaluation:

@@ -36,8 +36,8 @@ def run(program: str, arguments: list[str]) -> None:
     mx.random.seed(args.seed)
     model, pretrained = make_model(args, state)
     for name in PICTURE_OPTIONS:
-        if name in args and model.config.inputs != "image":
-            raise InputError(f"--{name} is for networks that read pictures; leave it out")
+        if name in args and model.config.inputs.landmarks:
+            raise InputError(f"--{name} is for networks that read images; leave it out")
     options = training_options(args, model.config, pretrained)
     workdir = Workdir(workdir_path(args))
     if state is not None and state != workdir.state:

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ..core.crop import HOPENET_TEST, PYRAMID_TEST, SAME_CROP
+from ..core.crop import AROUND_LANDMARKS
 from ..data import Dataset, dataset_name, dataset_options, open_dataset
-from ..data.landmarks import keep_within, with_landmarks
+from ..data.landmarks import keep_within
 from ..errors import InputError
-from ..methods import METHODS, Estimator, ModelConfig, build, config_from_dict
+from ..methods import DEFAULT, METHODS, Estimator, ModelConfig, build, config_from_dict
+from ..readers.safetensors_file import read_config
 from ..training.checkpoint import read_network, read_run
-from ..weights import load_strictly, read_config
+from ..weights import load_strictly
 from . import face_boxes
 from .options import make_config, model_options, refuse_unused
 
@@ -136,7 +137,7 @@ def _open(
         skip_bad=args.skip_bad,
         **options,
     )
-    dataset = with_landmarks(dataset, config.landmark_count)
+    dataset = config.inputs.open(dataset)
     if config.limits is not None and not train:
         keep_within(dataset, config.limits)
     return dataset
@@ -160,17 +161,17 @@ def _test_options(
 def for_synthetic_heads(config: ModelConfig, given: dict[str, Any]) -> ModelConfig:
     """The config of a network that learns from synthetic heads alone, from random weights.
 
-    HopeNet's margins for tests are three times those of training, and take in a corner of the
-    picture where a landmark is hidden. A network that never saw such crops misreads them, so it is
-    tested by default with the margins that it was trained with.
+    Around all annotated points, margins for tests are three times those of training, and take in a
+    corner of the picture where a point is hidden. A network that never saw such crops misreads
+    them, so it is tested by default with the margins that it was trained with.
 
     Args:
         config: the method's own.
         given: the fields that the command line sets.
     """
     preprocessing = config.preprocessing
-    if SAME_CROP.get(preprocessing.crop, preprocessing.crop) == HOPENET_TEST.name:
-        preprocessing = dataclasses.replace(preprocessing, crop=PYRAMID_TEST.name)
+    if preprocessing.crop.box == "points":
+        preprocessing = dataclasses.replace(preprocessing, crop=AROUND_LANDMARKS)
     return dataclasses.replace(config, preprocessing=preprocessing, **{**config.quick, **given})
 
 
@@ -227,13 +228,13 @@ def _like_backbone(args: argparse.Namespace, stored: dict, size: int | None) -> 
 
 
 def method_of(snapshot: str | None) -> str:
-    """The method of a snapshot, where it says one; hopenet, the default, where none does."""
+    """The method of a snapshot, where it says one; the default, where none does."""
     if snapshot is not None:
         with suppress(InputError):
             method = read_config(newest_weights(Path(snapshot))).get("model_type")
             if method in METHODS:
                 return method
-    return "hopenet"
+    return DEFAULT
 
 
 def newest_weights(path: Path) -> Path:

@@ -20,7 +20,6 @@ from ..detection import yunet_checkpoint
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import METHODS, Estimator, build, config_from_dict
-from ..methods.hopenet.checkpoint import for_group_norm
 from ..readers.checkpoint_file import INSTALL_TORCH, read_tensors
 from ..weights import save_tensors, tensors_of
 
@@ -29,12 +28,16 @@ __all__ = ["Conversion", "Format", "convert_file", "convert_tensors", "formats",
 
 def formats() -> list[Format]:
     """Every layout that can be converted, in the order in which they are tried."""
-    modules = [module for method in METHODS if (module := _layouts(method))]
-    return [form for module in (*modules, yunet_checkpoint) for form in module.FORMATS]
+    return [form for module in layouts() for form in module.FORMATS]
+
+
+def layouts() -> list[ModuleType]:
+    """The modules that define `FORMATS` and `PUBLISHED`."""
+    return [*filter(None, map(_layouts, METHODS)), yunet_checkpoint]
 
 
 def _layouts(method: str) -> ModuleType | None:
-    """The module of a method's published layouts, if it has any."""
+    """That of a method, if it has any."""
     name = f"{methods.__name__}.{method}.checkpoint"
     return importlib.import_module(name) if importlib.util.find_spec(name) else None
 
@@ -86,9 +89,14 @@ def convert_tensors(tensors: Tensors, source: str | Path, norm: str = "batch") -
     _check(conversion, source)
     if norm == "batch":
         return conversion
-    if conversion.config["model_type"] != "backbone":
+    if norm not in conversion.variants:
         raise InputError(f"{source}: --norm {norm} is for ImageNet backbones; leave it out")
-    return for_group_norm(conversion)
+    return conversion.variants[norm]()
+
+
+def writes_torch() -> list[str]:
+    """The methods that `write_torch` can write."""
+    return [method for method in METHODS if hasattr(_layouts(method), "to_torch")]
 
 
 def write_torch(model: Estimator, output: str | Path) -> None:

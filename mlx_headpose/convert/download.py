@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..core.checkpoint import Published
 from ..errors import InputError
-from .published import PUBLISHED, Published
+from .published import PUBLISHED
 
 FOLDER = Path("weights/downloads")
 CHUNK = 1 << 18

@@ -12,6 +12,8 @@ import numpy as np
 
 Tensors = dict[str, np.ndarray]
 
+UNSTATED = "not stated here: see the repository"
+
 
 @dataclass
 class Conversion:
@@ -24,6 +26,7 @@ class Conversion:
         tensors: our name → array in MLX's layout.
         left_out: name of each tensor of the source that is not used → why.
         network: the module that the tensors must fill exactly; None means the config's estimator.
+        variants: name of another normalisation → the conversion for a network that has it.
     """
 
     description: str
@@ -31,6 +34,37 @@ class Conversion:
     tensors: Tensors
     left_out: dict[str, str] = field(default_factory=dict)
     network: nn.Module | None = None
+    variants: dict[str, Callable[[], Conversion]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published checkpoint.
+
+    Attributes:
+        name: what `convert.py --weight` calls it.
+        what: method or backbone, for people.
+        url: direct link; None where the file lies behind an interactive page.
+        page: that page.
+        digest: (kind, hex digits): "sha256", "sha256_prefix" (its first digits) or "git_blob"
+            (SHA-1 of "blob <size>\\0" and the content); None where nobody published one.
+        licence: of the weights.
+        figure: the publisher's own figure.
+    """
+
+    name: str
+    what: str
+    url: str | None = None
+    digest: tuple[str, str] | None = None
+    licence: str = UNSTATED
+    figure: str = ""
+    page: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """Name of the downloaded file: unlike the link's own, it is unique."""
+        assert self.url is not None
+        return f"{self.name}.{self.url.rsplit('.', 1)[-1]}"
 
 
 @dataclass(frozen=True)

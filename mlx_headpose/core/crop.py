@@ -1,35 +1,65 @@
-"""From a face box to the network's square: the published crop and resize rules, by name."""
+"""From an annotated or detected box to the network's square.
+
+A `Crop` says which box a method is trained and tested on, and its margins around it; `cut` scales
+what is inside to the network's input.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from .preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from .preprocessing import Preprocessing
+
+# What an annotated box may hold.
+BOXES = {
+    "points": "all annotated points",
+    "landmarks": "the 68 landmarks",
+    "head": "the whole head",
+}
+MAX_MARGIN = 10.0
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
-class CropRule:
-    """Margins of a published loader, added side by side to a face box.
+class Margins:
+    """What is added to a box, side by side.
 
     Each side moves by k times its factor times the width or height, and, as in the published
     loaders, each line sees the box that the lines before it changed: x_min −, y_min −, x_max +,
     y_max +.
 
     Attributes:
-        name: the rule's name, such as "hopenet".
-        points: which annotation the box is drawn around ("pt2d", "pt3d_68", "box", ...).
         factors: of (x_min, y_min, x_max, y_max).
-        k: the margin, or its range where training draws it uniformly.
+        k: the margin, or its range where training samples it uniformly.
+
+    Raises:
+        InputError: a value is not finite, or moves a side by more than ten times the box.
     """
 
-    name: str
-    points: str = "box"
-    factors: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    k: tuple[float, float] = (0.2, 0.2)
+    factors: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    k: tuple[float, ...] = (0.2, 0.2)
+
+    def __post_init__(self) -> None:
+        values = (*self.factors, *self.k)
+        if len(self.factors) != 4 or len(self.k) != 2 or not all(map(_finite, values)):
+            raise InputError(f"margins need four finite factors and two k, not {values}")
+        if (
+            max(map(abs, self.factors)) * max(map(abs, self.k)) > MAX_MARGIN
+            or self.k[0] > self.k[1]
+        ):
+            raise InputError(f"margins of {self.factors} with k in {self.k} are impossible")
 
     def apply(self, box: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         """(4,) box with its margins; without `rng`, k is the middle of its range."""
@@ -42,44 +72,126 @@ class CropRule:
         y_max += self.factors[3] * k * abs(y_max - y_min)
         return np.array([x_min, y_min, x_max, y_max], np.float64)
 
+    def with_k(self, k: float | None) -> Margins:
+        """The same factors with a fixed k; None changes nothing."""
+        return self if k is None else replace(self, k=(k, k))
 
-# What the methods' published loaders do. A dataset's file says which of them apply to it.
-HOPENET_TEST = CropRule("hopenet", "pt2d", (2.0, 2.0, 2.0, 0.6), (0.2, 0.2))
-HOPENET_TRAIN = CropRule("hopenet", "pt2d", (0.6, 2.0, 0.6, 0.6), (0.2, 0.4))
-PYRAMID_TEST = CropRule("pyramid", "pt3d_68", (0.6, 2.0, 0.6, 0.6), (0.2, 0.2))
-AS_GIVEN = CropRule("box")
-# TokenHPE and HopeNet-in-MLX cut as another method does and only scale differently.
-SAME_CROP = {"tokenhpe": "hopenet"}
+    def __str__(self) -> str:
+        """Such as "k = 0.2" or "k = 0.2 to 0.4"."""
+        if not any(self.factors):
+            return "no margins"
+        low, high = self.k
+        return f"k = {low:g}" if low == high else f"k = {low:g} to {high:g}"
 
 
-def choose_rule(name: str, rules: dict[str, CropRule]) -> CropRule:
-    """The rule of a name among those that a dataset has.
+NONE = Margins()
+
+
+@dataclass(frozen=True)
+class Crop:
+    """How a method cuts heads out of images; it travels with the weights.
+
+    Attributes:
+        box: annotated box that the margins are for, one of `BOXES`.
+        test: margins around that box in evaluation.
+        train: margins around that box in training.
+        face: margins around a detected face.
+        head: margins around a detected head.
 
     Raises:
-        InputError: it has none of that name.
+        InputError: there is no such box.
     """
-    name = SAME_CROP.get(name, name)
-    if name == AS_GIVEN.name and name not in rules:
-        name = "hopenet"  # a set without head boxes: HopeNet's loose box holds most of the head
-    if name not in rules:
-        raise InputError(f"unknown crop rule {name!r}; choose one of: {', '.join(rules)}")
-    return rules[name]
+
+    box: str = "points"
+    test: Margins = NONE
+    train: Margins = NONE
+    face: Margins = NONE
+    head: Margins = NONE
+
+    def __post_init__(self) -> None:
+        if self.box not in BOXES:
+            raise InputError(f"unknown box {self.box!r}; choose one of: {', '.join(BOXES)}")
+
+    def around(
+        self, name: str, boxes: Iterable[str], train: bool, k: float | None = None
+    ) -> BoxMargins:
+        """The box of a dataset that this crop is cut around, and its margins.
+
+        A dataset without the wanted kind offers another one: margins that are meant for loose
+        points are replaced around landmarks, and `CONVERSIONS` has the rest.
+
+        Args:
+            name: of the dataset, for the error.
+            boxes: kinds that the dataset has.
+            train: whether for training.
+            k: margin in place of the published one.
+
+        Raises:
+            InputError: the dataset has no box that can stand in.
+        """
+        boxes = list(boxes)
+        for kind, conversion in ((self.box, None), *CONVERSIONS[self.box].items()):
+            if kind in boxes:
+                margins = conversion or (self.test, self.train)
+                return BoxMargins(kind, margins[train].with_k(k))
+        raise InputError(
+            f"{name} has boxes of {' and '.join(BOXES[kind] for kind in boxes)}, from which the "
+            f"network's crop ({BOXES[self.box]}) cannot be made; choose another dataset"
+        )
 
 
-def drawn_rule(name: str, train: bool) -> CropRule:
-    """The rule of a name for synthetic heads, drawn or rendered: HopeNet's margins in training.
+@dataclass(frozen=True)
+class BoxMargins:
+    """One kind of box and the margins around it."""
 
-    Raises:
-        InputError: there is none of that name.
-    """
-    return choose_rule(
-        name,
-        {
-            "hopenet": HOPENET_TRAIN,
-            "pyramid": HOPENET_TRAIN if train else PYRAMID_TEST,
-            AS_GIVEN.name: AS_GIVEN,
-        },
-    )
+    kind: str
+    margins: Margins
+
+    def __str__(self) -> str:
+        """Such as "box of the 68 landmarks, k = 0.2"."""
+        return f"box of {BOXES[self.kind]}, {self.margins}"
+
+
+# Margins of the published loaders (docs/protocols.md). AFLW2000's points include the −1 of hidden
+# ones, so their box is loose. In training on 300W-LP all loaders sample k.
+LOOSE = Margins((2.0, 2.0, 2.0, 0.6))
+CLOSE = Margins((0.6, 2.0, 0.6, 0.6))
+TRAINING = Margins((0.6, 2.0, 0.6, 0.6), (0.2, 0.4))
+# Where the face is in a head's box: on 1000 rendered heads over the full circle, the median box of
+# the landmarks with `CLOSE` margins was 0.69 of the head's longer side, and 0.09 of its height
+# below its middle. Here (0.15, 0.24) to (0.85, 0.94) of the box.
+FACE_OF_HEAD = Margins((-0.75, -1.2, -0.15 / 0.17, -0.06 / 0.152))
+
+# wanted box → box that stands in for it → margins around that one in testing and training.
+CONVERSIONS: dict[str, dict[str, tuple[Margins, Margins]]] = {
+    # A loose box holds most of the head, and a head's box is about as large.
+    "points": {"landmarks": (CLOSE, TRAINING), "head": (NONE, NONE)},
+    "landmarks": {"head": (FACE_OF_HEAD, FACE_OF_HEAD)},
+    "head": {"points": (LOOSE, TRAINING), "landmarks": (CLOSE, TRAINING)},
+}
+
+# A detected face has the sides and the chin of the box around 68 landmarks, and reaches a quarter
+# of its height higher, to the hairline (medians over AFLW2000).
+AROUND_POINTS = Crop(
+    "points",
+    test=LOOSE,
+    train=TRAINING,
+    # k calibrated on every second image of AFLW2000: bench/accuracy/end_to_end.py.
+    face=Margins((1.0, 1.0, 1.0, 1.0), (0.15, 0.15)),
+)
+AROUND_LANDMARKS = Crop(
+    "landmarks",
+    test=CLOSE,
+    train=TRAINING,
+    # `CLOSE`, carried over by those medians.
+    face=Margins((0.6, 0.275, 0.6, 0.6)),
+)
+AROUND_HEAD = Crop(
+    "head",
+    # Medians of the head on rendered heads (sides 0.11, top 0.23, bottom 0.05 of the face box) lie
+    # below, and those of WHENet's sample (0.3, 0.4, 0.2) above.
+    face=Margins((1.0, 1.5, 1.0, 0.4)),
+)
 
 
 def cut(picture: Image.Image, box: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:

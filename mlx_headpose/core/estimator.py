@@ -8,15 +8,21 @@ become angles. Training, evaluation, prediction and export see only `Estimator`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from ..cpu.shards import Shards, in_each_shard, shards_for
 from ..errors import InputError
+from .inputs import ImageInput, Input
 from .preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from ..data import Dataset
 
 Outputs = tuple[mx.array, ...]
 
@@ -71,13 +77,9 @@ class ModelConfig:
 
     model_type: ClassVar[str] = ""
     recipe: ClassVar[Recipe] = Recipe()
-    # What the network reads: "image" or "landmarks".
-    inputs: ClassVar[str] = "image"
     # Fields that training on synthetic heads from random weights sets, unless options do: a network
     # that learns in minutes.
     quick: ClassVar[dict[str, Any]] = {}
-    # Module of `training` whose `prepare` computes what the method needs before its first step.
-    preparation: ClassVar[str] = ""
     # Whether the method's published figures took the legacy minimum over 180° and 360°
     # (`pose.legacy_angle_errors`); evaluation then reports them as well.
     legacy_errors: ClassVar[bool] = False
@@ -85,14 +87,14 @@ class ModelConfig:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
     @property
-    def limits(self) -> tuple[float, float, float] | None:
-        """Largest absolute yaw, pitch and roll in degrees that the method is for, if it says."""
-        return None
+    def inputs(self) -> Input:
+        """What the network reads."""
+        return ImageInput(self.preprocessing)
 
     @property
-    def landmark_count(self) -> int:
-        """How many landmarks of a face the network reads; 0 if it reads pictures."""
-        return 0
+    def limits(self) -> tuple[float, ...] | None:
+        """Largest absolute yaw, pitch and roll in degrees that the method is for, if it says."""
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON can hold it; `config_from_dict` reads it back."""
@@ -105,12 +107,8 @@ class ModelConfig:
         unknown = set(values) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
             raise InputError(f"config of {cls.model_type} has unknown fields: {sorted(unknown)}")
-        preprocessing = values.pop("preprocessing", {})
         try:
-            config = _replace(cls(), values)
-            return _replace(
-                config, {"preprocessing": _replace(config.preprocessing, preprocessing)}
-            )
+            return _replace(cls(), values)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"config of {cls.model_type} is malformed: {error}") from error
 
@@ -122,6 +120,8 @@ def _replace(instance: Any, values: Any) -> Any:
     fitting = {}
     for name, value in values.items():
         present = getattr(instance, name, None)
+        if dataclasses.is_dataclass(present):
+            value = _replace(present, value)
         if isinstance(present, tuple) and isinstance(value, list):
             value = tuple(value)
         if isinstance(present, float) and type(value) is int:
@@ -184,12 +184,12 @@ class Estimator(nn.Module):
         """Inputs → outputs.
 
         Args:
-            inputs: (N, H, W, 3) images, uint8 or already normalised floats, or what the config's
-                `inputs` says.
+            inputs: what `config.inputs` makes, such as (N, H, W, 3) images, uint8 or already
+                normalised floats.
         """
-        if self.config.inputs == "image":
-            inputs = self.config.preprocessing.normalize(inputs)
-        count = shards_for(len(inputs)) if self.config.inputs == "image" else 1
+        reads = self.config.inputs
+        inputs = reads.normalize(inputs)
+        count = shards_for(len(inputs)) if reads.in_shards else 1
         if count == 1 or (self.training and not self.trains_in_shards):
             return self.head(self.backbone(inputs))
         batch = Shards.split(inputs, count)
@@ -202,6 +202,22 @@ class Estimator(nn.Module):
     def trains_in_shards(self) -> bool:
         """Whether the backbone takes `Shards`. In evaluation samples are independent anyway."""
         return getattr(self.backbone, "takes_shards", False)
+
+    def prepare(
+        self, dataset: Dataset, folder: Path, seed: int, say: Callable[[str], None]
+    ) -> Dataset:
+        """Compute what the method needs of the training set before its first step.
+
+        Args:
+            dataset: training set.
+            folder: where results may be kept for the next time.
+            seed: random seed.
+            say: prints a line for people.
+
+        Returns:
+            The samples to train on.
+        """
+        return dataset
 
     def loss(self, outputs: Outputs, pose: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
         """See `PoseHead.loss`."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..errors import InputError
+from .crop import AROUND_POINTS, Crop
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -29,14 +30,14 @@ class Preprocessing:
         resize: "squash" scales the crop to a square; "short_side" scales its shorter side.
         resize_to: length that `resize` scales to, of which the central square of `size` is kept;
             None means `size`.
-        crop: name of the published rule that makes a crop of a face box (`core/crop.py`).
+        crop: how heads are cut out of images.
         mean, std: per channel (red, green, blue), of values scaled to 0..1.
     """
 
     size: int = 224
     resize: str = "short_side"
     resize_to: int | None = None
-    crop: str = "hopenet"
+    crop: Crop = AROUND_POINTS
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..core.crop import HOPENET_TEST, PYRAMID_TEST, choose_rule
+from ..core.crop import AROUND_POINTS, Crop
 from .annotated import AnnotatedPictures, read_annotation
 
 
@@ -24,7 +23,7 @@ class AFLW2000(AnnotatedPictures):
 def open_dataset(
     folder: Path | None,
     filename_list: Path | None,
-    crop: str = "hopenet",
+    crop: Crop = AROUND_POINTS,
     ad: float | None = None,
     skip_bad: bool = False,
     **_: Any,
@@ -34,16 +33,10 @@ def open_dataset(
     Args:
         folder: the folder of `image*.jpg` and `image*.mat`.
         filename_list: names to take; None takes all 2000.
-        crop: "hopenet" (box of all `pt2d` values, −1 of invisible points included, k = 0.2),
-            "tokenhpe" (the same box), or "pyramid" (box of `pt3d_68`, k = `ad`).
-        ad: margin k of the crop rule; None means the published 0.2.
+        crop: of the network. The box of all points is that of the `pt2d` values, −1 of invisible
+            points included; that of the landmarks is that of `pt3d_68`.
+        ad: margin k; None means the published 0.2.
         skip_bad: count broken files instead of stopping.
     """
-    rule = choose_rule(crop, {"hopenet": HOPENET_TEST, "pyramid": PYRAMID_TEST})
-    if ad is not None:
-        rule = dataclasses.replace(rule, k=(ad, ad))
-    dataset = AFLW2000(
-        "AFLW2000", folder, filename_list, rule, ("pt2d", "pt3d_68"), skip_bad=skip_bad
-    )
-    dataset.protocol = f"AFLW2000, crop rule {rule.name} (box of {rule.points}, k = {rule.k[0]:g})"
-    return dataset
+    fields = {"points": "pt2d", "landmarks": "pt3d_68"}
+    return AFLW2000("AFLW2000", folder, filename_list, fields, crop, k=ad, skip_bad=skip_bad)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..core.crop import CropRule
+from ..core.crop import Crop
 from ..errors import InputError
 from ..pose import pose_para_to_pose
 from ..readers.matlab import read_arrays
@@ -71,8 +71,10 @@ class AnnotatedPictures(Dataset):
         name: of the dataset.
         folder: where the files lie.
         filename_list: names to take, in order; None walks the folder.
-        rule: how a box becomes a crop; its `points` choose the box.
-        point_sets: names of the landmark fields that the set has.
+        fields: kind of box → landmark field that it is drawn around.
+        crop: of the network.
+        train: whether the samples are for training.
+        k: margin in place of the crop's own.
         skip_bad: leave broken samples out and count them instead of stopping.
     """
 
@@ -81,8 +83,10 @@ class AnnotatedPictures(Dataset):
         name: str,
         folder: Path | None,
         filename_list: Path | None,
-        rule: CropRule,
-        point_sets: tuple[str, ...],
+        fields: dict[str, str],
+        crop: Crop,
+        train: bool = False,
+        k: float | None = None,
         skip_bad: bool = False,
     ):
         self.folder = require_folder(folder, name)
@@ -99,14 +103,16 @@ class AnnotatedPictures(Dataset):
             self.folder,
             f"{name}-{filename_list.stem if filename_list else 'all'}",
             files,
-            lambda: self._parse(ids, point_sets, skip_bad),
+            lambda: self._parse(ids, tuple(fields.values()), skip_bad),
         )
+        cut = crop.around(name, fields, train, k)
         super().__init__(
             name=name,
             ids=ids,
             poses=table["poses"],
-            boxes=table[rule.points],
-            rule=rule,
+            boxes=table[fields[cut.kind]],
+            margins=cut.margins,
+            protocol=f"{name}, {cut}",
             dropped=dropped,
         )
         self.listed = len(ids) + sum(dropped.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..core.crop import CropRule
+from ..core.crop import NONE, Margins
 from ..errors import InputError
 
 # Decoding takes up to 18 bytes a pixel; phones take 108 megapixels.
@@ -32,21 +33,20 @@ class Dataset:
         ids: one name per sample, for reports and error messages.
         poses: (N, 3) float32 yaw, pitch, roll in degrees.
         boxes: (N, 4) float64 x_min, y_min, x_max, y_max around the face, before any margin.
-        rule: how a box becomes a crop.
+        margins: what is added to a box to make a crop.
         protocol: one sentence that says which samples and which box and crop these are.
         dropped: reason → number of listed samples that are left out.
-        identities: (N,) number of each sample's person, of a set that shows every person at every
-            pose of a grid; None for all others.
+        columns: further values of the samples, (N, ...) each, such as FaceScape's "person".
     """
 
     name: str
     ids: Sequence[str]
     poses: np.ndarray
     boxes: np.ndarray
-    rule: CropRule
+    margins: Margins = NONE
     protocol: str = ""
     dropped: dict[str, int] = field(default_factory=dict)
-    identities: np.ndarray | None = None
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.boxes = np.asarray(self.boxes, np.float64)
@@ -74,16 +74,36 @@ class Dataset:
         raise InputError(f"{self.name} has no 3D landmarks; use a set that has, such as synthetic")
 
     def crop_box(self, index: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """(4,) box to cut, margins added; `rng` draws them where the rule is random."""
-        return self.rule.apply(self.boxes[index], rng)
+        """(4,) box to cut, margins added; `rng` samples them where they are random."""
+        return self.margins.apply(self.boxes[index], rng)
+
+    def cut(self, index: int, box: np.ndarray, size: int) -> np.ndarray:
+        """Cut a box out of a sample's image and scale it, as one resampling.
+
+        A JPEG is decoded at a half, quarter or eighth where the crop still has at least `size`
+        pixels: the decoder's own scaling then does what the resampling's antialiasing would.
+
+        Args:
+            index: sample.
+            box: (4,) x_min, y_min, x_max, y_max in pixels, with fractions; outside is black.
+            size: side of the result.
+
+        Returns:
+            (size, size, 3) uint8.
+        """
+        path = self.path(index)
+        if path is None:
+            return resample(self.image(index), box, size)
+        reduction = max(1.0, min(box[2] - box[0], box[3] - box[1]) / size)
+        picture, scale = open_reduced(path, reduction)
+        return resample(picture, box * scale, size)
 
     def select(self, keep: np.ndarray) -> None:
         """Keep the samples where the (N,) boolean `keep` is true."""
         self.ids = [name for name, kept in zip(self.ids, keep, strict=True) if kept]
         self.poses = self.poses[keep]
         self.boxes = self.boxes[keep]
-        if self.identities is not None:
-            self.identities = self.identities[keep]
+        self.columns = {name: values[keep] for name, values in self.columns.items()}
 
     def drop(self, bad: np.ndarray, reason: str) -> None:
         """Leave out, and count, the samples where the (N,) boolean `bad` is true."""
@@ -166,3 +186,17 @@ def open_reduced(path: Path, reduction: float) -> tuple[Image.Image, float]:
             drafted = picture.draft("RGB", (int(width / reduction), int(height / reduction)))
             scale = drafted[1][2] / width if drafted else 1.0
         return picture.convert("RGB"), scale
+
+
+def resample(picture: Image.Image, box: np.ndarray, size: int) -> np.ndarray:
+    """The (4,) box of an RGB picture as (size, size, 3) uint8, bilinear with antialiasing."""
+    left, top = math.floor(box[0]), math.floor(box[1])
+    right, bottom = max(math.ceil(box[2]), left + 1), max(math.ceil(box[3]), top + 1)
+    patch = picture.crop((left, top, right, bottom))
+    inner = (
+        max(float(box[0]) - left, 0.0),
+        max(float(box[1]) - top, 0.0),
+        min(max(float(box[2]) - left, float(box[0]) - left + 1e-3), right - left),
+        min(max(float(box[3]) - top, float(box[1]) - top + 1e-3), bottom - top),
+    )
+    return np.asarray(patch.resize((size, size), Image.Resampling.BILINEAR, box=inner))

@@ -8,7 +8,6 @@ prepare it, one `.npz` a crop. docs/biwi.md says which protocol is which.
 from __future__ import annotations
 
 import csv
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..core.crop import AS_GIVEN, CropRule, choose_rule
+from ..core.crop import AROUND_POINTS, NONE, Crop, Margins
 from ..errors import InputError
 from ..pose import biwi_angles_to_pose, biwi_matrix_to_pose
 from ..readers.npy import member_shape, read_member, read_rows
@@ -34,8 +33,14 @@ SPLITS = ("all", "sequence", "pyramid")
 RELEASED_FOLDERS = ("", "hpdb", "faces_0")
 
 # FSA-Net adds 0.4 of the face box on every side; the last two factors undo that the box has grown.
-FSANET = CropRule("fsanet", "face", (1.0, 1.0, 1 / 1.4, 1 / 1.4), (0.4, 0.4))
-HOPENET_BIWI = CropRule("hopenet", "face", (0.6, 1.0, 0.6, 0.6), (0.35, 0.35))
+FSANET = Margins((1.0, 1.0, 1 / 1.4, 1 / 1.4), (0.4, 0.4))
+HOPENET = Margins((0.6, 1.0, 0.6, 0.6), (0.35, 0.35))
+# box of the network's crop → the published margins around a released frame's face box.
+PROTOCOLS = {
+    "points": ("HopeNet's", HOPENET),
+    "landmarks": ("FSA-Net's", FSANET),
+    "head": ("no", NONE),
+}
 
 BoxFinder = Callable[[Image.Image], np.ndarray | None]
 
@@ -43,7 +48,7 @@ BoxFinder = Callable[[Image.Image], np.ndarray | None]
 def open_dataset(
     folder: Path | None,
     filename_list: Path | None,
-    crop: str = "hopenet",
+    crop: Crop = AROUND_POINTS,
     ad: float | None = None,
     split: str | None = None,
     train: bool = False,
@@ -56,9 +61,9 @@ def open_dataset(
     Args:
         folder: the folder of the released sequences, or of one `.npz` a crop, or FSA-Net's `.npz`.
         filename_list: names to take; None takes all.
-        crop: margins around a released frame's face box: "hopenet" (HopeNet's for BIWI) or
-            "pyramid" (FSA-Net's); "box" adds none. Packed crops are taken whole.
-        ad: margin k of the crop rule; None means the published one.
+        crop: of the network; `PROTOCOLS` has the margins that go with it. Packed crops are taken
+            whole.
+        ad: margin k; None means the published one.
         split: "sequence" (ours), "pyramid" (by position, of the prepared crops), or "all".
         train: whether to take the split's training part rather than its test part.
         boxes: face boxes of released frames: a CSV file with the columns frame, x, y, width and
@@ -74,12 +79,10 @@ def open_dataset(
     folder = require_folder(folder, "BIWI")
     sequences = _find_sequences(folder)
     if sequences is not None:
-        rules = {"hopenet": HOPENET_BIWI, "pyramid": FSANET, "fsanet": FSANET, "box": AS_GIVEN}
-        rule = choose_rule(crop, rules)
-        if ad is not None:
-            rule = dataclasses.replace(rule, k=(ad, ad))
+        whose, margins = PROTOCOLS[crop.box]
+        margins = margins.with_k(ad)
         boxes = boxes or folder / "boxes.csv"
-        return ReleasedBiwi(sequences, filename_list, rule, split, train, boxes, skip_bad)
+        return ReleasedBiwi(sequences, filename_list, margins, whose, split, train, boxes, skip_bad)
     packs = sorted(folder.glob("*.npz"))
     if packs and len(member_shape(packs[0], "image")) == 4:
         if len(packs) > 1:
@@ -134,7 +137,6 @@ class PackedBiwi(Dataset):
             ids=[str(i) for i in range(count)],
             poses=poses.astype(np.float32),
             boxes=np.tile(np.array([0.0, 0.0, width, height]), (count, 1)),
-            rule=AS_GIVEN,
         )
         if filename_list is not None:
             names = set(read_list(filename_list))
@@ -172,9 +174,7 @@ class PreparedBiwi(Dataset):
             [folder / f"{name}.npz" for name in ids],
             lambda: self._parse(ids, skip_bad),
         )
-        super().__init__(
-            name="BIWI", ids=ids, poses=table["poses"], boxes=table["boxes"], rule=AS_GIVEN
-        )
+        super().__init__(name="BIWI", ids=ids, poses=table["poses"], boxes=table["boxes"])
         self.drop(~_finite(self.poses, ids, skip_bad), "file broken")
         chosen = f"those that {filename_list.name} lists" if filename_list else "all crops"
         if split == "sequence":
@@ -236,7 +236,8 @@ class ReleasedBiwi(Dataset):
         self,
         folder: Path,
         filename_list: Path | None,
-        rule: CropRule,
+        margins: Margins,
+        whose: str,
         split: str,
         train: bool,
         boxes: Path | BoxFinder,
@@ -267,7 +268,7 @@ class ReleasedBiwi(Dataset):
             ids=ids,
             poses=table["poses"],
             boxes=self._read_boxes(boxes, ids, cache),
-            rule=rule,
+            margins=margins,
         )
         self.drop(~_finite(self.poses, ids, skip_bad), "a broken pose")
         self.drop(~np.isfinite(self.boxes).all(axis=1), "no face box")
@@ -275,7 +276,7 @@ class ReleasedBiwi(Dataset):
             raise InputError(f"{folder}: no frame has a face box")
         source = f"boxes of {boxes.name}" if isinstance(boxes, Path) else "detected boxes"
         self.protocol = (
-            f"BIWI as released, {protocol}, {source}, crop rule {rule.name} (k = {rule.k[0]:g})"
+            f"BIWI as released, {protocol}, {source}, {whose} margins (k = {margins.k[0]:g})"
         )
 
     def image(self, index: int) -> Image.Image:

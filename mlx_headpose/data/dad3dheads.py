@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..core.crop import HOPENET_TRAIN, PYRAMID_TEST
+from ..core.crop import AROUND_LANDMARKS, Crop
 from ..errors import InputError
 from ..files import read_json
 from ..pose import dad_matrix_to_pose
@@ -20,7 +20,7 @@ from .listing import require_folder
 class DAD3DHeads(Dataset):
     """Samples of a `train.json`: a list of objects with `img_path`, `bbox` and `R`."""
 
-    def __init__(self, folder: Path, annotations: Path, train: bool, skip_bad: bool):
+    def __init__(self, folder: Path, annotations: Path, crop: Crop, train: bool, skip_bad: bool):
         self.folder = folder
         ids, poses, boxes, broken = [], [], [], 0
         for number, entry in enumerate(read_entries(annotations)):
@@ -37,15 +37,15 @@ class DAD3DHeads(Dataset):
             ids.append(name)
             poses.append(pose)
             boxes.append(box)
-        # The crop of 300W-LP's training, around the set's own box.
-        rule = HOPENET_TRAIN if train else PYRAMID_TEST
+        # The published loaders cut around `bbox` as they do around the landmarks of 300W-LP.
+        cut = crop.around("DAD-3DHeads", ["landmarks"], train)
         super().__init__(
             name="DAD-3DHeads",
             ids=ids,
             poses=np.array(poses, np.float32).reshape(-1, 3),
             boxes=np.array(boxes, np.float64).reshape(-1, 4),
-            rule=rule,
-            protocol=f"DAD-3DHeads, {annotations.name}, bbox, k = {rule.k[0]:g} to {rule.k[1]:g}",
+            margins=cut.margins,
+            protocol=f"DAD-3DHeads, {annotations.name}, bbox, {cut.margins}",
         )
         if broken:
             self.dropped["a broken annotation"] = broken
@@ -96,6 +96,7 @@ def parse_entry(entry: Any) -> tuple[str, np.ndarray, list[float]]:
 def open_dataset(
     folder: Path | None,
     filename_list: Path | None,
+    crop: Crop = AROUND_LANDMARKS,
     train: bool = False,
     skip_bad: bool = False,
     **_: Any,
@@ -105,8 +106,9 @@ def open_dataset(
     Args:
         folder: the folder that `img_path` is relative to.
         filename_list: the annotations; None means `train.json` in the folder.
-        train: draw the margin k from 0.2 to 0.4 instead of 0.2.
+        crop: of the network.
+        train: whether margins are sampled.
         skip_bad: count broken annotations instead of stopping.
     """
     folder = require_folder(folder, "DAD-3DHeads")
-    return DAD3DHeads(folder, filename_list or folder / "train.json", train, skip_bad)
+    return DAD3DHeads(folder, filename_list or folder / "train.json", crop, train, skip_bad)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..core.crop import AS_GIVEN
 from ..errors import InputError
 from .base import Dataset, open_picture, opened
 from .listing import read_list, require_folder
@@ -64,10 +63,9 @@ class FaceScape(Dataset):
             ids=[path.relative_to(folder).with_suffix("").as_posix() for path in self.files],
             poses=np.array([pose for _, pose in samples], np.float32),
             boxes=np.array([_whole(path) for path in self.files], np.float32),
-            rule=AS_GIVEN,
             protocol=f"FaceScape-style folder, {len(found)} people, whole pictures",
             dropped={reason: count for reason, count in dropped.items() if count},
-            identities=np.array([person for person, _ in samples]),
+            columns={"person": np.array([person for person, _ in samples])},
         )
 
     def image(self, index: int) -> Image.Image:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..core.crop import CropRule
+from ..core.crop import Margins
 from ..errors import InputError
 from ..files import digest
 from .base import Dataset
@@ -24,7 +24,7 @@ from .listing import cached_table
 
 POINTS = 468
 # Room around a face box, for a detector that was trained on whole heads.
-ROOM = CropRule("landmarks", "box", (1.0, 1.0, 1.0, 1.0), (0.5, 0.5))
+ROOM = Margins((1.0, 1.0, 1.0, 1.0), (0.5, 0.5))
 INSTALL = (
     "landmarks of photos need MediaPipe with its face mesh: run "
     '`pip install "mediapipe>=0.10.9,<0.10.30"`'
@@ -107,10 +107,10 @@ class PhotoLandmarks(Dataset):
             list(photos.ids),
             photos.poses,
             photos.boxes,
-            photos.rule,
+            photos.margins,
             f"{photos.name}, landmarks found in its photos by MediaPipe",
             dict(photos.dropped),
-            photos.identities,
+            photos.columns,
         )
         self.points = self._find(photos, find)
         seen = np.isfinite(self.points).all(axis=(1, 2))
@@ -166,13 +166,11 @@ def with_landmarks(dataset: Dataset, count: int) -> Dataset:
 
     Args:
         dataset: the samples.
-        count: what the network reads (`ModelConfig.landmark_count`); with 0 the set stays as it is.
+        count: landmarks that the network reads.
 
     Raises:
         InputError: it has neither, or MediaPipe is not installed.
     """
-    if not count:
-        return dataset
     try:
         own = len(dataset.landmarks(0))
     except InputError:

@@ -6,7 +6,6 @@ training can stop after any step and go on with the same batches.
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -17,19 +16,16 @@ from itertools import islice
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
 
-from ..core.preprocessing import Preprocessing
+from ..core.inputs import Input
 from ..errors import InputError
 from .augment import UNCHANGED, Augmentation
-from .base import Dataset, open_reduced
+from .base import Dataset
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PREFETCH = 3  # batches that are decoded ahead
-# The published loaders scale the shorter side to 240 and cut 224 of it at random.
-RANDOM_CROP = 224 / 240
 
 
 @dataclass
@@ -56,10 +52,9 @@ class Loader:
     dataset's next good one, so that every batch is full; `skipped` counts how often.
 
     Args:
-        dataset: what to read.
-        preprocessing: the network's input size and resize rule.
+        dataset: samples.
+        inputs: what the network reads.
         batch_size: samples per step and process.
-        inputs: "image" or "landmarks", what the network reads.
         augmentation: None leaves the samples as they are, apart from the crop rule's own random
             margins and position.
         seed: of the order and of everything drawn per sample.
@@ -71,10 +66,9 @@ class Loader:
     def __init__(
         self,
         dataset: Dataset,
-        preprocessing: Preprocessing,
+        inputs: Input,
         *,
         batch_size: int,
-        inputs: str = "image",
         augmentation: Augmentation | None = None,
         seed: int = 0,
         rank: int = 0,
@@ -85,7 +79,6 @@ class Loader:
         if len(dataset) < ranks:
             raise InputError(f"{dataset.name}: {len(dataset)} samples are too few to train on")
         self.dataset = dataset
-        self.preprocessing = preprocessing
         self.batch_size = min(batch_size, len(dataset) // ranks)
         self.inputs = inputs
         self.augmentation = augmentation
@@ -141,24 +134,16 @@ class Loader:
             if index not in self.bad:
                 rng = np.random.default_rng((self.seed, epoch, index))
                 try:
-                    if self.inputs == "landmarks":
-                        return self.dataset.landmarks(index), UNCHANGED, index
-                    return *self._image(index, rng), index
+                    value, changes = self.inputs.training_sample(
+                        self.dataset, index, rng, self.augmentation
+                    )
+                    return value, UNCHANGED if changes is None else changes, index
                 except InputError as error:
                     if not self.skip_bad:
                         raise
                     self.bad[index] = str(error)
             index = (index + 1) % len(self.dataset)
         raise InputError(f"{self.dataset.name}: no sample can be read")
-
-    def _image(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        box = self.dataset.crop_box(index, rng)
-        changes = UNCHANGED
-        if self.augmentation is not None:
-            box, changes = self.augmentation.draw(box, self.preprocessing.size, rng)
-        if self.preprocessing.resize == "short_side":
-            box = square_inside(box, RANDOM_CROP, rng)
-        return read_crop(self.dataset, index, box, self.preprocessing.size), changes
 
 
 def read_ahead(
@@ -179,49 +164,3 @@ def read_ahead(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def square_inside(box: np.ndarray, part: float, rng: np.random.Generator) -> np.ndarray:
-    """A (4,) square of `part` of the box's shorter side, somewhere inside the box."""
-    width, height = box[2] - box[0], box[3] - box[1]
-    side = part * min(width, height)
-    left = box[0] + rng.uniform() * (width - side)
-    top = box[1] + rng.uniform() * (height - side)
-    return np.array([left, top, left + side, top + side])
-
-
-def read_crop(dataset: Dataset, index: int, box: np.ndarray, size: int) -> np.ndarray:
-    """Cut a box out of a sample's picture and scale it, as one resampling.
-
-    A JPEG is decoded at a half, quarter or eighth where the crop still has at least `size` pixels:
-    the decoder's own scaling then does what the resampling's antialiasing would.
-
-    Args:
-        dataset: whose sample.
-        index: which sample.
-        box: (4,) x_min, y_min, x_max, y_max in pixels, with fractions; outside is black.
-        size: side of the result.
-
-    Returns:
-        (size, size, 3) uint8.
-    """
-    path = dataset.path(index)
-    if path is None:
-        return resample(dataset.image(index), box, size)
-    reduction = max(1.0, min(box[2] - box[0], box[3] - box[1]) / size)
-    picture, scale = open_reduced(path, reduction)
-    return resample(picture, box * scale, size)
-
-
-def resample(picture: Image.Image, box: np.ndarray, size: int) -> np.ndarray:
-    """The (4,) box of an RGB picture as (size, size, 3) uint8, bilinear with antialiasing."""
-    left, top = math.floor(box[0]), math.floor(box[1])
-    right, bottom = max(math.ceil(box[2]), left + 1), max(math.ceil(box[3]), top + 1)
-    patch = picture.crop((left, top, right, bottom))
-    inner = (
-        max(float(box[0]) - left, 0.0),
-        max(float(box[1]) - top, 0.0),
-        min(max(float(box[2]) - left, float(box[0]) - left + 1e-3), right - left),
-        min(max(float(box[3]) - top, float(box[1]) - top + 1e-3), bottom - top),
-    )
-    return np.asarray(patch.resize((size, size), Image.Resampling.BILINEAR, box=inner))

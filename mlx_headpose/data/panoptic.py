@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..core.crop import AS_GIVEN, CropRule
+from ..core.crop import AROUND_HEAD, FACE_OF_HEAD, Crop
 from ..errors import InputError
 from .base import Dataset, open_picture
 
@@ -21,10 +21,6 @@ COLUMNS = ("image", "x", "y", "width", "height", "yaw", "pitch", "roll")
 # So close to yaw ±90° pitch and roll turn about nearly the same axis, and noise in the landmarks
 # enters each of them 28-fold and more: they say nothing.
 GIMBAL_LOCK_MARGIN = 2.0
-# The part of a head's box that a network of the rule "pyramid", which is drawn around 68 landmarks,
-# sees: on 1000 rendered heads over the full circle the median was 0.69 of its longer side, and 0.09
-# of its height below its middle. Here (0.15, 0.24) to (0.85, 0.94) of the box.
-FACE_OF_HEAD = CropRule("pyramid", "box", (-0.75, -1.2, -0.15 / 0.17, -0.06 / 0.152))
 
 
 class Panoptic(Dataset):
@@ -33,24 +29,28 @@ class Panoptic(Dataset):
     Args:
         folder: which the list's pictures are relative to.
         annotations: the list.
-        rule: `AS_GIVEN`, or `FACE_OF_HEAD` for networks that expect a face's box.
+        crop: of the network.
+        train: whether the samples are for training.
     """
 
-    def __init__(self, folder: Path, annotations: Path, rule: CropRule = AS_GIVEN):
+    def __init__(
+        self, folder: Path, annotations: Path, crop: Crop = AROUND_HEAD, train: bool = False
+    ):
         rows = read_list(annotations)
         values = np.array([numbers for _, numbers in rows], np.float32).reshape(
             -1, len(COLUMNS) - 1
         )
         x, y, width, height = values[:, :4].T
         boxes = "the listed head boxes as given, squashed to a square"
-        if rule is not AS_GIVEN:
+        cut = crop.around("panoptic", ["head"], train)
+        if cut.margins == FACE_OF_HEAD:
             boxes = "where a face would be in the listed head boxes"
         super().__init__(
             name="panoptic",
             ids=[name for name, _ in rows],
             poses=values[:, 4:],
             boxes=np.stack([x, y, x + width, y + height], axis=1),
-            rule=rule,
+            margins=cut.margins,
             protocol=f"{boxes}; heads within {GIMBAL_LOCK_MARGIN:g} degrees of yaw ±90 left out",
         )
         self.folder = folder
@@ -94,14 +94,13 @@ def read_list(path: Path) -> list[tuple[str, tuple[float, ...]]]:
 
 
 def open_dataset(
-    folder: Path | None, filename_list: Path | None = None, crop: str = AS_GIVEN.name, **_: Any
+    folder: Path | None,
+    filename_list: Path | None = None,
+    crop: Crop = AROUND_HEAD,
+    train: bool = False,
+    **_: Any,
 ) -> Panoptic:
-    """The heads of `filename_list`, or of annotations.csv in the folder.
-
-    Boxes are used as given, but for the crop rule "pyramid", which takes their middle
-    (`FACE_OF_HEAD`).
-    """
+    """The heads of `filename_list`, or of annotations.csv in the folder."""
     if folder is None:
         raise InputError("the dataset panoptic needs its folder; give --data_dir")
-    rule = FACE_OF_HEAD if crop == FACE_OF_HEAD.name else AS_GIVEN
-    return Panoptic(folder, filename_list or folder / "annotations.csv", rule)
+    return Panoptic(folder, filename_list or folder / "annotations.csv", crop, train)

@@ -5,25 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..core.crop import HOPENET_TRAIN
+from ..core.crop import AROUND_POINTS, Crop
 from .annotated import AnnotatedPictures
 
 
 def open_dataset(
-    folder: Path | None, filename_list: Path | None, skip_bad: bool = False, **_: Any
+    folder: Path | None,
+    filename_list: Path | None,
+    crop: Crop = AROUND_POINTS,
+    train: bool = False,
+    skip_bad: bool = False,
+    **_: Any,
 ) -> AnnotatedPictures:
     """List 300W-LP's samples.
 
-    Every published loader draws the same box around `pt2d` and the same margins, k uniform in
-    0.2 to 0.4 in training; they differ only in how the crop is scaled.
+    Its `pt2d` are the 68 landmarks. Every published loader takes their box and the same margins, k
+    uniform in 0.2 to 0.4 in training; they differ only in how the crop is scaled.
 
     Args:
         folder: the folder of `AFW`, `HELEN`, `IBUG`, `LFPW` and their `_Flip` twins.
         filename_list: names to take; None walks the folder.
+        crop: of the network.
+        train: whether margins are sampled.
         skip_bad: count broken files instead of stopping.
     """
-    dataset = AnnotatedPictures(
-        "300W_LP", folder, filename_list, HOPENET_TRAIN, ("pt2d",), skip_bad=skip_bad
+    return AnnotatedPictures(
+        "300W_LP", folder, filename_list, {"landmarks": "pt2d"}, crop, train, skip_bad=skip_bad
     )
-    dataset.protocol = "300W-LP, box of pt2d, k in 0.2-0.4"
-    return dataset

@@ -1,4 +1,4 @@
-"""300W-LP and Panoptic together, their yaws levelled: what WHENet's authors trained on.
+"""300W-LP and Panoptic together, balanced over yaw: what WHENet's authors trained on.
 
 300W-LP has few heads turned far and none seen from behind. Panoptic heads are added at random,
 bin of yaw by bin, until every bin holds as many as the fullest bin of 300W-LP, or all there are.
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..core.crop import AS_GIVEN
+from ..core.crop import AROUND_HEAD, Crop
 from ..errors import InputError
 from ..pose import Bins
 from . import open_dataset as open_one
@@ -21,11 +21,11 @@ from .base import Dataset
 YAW_BINS = Bins(36, 10, -180)
 
 
-class Levelled(Dataset):
-    """Samples of two datasets as one list; each keeps its own crop rule."""
+class YawBalanced(Dataset):
+    """Samples of two datasets as one list; each keeps its own boxes and margins."""
 
     def __init__(self, first: Dataset, second: Dataset, seed: int = 0):
-        keep = level(first.poses[:, 0], second.poses[:, 0], np.random.default_rng(seed))
+        keep = balance(first.poses[:, 0], second.poses[:, 0], np.random.default_rng(seed))
         second.select(keep)
         self.parts = (first, second)
         super().__init__(
@@ -33,12 +33,11 @@ class Levelled(Dataset):
             ids=[*first.ids, *second.ids],
             poses=np.concatenate([first.poses, second.poses]),
             boxes=np.concatenate([first.boxes, second.boxes]),
-            rule=AS_GIVEN,
-            protocol=f"{first.name}, levelled over yaw with {second.name}; each by its own crop",
+            protocol=f"{first.name}, balanced over yaw with {second.name}; each by its own boxes",
             dropped={**first.dropped, **second.dropped},
         )
         if not keep.all():
-            self.dropped["not needed to level the yaws"] = int((~keep).sum())
+            self.dropped["not needed to balance the yaws"] = int((~keep).sum())
         self.places = [(part, i) for part in self.parts for i in range(len(part))]
 
     def image(self, index: int) -> Image.Image:
@@ -58,7 +57,7 @@ class Levelled(Dataset):
         self.places = [place for place, kept in zip(self.places, keep, strict=True) if kept]
 
 
-def level(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def balance(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Which of the second yaws to add to the first, so that no bin of yaw exceeds their fullest.
 
     Args:
@@ -81,22 +80,26 @@ def level(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np
 def open_dataset(
     folder: Path | None,
     filename_list: Path | None = None,
-    crop: str = AS_GIVEN.name,
+    crop: Crop = AROUND_HEAD,
+    train: bool = False,
     seed: int = 0,
     skip_bad: bool = False,
     **_: Any,
-) -> Levelled:
+) -> YawBalanced:
     """The folders `300W_LP` and `panoptic` in `folder`.
 
     Args:
         folder: holds both.
         filename_list: 300W-LP's samples.
-        crop: Panoptic's crop rule.
+        crop: of the network.
+        train: whether margins are sampled.
         seed: of the choice in each epoch.
         skip_bad: count 300W-LP's broken files instead of stopping.
     """
     if folder is None:
         raise InputError("panoptic+300W_LP needs the folder that holds both; give --data_dir")
-    first = open_one("300W_LP", folder / "300W_LP", filename_list, skip_bad=skip_bad)
-    second = open_one("panoptic", folder / "panoptic", crop=crop)
-    return Levelled(first, second, seed)
+    first = open_one(
+        "300W_LP", folder / "300W_LP", filename_list, crop=crop, train=train, skip_bad=skip_bad
+    )
+    second = open_one("panoptic", folder / "panoptic", crop=crop, train=train)
+    return YawBalanced(first, second, seed)

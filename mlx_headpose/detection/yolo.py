@@ -43,7 +43,7 @@ class HeadDetector:
     finds = "heads"
 
     def __init__(self, path: str | Path):
-        from .yunet_checkpoint import load_onnx
+        from ..readers.onnx_file import load_onnx
 
         self.path = Path(path)
         content = load_onnx(self.path).SerializeToString()

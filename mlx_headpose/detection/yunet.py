@@ -20,7 +20,8 @@ from PIL import Image
 
 from ..errors import InputError
 from ..nn import Conv2d, MaxPool2d
-from ..weights import load_strictly, load_tensors, read_config
+from ..readers.safetensors_file import load_tensors, read_config
+from ..weights import load_strictly
 
 MODEL_TYPE = "yunet"
 STRIDES = (8, 16, 32)

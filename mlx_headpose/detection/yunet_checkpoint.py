@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..core.checkpoint import Conversion, Format, Tensors, conv_weight
+from ..core.checkpoint import Conversion, Format, Published, Tensors, conv_weight
 from ..errors import InputError
-
-# YuNet's file is 0.2 MB, a large head detector's 100 MB.
-MAX_BYTES = 512 << 20
+from ..readers.onnx_file import read_initializers
 
 # The exporter folded the batch norms, and numbered the folded convolutions in the graph's order.
 FOLDED = [
@@ -84,59 +80,6 @@ def _convert(source: Tensors) -> Conversion:
 FORMATS = [Format("YuNet face detector (ONNX)", _matches, _convert)]
 
 
-def load_onnx(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:
-    """An ONNX model, from nothing but its own file.
-
-    Raises:
-        InputError: it is missing, too large, damaged, or points to data outside itself.
-    """
-    path = Path(path)
-    try:
-        import onnx
-    except ImportError:
-        raise InputError(f"{path}: reading ONNX needs a package; run `pip install onnx`") from None
-    try:
-        if path.stat().st_size > max_bytes:
-            raise InputError(f"{path}: over {max_bytes >> 20} MB; give another ONNX file")
-        model = onnx.load_model(str(path), load_external_data=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path") from None
-    except InputError:
-        raise
-    except Exception as error:  # protobuf and onnx have no common base class of their errors
-        raise InputError(f"{path}: not a readable ONNX file ({error})") from None
-    # External data would let the file name other files of this machine.
-    external = onnx.TensorProto.EXTERNAL
-    if any(t.data_location == external or t.external_data for t in _tensors(model)):
-        raise InputError(f"{path}: keeps its tensors in other files, which is not allowed")
-    return model
-
-
-def _tensors(message: Any) -> Iterator[Any]:
-    """Every tensor anywhere in a protobuf message: in graphs, attributes, functions, ..."""
-    if message.DESCRIPTOR.name == "TensorProto":
-        yield message
-        return
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for inner in (value,) if hasattr(value, "ListFields") else value:
-                yield from _tensors(inner)
-
-
-def read_initializers(path: str | Path) -> Tensors:
-    """The constants of an ONNX file; see `load_onnx`."""
-    model = load_onnx(path)
-    from onnx import numpy_helper
-
-    try:
-        return {
-            tensor.name: np.array(numpy_helper.to_array(tensor))
-            for tensor in model.graph.initializer
-        }
-    except Exception as error:  # a tensor whose bytes do not fit its shape
-        raise InputError(f"{path}: damaged ONNX file ({error}); get it again") from None
-
-
 def read_onnx(path: str | Path) -> Tensors:
     """The tensors of our YuNet from its ONNX file.
 
@@ -159,3 +102,15 @@ def is_yunet(path: str | Path) -> bool:
         InputError: it cannot be read.
     """
     return _matches(read_initializers(path))
+
+
+PUBLISHED = [
+    Published(
+        "yunet-2023mar",
+        "face detector",
+        "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/"
+        "face_detection_yunet_2023mar.onnx",
+        ("sha256", "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"),
+        "MIT",
+    ),
+]

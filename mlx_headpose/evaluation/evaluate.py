@@ -13,7 +13,6 @@ import mlx.core as mx
 import numpy as np
 from tqdm import tqdm
 
-from ..core.crop import cut
 from ..cpu.memory import batch_size_named
 from ..cpu.shards import shards_on_cores
 from ..data import Dataset
@@ -92,13 +91,11 @@ def sample_inputs(
         batch_size: samples in a batch.
         skipped: names of broken samples are appended; None raises their InputError.
     """
-    preprocessing = model.config.preprocessing
+    reads = model.config.inputs
 
     def load(index: int) -> np.ndarray | None:
         try:
-            if model.config.inputs == "landmarks":
-                return dataset.landmarks(index)
-            return cut(dataset.image(index), dataset.crop_box(index), preprocessing)
+            return reads.sample(dataset, index)
         except InputError:
             if skipped is None:
                 raise

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
 from .._version import __version__
 from ..errors import InputError
@@ -25,19 +24,9 @@ from ..quantization import fold_batch_norms
 BATCH_SIZES = tuple(range(1, 9))
 
 
-def example_input(model: Estimator, batch: int) -> mx.array:
-    """Noise of the shape and type that a network reads."""
-    rng = np.random.default_rng(0)
-    if model.config.inputs == "landmarks":
-        shape = (batch, model.config.landmark_count, 3)
-        return mx.array(rng.standard_normal(shape).astype(np.float32))
-    size = model.config.preprocessing.size
-    return mx.array(rng.integers(0, 256, (batch, size, size, 3), np.uint8))
-
-
 def output_names(model: Estimator) -> list[str]:
     """What the exported function returns, in order: the pose, then the head's own outputs."""
-    count = len(model(example_input(model, 1)))
+    count = len(model(model.config.inputs.example(1)))
     return ["pose", *(f"output{i}" for i in range(count))]
 
 
@@ -49,7 +38,7 @@ def pose_function(model: Estimator) -> Callable[[mx.array], list[mx.array]]:
     """
     model.eval()
     if model.quantization is None:
-        fold_batch_norms(model, example_input(model, 2))
+        fold_batch_norms(model, model.config.inputs.example(2))
     mx.eval(model.parameters())
 
     def estimate(inputs: mx.array) -> list[mx.array]:
@@ -62,7 +51,7 @@ def pose_function(model: Estimator) -> Callable[[mx.array], list[mx.array]]:
 
 def metadata(model: Estimator, batch_sizes: tuple[int, ...]) -> dict[str, Any]:
     """What a program needs to know of the function, as plain values."""
-    example = example_input(model, 1)
+    example = model.config.inputs.example(1)
     return {
         "format": "mlx-headpose function",
         "version": __version__,
@@ -96,7 +85,7 @@ def export_mlxfn(
         try:
             with mx.exporter(str(temporary), function, metadata=json.dumps(about)) as exporter:
                 for batch in batch_sizes:
-                    exporter(example_input(model, batch))
+                    exporter(model.config.inputs.example(batch))
         except ValueError as error:
             raise InputError(f"{path}: cannot be exported: {error}") from None
     return about

@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import Estimator
-from .mlxfn import example_input, metadata, pose_function
+from .mlxfn import metadata, pose_function
 
 OPSET = 18
 INSTALL = "exporting ONNX needs a package; run `pip install onnx`"
@@ -75,7 +75,7 @@ def export_onnx(model: Estimator, path: str | Path, batch_size: int = 1) -> None
     about = metadata(model, (batch_size,))
     function = pose_function(model)
     try:
-        proto = translate(function, example_input(model, batch_size), about["outputs"])
+        proto = translate(function, model.config.inputs.example(batch_size), about["outputs"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     for key in ("version", "pose"):

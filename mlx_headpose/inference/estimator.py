@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,39 +14,21 @@ import numpy as np
 from PIL import Image
 
 from .. import weights
-from ..core.crop import AS_GIVEN, SAME_CROP, CropRule, cut
-from ..data.landmarks import face_mesh
+from ..core.inputs import Landmarker
 from ..detection.yolo import HeadDetector
 from ..detection.yunet import DEFAULT_MIN_SCORE, Detections, FaceDetector
 from ..errors import InputError
-from ..methods import Estimator
+from ..methods import SUGGESTION, Estimator
 from ..weights import from_pretrained
 from .pictures import Picture, open_picture
 
 WEIGHTS = Path("weights")
-# The published checkpoint to name to someone who has none.
-SUGGESTION = "hopelessnet-resnet18"
 # What can be iterated over and is one thing all the same.
 ONE_PICTURE = (str, bytes, os.PathLike, Image.Image, np.ndarray, mx.array)
 # Crops that go through the network at once.
 BATCH = 64
 
-# How a detected face's box becomes a method's crop. The published rules start from a box around
-# landmarks; a detected box has the same sides and chin, and reaches a quarter of its height
-# higher, to the hairline (medians over AFLW2000).
-FACE_RULES = {
-    # k calibrated on every second image of AFLW2000: bench/accuracy/end_to_end.py.
-    "hopenet": CropRule("hopenet", "face", (1.0, 1.0, 1.0, 1.0), (0.15, 0.15)),
-    # The published rule, carried over by those medians.
-    "pyramid": CropRule("pyramid", "face", (0.6, 0.275, 0.6, 0.6), (0.2, 0.2)),
-    # Methods that take a box around the whole head: its medians on synthetic heads (sides 0.11, top
-    # 0.23, bottom 0.05 of the face box) lie below, and WHENet's sample box (0.3, 0.4, 0.2) above.
-    "box": CropRule("box", "face", (1.0, 1.5, 1.0, 0.4), (0.2, 0.2)),
-}
-
 Detector = FaceDetector | HeadDetector
-# (H, W, 3) uint8 RGB picture and (4,) face box → (L, 3) landmarks in image axes, or None.
-Landmarker = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -88,7 +70,7 @@ class HeadPoseEstimator:
     Args:
         model: a network; None loads the one that comes with the package.
         detector: what finds the faces or heads; None loads YuNet when it is first needed.
-        crop_margin: margin k of the crop rule; None means the method's own, around heads none.
+        crop_margin: margin k around a detected face; None means the method's own.
         landmarker: finds the landmarks of a face, for networks that read landmarks; None takes
             MediaPipe's face mesh when it is first needed.
 
@@ -108,14 +90,11 @@ class HeadPoseEstimator:
         if model is None:
             model = from_pretrained(find_network())
         self.model = model
-        self.landmarker = landmarker
         self._detector = detector
         crop = model.config.preprocessing.crop
-        self.rule = FACE_RULES.get(SAME_CROP.get(crop, crop), FACE_RULES["hopenet"])
-        if crop_margin is None and detector is not None and detector.finds == "heads":
-            self.rule = AS_GIVEN
-        if crop_margin is not None:
-            self.rule = dataclasses.replace(self.rule, k=(crop_margin, crop_margin))
+        heads = detector is not None and detector.finds == "heads" and crop_margin is None
+        self.margins = crop.head if heads else crop.face.with_k(crop_margin)
+        self.read_head = model.config.inputs.head_reader(self.margins, landmarker)
 
     @classmethod
     def from_pretrained(
@@ -197,7 +176,7 @@ class HeadPoseEstimator:
         where: list[tuple[int, int]] = []
         for index, (image, those) in enumerate(zip(images, faces, strict=True)):
             for face, box in enumerate(those.boxes):
-                value = self.input_of(image, box)
+                value = self.read_head(image, box)
                 if value is not None:
                     inputs.append(value)
                     where.append((index, face))
@@ -216,23 +195,6 @@ class HeadPoseEstimator:
                 score=None if np.isnan(score) else score,
             )
         return heads
-
-    def input_of(self, image: np.ndarray, box: np.ndarray) -> np.ndarray | None:
-        """What the network reads of one face."""
-        if self.model.config.inputs == "landmarks":
-            if self.landmarker is None:
-                self.landmarker = face_mesh(self.model.config.landmark_count)
-            return self.landmarker(image, box)
-        height, width = image.shape[:2]
-        left, top, right, bottom = self.rule.apply(box)
-        # A box far outside must not make a crop of unbounded size.
-        left, right = np.clip([left, right], -width, 2 * width)
-        top, bottom = np.clip([top, bottom], -height, 2 * height)
-        # Only this part of a picture, which may be huge, is copied into a PIL image.
-        x, y = np.clip([int(left), int(top)], 0, [width - 1, height - 1])
-        part = Image.fromarray(image[y : max(y + 1, int(bottom)), x : max(x + 1, int(right))])
-        crop = np.array([left - x, top - y, right - x, bottom - y])
-        return cut(part, crop, self.model.config.preprocessing)
 
     def _run(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Inputs → (N, 3) poses in degrees and (N,) confidences, NaN where there are none."""

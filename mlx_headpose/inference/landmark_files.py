@@ -59,13 +59,12 @@ def pose_of_landmarks(model: Estimator, points: np.ndarray, source: str | Path) 
         points: (L, 3), see `read_landmarks`.
         source: named in errors.
     """
-    config = model.config
-    if config.inputs != "landmarks":
+    count = model.config.inputs.landmarks
+    if not count:
         raise InputError(
-            f"{config.model_type} reads pictures, not landmarks; give it a picture, or name a "
+            f"{model.config.model_type} reads images, not landmarks; give it an image, or name a "
             "network that reads landmarks"
         )
-    count = config.landmark_count
     if len(points) != count:
         raise InputError(f"{source}: has {len(points)} landmarks, the network reads {count}")
     return np.array(model.decode(model(mx.array(points[None]))))[0]

@@ -7,11 +7,13 @@ offers it.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..core.crop import AROUND_HEAD, Crop
 from ..core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe
 from ..core.preprocessing import Preprocessing
 from ..errors import InputError
@@ -23,10 +25,16 @@ def _folders_with(module: str) -> tuple[str, ...]:
 
 
 METHODS = _folders_with("network")
+DEFAULT = "hopenet"
+# The published checkpoint to name to someone who has none.
+SUGGESTION = "hopelessnet-resnet18"
 FITTED = _folders_with("fitted")
 
 __all__ = [
+    "DEFAULT",
+    "FITTED",
     "METHODS",
+    "SUGGESTION",
     "Estimator",
     "ModelConfig",
     "Outputs",
@@ -37,6 +45,7 @@ __all__ = [
     "commands",
     "config_class",
     "config_from_dict",
+    "crop_named",
 ]
 
 
@@ -68,7 +77,25 @@ def config_from_dict(values: dict[str, Any]) -> ModelConfig:
     method = values.get("model_type") if isinstance(values, dict) else None
     if not isinstance(method, str):
         raise InputError("the config names no model_type")
+    preprocessing = values.get("preprocessing")
+    if isinstance(preprocessing, dict) and isinstance(preprocessing.get("crop"), str):
+        # Files of versions before 2 name a crop where later ones hold its values.
+        crop = dataclasses.asdict(crop_named(preprocessing["crop"]))
+        values = {**values, "preprocessing": {**preprocessing, "crop": crop}}
     return config_class(method).from_dict(values)
+
+
+def crop_named(name: str) -> Crop:
+    """A method's crop by the method's name; "box" is the whole head's.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name == "box":
+        return AROUND_HEAD
+    if name not in METHODS:
+        raise InputError(f"unknown crop rule {name!r}; choose one of: box, {', '.join(METHODS)}")
+    return config_class(name)().preprocessing.crop
 
 
 def build(config: ModelConfig) -> Estimator:

@@ -49,8 +49,7 @@ def rounding_tolerance(model: Estimator, inputs: mx.array) -> float:
 
     Never beyond half of the largest output: a wrong fold changes outputs by their own size.
     """
-    if model.config.inputs == "image":
-        inputs = model.config.preprocessing.normalize(inputs)
+    inputs = model.config.inputs.normalize(inputs)
     before = model(inputs)
     noise = (1e-5 * mx.random.normal(inputs.shape, key=mx.random.key(i)) for i in range(2))
     change = max(largest_change(model(inputs + n), before) for n in noise)

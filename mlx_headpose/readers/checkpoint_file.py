@@ -13,8 +13,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..core.checkpoint import Tensors
-from ..detection.yunet_checkpoint import read_initializers
 from ..errors import InputError
+from ..readers.onnx_file import read_initializers
 from .isolated import read_h5_isolated
 from .pickled_npy import read_npy
 
@@ -177,7 +177,7 @@ def _read_npz(path: Path) -> Tensors:
 
 
 def _read_safetensors(path: Path) -> Tensors:
-    from ..weights import load_tensors
+    from ..readers.safetensors_file import load_tensors
 
     return {name: _array(value) for name, value in load_tensors(path).items()}
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..core.crop import AS_GIVEN, HOPENET_TRAIN, CropRule, drawn_rule
+from ..core.crop import AROUND_POINTS, NONE, TRAINING, BoxMargins, Crop
 from ..data.base import Dataset
 from ..errors import InputError
 from ..pose import pose_to_matrix
@@ -25,6 +25,10 @@ KEPT_BYTES = 512 << 20
 _HAIR = 8.0  # mm around the bald head in the head's box
 
 Range = tuple[float, float]
+
+
+LANDMARKS = BoxMargins("landmarks", TRAINING)
+HEAD = BoxMargins("head", NONE)
 
 
 class SyntheticHeads(Dataset):
@@ -63,7 +67,7 @@ class SyntheticHeads(Dataset):
         yaw: Range = (-180, 180),
         pitch: Range = (-40, 40),
         roll: Range = (-40, 40),
-        rule: CropRule = HOPENET_TRAIN,
+        around: BoxMargins = LANDMARKS,
         jitter: float = 0.03,
         loose: float = 0.0,
         photo: Photo = PLAIN,
@@ -78,10 +82,10 @@ class SyntheticHeads(Dataset):
         self.people = None
         if mesh is not None:
             self.people = MeshPeople(mesh, self.seed, count, limits, identities, natural)
-            poses, boxes = self.people.poses, self.people.boxes(rule.points == "box")
+            poses, boxes = self.people.poses, self.people.boxes(around.kind == "head")
         else:
             self.geometry = draw_geometry(np.random.SeedSequence(self.seed), count, limits)
-            poses, boxes = self.geometry.poses, self._boxes(rule)
+            poses, boxes = self.geometry.poses, self._boxes(around.kind)
         self.numbers = np.arange(count)
         self._drawn: dict[tuple[int, bytes], np.ndarray] = {}
         super().__init__(
@@ -89,10 +93,10 @@ class SyntheticHeads(Dataset):
             ids=[f"{split}-{seed}-{i:06d}" for i in range(count)],
             poses=poses,
             boxes=disturbed(boxes, self.seed, jitter, loose) * size,
-            rule=rule,
+            margins=around.margins,
             protocol=f"{'synthetic' if mesh is None else 'head model'} heads "
             f"({split}, seed {seed}, {count} samples, "
-            f"yaw {yaw[0]:g}..{yaw[1]:g}°), crop rule {rule.name}",
+            f"yaw {yaw[0]:g}..{yaw[1]:g}°), {around}",
         )
 
     def image(self, index: int) -> Image.Image:
@@ -118,10 +122,10 @@ class SyntheticHeads(Dataset):
         shot = self.shot(index)
         return render(self.identity(index), shot, self.poses[index], self.size, rng, self.photo)
 
-    def _boxes(self, rule: CropRule) -> np.ndarray:
+    def _boxes(self, kind: str) -> np.ndarray:
         """(N, 4) exact boxes of the built-in heads in pictures of side 1."""
         turns = np.asarray(pose_to_matrix(self.geometry.poses.astype(np.float64)))
-        if rule.points == "box":
+        if kind == "head":
             return boxes_of(points_head(), self.geometry, turns, margin=_HAIR)
         return boxes_of(points_68(), self.geometry, turns)
 
@@ -185,7 +189,7 @@ class SyntheticHeads(Dataset):
 def open_dataset(
     folder: Path | None = None,
     filename_list: Path | None = None,
-    crop: str = "hopenet",
+    crop: Crop = AROUND_POINTS,
     train: bool = False,
     seed: int = 0,
     samples: int | None = None,
@@ -200,12 +204,13 @@ def open_dataset(
 
     Args:
         folder, filename_list: must be None; the heads are drawn, not read.
-        crop: "hopenet", "tokenhpe" or "pyramid" (box of the 68 landmarks), or "box" (whole head).
+        crop: of the network.
         train: the training split, with wider poses: yaw ±95°, pitch and roll ±50°, and a third of
             the boxes loose. Validation poses are uniform in yaw ±75° and in pitch and roll ±40°.
         seed: of the training split; the validation split is always the same.
         samples: how many; None means 20000 for training, 1000 for validation.
-        yaw: largest yaw in degrees; None means as above, and the full circle for the rule "box".
+        yaw: largest yaw in degrees; None means as above, and the full circle for crops
+            of the whole head.
         input_size: side of the network's input; pictures are a quarter larger.
         camera_without: groups of `effects.GROUPS` that the pictures lack, by commas, or "none" for
             all effects; None means those with a head model, and the plain camera without.
@@ -221,9 +226,10 @@ def open_dataset(
         )
     if identities is not None and mesh is None:
         raise InputError("--identities counts people of a head model; give its file as --mesh")
-    rule = drawn_rule(crop, train)
+    around = crop.around("synthetic", ("landmarks", "head"), train)
+    whole = around.kind == "head"
     if yaw is None:
-        yaw = 180 if rule is AS_GIVEN else (95 if train else 75)
+        yaw = 180 if whole else (95 if train else 75)
     if camera_without is None and mesh is not None:
         camera_without = "none"
     tilt = 50 if train else 40
@@ -235,8 +241,8 @@ def open_dataset(
         yaw=(-yaw, yaw),
         pitch=(-tilt, tilt),
         roll=(-tilt, tilt),
-        rule=rule,
-        loose=0.35 if train and rule is not AS_GIVEN else 0.0,
+        around=around,
+        loose=0.35 if train and not whole else 0.0,
         photo=PLAIN if camera_without is None else Effects(without(camera_without)),
         mesh=None if mesh is None else Path(mesh),
         identities=identities,

@@ -27,10 +27,10 @@ import numpy as np
 from tqdm import tqdm
 
 from .._version import __version__
-from ..core.crop import AS_GIVEN, HOPENET_TRAIN, CropRule
+from ..core.crop import BoxMargins
 from ..errors import InputError
 from ..files import atomic_path, write_json
-from .dataset import Range, SyntheticHeads
+from .dataset import HEAD, LANDMARKS, Range, SyntheticHeads
 from .effects import Effects
 from .photo import PLAIN
 from .rendered import COLUMNS, LIST
@@ -65,7 +65,7 @@ class Settings:
     natural: bool = False
     camera_without: tuple[str, ...] | None = None
 
-    def heads(self, count: int, rule: CropRule = HOPENET_TRAIN) -> SyntheticHeads:
+    def heads(self, count: int, around: BoxMargins = LANDMARKS) -> SyntheticHeads:
         """The set itself, with exact boxes."""
         return SyntheticHeads(
             count,
@@ -75,7 +75,7 @@ class Settings:
             yaw=self.yaw,
             pitch=self.pitch,
             roll=self.roll,
-            rule=rule,
+            around=around,
             jitter=0,
             photo=PLAIN if self.camera_without is None else Effects(self.camera_without),
             mesh=self.mesh,
@@ -116,7 +116,7 @@ def render_set(
     folder = folder / part_folder(settings.split, part)
     heads = settings.heads(count)
     _claim(folder, settings)
-    rows = _rows(heads, settings.heads(count, rule=AS_GIVEN))
+    rows = _rows(heads, settings.heads(count, around=HEAD))
     done = np.array(sorted(_present(folder, count)), int)
     waiting = np.setdiff1d(np.arange(count), done)
     finished = list(done)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..core.crop import AS_GIVEN, CropRule, drawn_rule
+from ..core.crop import AROUND_POINTS, BoxMargins, Crop
 from ..data.annotated import LIMIT
 from ..data.base import Dataset, open_picture
 from ..data.listing import require_folder
@@ -24,6 +24,7 @@ from .geometry import disturbed
 LIST = "heads.csv"
 # The first box holds the whole head, the second 300W's 68 landmarks, seen or hidden, as the
 # published sets draw it; both in pixels. Angles in degrees.
+BOXES = ("landmarks", "head")
 BOX = ("x", "y", "width", "height")
 FACE = ("face_x", "face_y", "face_width", "face_height")
 COLUMNS = ("image", *BOX, "yaw", "pitch", "roll", *FACE)
@@ -35,8 +36,7 @@ class RenderedHeads(Dataset):
     Args:
         lists: beginning of the ids → (folder of the pictures, their list). The beginnings tell
             parts and splits apart; where there is one list it may be "".
-        rule: how a box becomes a crop; for the rule "box" the box is the whole head's, for the
-            others that of the 68 landmarks.
+        around: which box is cut out ("landmarks" or "head"), and its margins.
         yaw: largest yaw in degrees; heads that turn further are left out and counted.
         samples: how many heads of the lists' beginning to take; None takes all.
         seed: of the boxes' jitter.
@@ -46,7 +46,7 @@ class RenderedHeads(Dataset):
     def __init__(
         self,
         lists: dict[str, tuple[Path, Path]],
-        rule: CropRule,
+        around: BoxMargins,
         yaw: float = 180,
         samples: int | None = None,
         seed: tuple[int, ...] = (0,),
@@ -59,15 +59,15 @@ class RenderedHeads(Dataset):
             ids += [f"{beginning}/{name}" if beginning else name for name in names]
             rows.append(numbers)
         ids, values = ids[:samples], np.concatenate(rows)[:samples]
-        x, y, width, height = (values[:, :4] if rule.points == AS_GIVEN.points else values[:, 7:]).T
+        x, y, width, height = (values[:, :4] if around.kind == "head" else values[:, 7:]).T
         boxes = np.stack((x, y, x + width, y + height), axis=1)
         super().__init__(
             name="rendered",
             ids=ids,
             poses=values[:, 4:7].astype(np.float32),
             boxes=disturbed(boxes, seed, jitter, loose),
-            rule=rule,
-            protocol=f"rendered heads of {', '.join(lists) or 'a list'}, crop rule {rule.name}",
+            margins=around.margins,
+            protocol=f"rendered heads of {', '.join(lists) or 'a list'}, {around}",
         )
         self.folders = {beginning: folder for beginning, (folder, _) in lists.items()}
         self.drop(np.abs(self.poses[:, 0]) > yaw, f"a yaw outside ±{yaw:g}°")
@@ -129,7 +129,7 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray]:
 def open_dataset(
     folder: Path | None,
     filename_list: Path | None = None,
-    crop: str = "hopenet",
+    crop: Crop = AROUND_POINTS,
     train: bool = False,
     seed: int = 0,
     samples: int | None = None,
@@ -142,12 +142,12 @@ def open_dataset(
         folder: holds a folder `train` and a folder `val` with a list each and perhaps further
             parts of them (`train-around`), or a list itself.
         filename_list: another list; its pictures are relative to `folder`.
-        crop: "hopenet", "tokenhpe" or "pyramid" (box of the 68 landmarks), or "box" (whole head).
+        crop: of the network.
         train: the training split, a third of whose boxes are loose.
         seed: of the training boxes' jitter.
         samples: how many; None means all.
         yaw: largest yaw in degrees; None means 99, as in the photo sets, and the full circle for
-            the rule "box".
+            crops of the whole head.
     """
     folder = require_folder(folder, "rendered")
     split = "train" if train else "val"
@@ -159,11 +159,11 @@ def open_dataset(
         further = sorted(path for path in folder.glob(f"{split}-*") if path.is_dir())
         parts = [folder / split, *further]
         lists = {part.name: (part, part / LIST) for part in parts}
-    rule = drawn_rule(crop, train)
-    whole = rule is AS_GIVEN
+    around = crop.around("rendered", BOXES, train)
+    whole = around.kind == "head"
     return RenderedHeads(
         lists,
-        rule,
+        around,
         yaw=yaw or (180 if whole else LIMIT),
         samples=samples,
         seed=(seed, 0) if train else (0, 1),

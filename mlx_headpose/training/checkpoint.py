@@ -15,7 +15,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..errors import InputError
 from ..files import atomic_path, remove_temporaries
 from ..methods import Estimator
-from ..weights import load_strictly, load_tensors, read_config, save_pretrained, save_tensors
+from ..readers.safetensors_file import load_tensors, read_config
+from ..weights import load_strictly, save_pretrained, save_tensors
 from .optimizer import Optimizer
 
 STATE = "training_state"  # the "model_type" of a state file

@@ -30,7 +30,6 @@ from .live import LiveLine, TensorBoard, add, means
 from .memory import require_memory
 from .optimizer import Optimizer
 from .options import TrainingOptions
-from .preparation import prepare
 from .step import Step, StepResult, freeze, make_step, training_mode
 from .validation import validate
 
@@ -75,7 +74,7 @@ class Training:
         self.writes = self.processes.rank == 0
         self.record = run or {}
         self.say = say if self.writes else lambda line: None
-        training_set = prepare(model, training_set, workdir.folder, options.seed, self.say)
+        training_set = model.prepare(training_set, workdir.folder, options.seed, self.say)
         freeze(model, options.freeze)
         self.optimizer = Optimizer(model, options)
         ranks = self.processes.size
@@ -88,9 +87,8 @@ class Training:
         )
         self.loader = Loader(
             training_set,
-            model.config.preprocessing,
+            model.config.inputs,
             batch_size=options.batch_size,
-            inputs=model.config.inputs,
             augmentation=Augmentation(options.augment, options.flip) if options.augment else None,
             seed=options.seed,
             rank=self.processes.rank,

@@ -60,15 +60,13 @@ def make_step(
         (inputs, poses, changes) → `StepResult`: inputs (N, H, W, 3) uint8 or (N, L, 3) float32,
         poses (N, 3) in degrees, changes (N, 5) as `data.augment.apply` takes them.
     """
-    images = model.config.inputs == "image"
-    augmented = images and options.augment > 0
+    reads = model.config.inputs
+    augmented = not reads.landmarks and options.augment > 0
 
     def loss_of(parameters: dict, inputs: mx.array, poses: mx.array) -> tuple:
         model.update(in_bfloat16(model, parameters) if options.bfloat16 else parameters)
         if options.bfloat16:
-            if images:
-                inputs = model.config.preprocessing.normalize(inputs)
-            inputs = inputs.astype(mx.bfloat16)
+            inputs = reads.normalize(inputs).astype(mx.bfloat16)
         outputs = tuple(output.astype(mx.float32) for output in model(inputs))
         loss, parts = model.loss(outputs, poses)
         return loss, parts, angle_error(mx.stop_gradient(model.decode(outputs)), poses)

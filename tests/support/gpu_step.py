@@ -20,7 +20,6 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from mlx_headpose.data.augment import UNCHANGED
-from mlx_headpose.export.mlxfn import example_input
 from mlx_headpose.methods import build, config_from_dict
 from mlx_headpose.nn import is_statistic
 from mlx_headpose.training.optimizer import Optimizer
@@ -38,7 +37,7 @@ def steps(config: dict, device: mx.Device) -> tuple[Weights, Weights]:
         mx.random.seed(0)
         model = build(config_from_dict(config))
         model.train()
-        inputs = example_input(model, SAMPLES)
+        inputs = model.config.inputs.example(SAMPLES)
         poses = mx.random.uniform(-60, 60, (SAMPLES, 3))
         changes = mx.array(np.tile(UNCHANGED, (SAMPLES, 1)))
         options = TrainingOptions(optimizer="sgd", clip_norm=1.0, augment=1.0)

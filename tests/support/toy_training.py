@@ -19,7 +19,7 @@ import mlx.nn as nn
 import numpy as np
 from PIL import Image
 
-from mlx_headpose.core.crop import CropRule
+from mlx_headpose.core.crop import Margins
 from mlx_headpose.data import Dataset
 from mlx_headpose.methods import Estimator, ModelConfig, PoseHead, Preprocessing
 from mlx_headpose.nn import BatchNorm, GroupNorm
@@ -94,7 +94,7 @@ class ToySet(Dataset):
             ids=[f"picture{i}" for i in range(count)],
             poses=rng.uniform(-40, 40, (count, 3)).astype(np.float32),
             boxes=np.tile(np.array([4, 4, 60, 60], np.float32), (count, 1)),
-            rule=CropRule("toy", factors=(0.1, 0.1, 0.1, 0.1), k=(0.2, 0.8)),
+            margins=Margins((0.1, 0.1, 0.1, 0.1), k=(0.2, 0.8)),
         )
 
     def image(self, index: int) -> Image.Image:

@@ -7,7 +7,8 @@ import re
 import numpy as np
 
 from ...backbones.mobilenet import STAGES
-from ...core.checkpoint import Conversion, Format, Tensors, conv_weight
+from ...core.checkpoint import Conversion, Format, Published, Tensors, conv_weight
+from ...core.crop import AROUND_LANDMARKS
 from ...core.preprocessing import Preprocessing
 from .network import Config, build_backbone
 
@@ -140,7 +141,9 @@ def _convert_imagenet(tensors: Tensors) -> Conversion:
             left_out[name] = "classifies ImageNet's 1000 classes"
     config = {"model_type": "backbone", "arch": arch, "norm": "batch"}
     label = f"{arch} backbone trained on ImageNet, PyTorch"
-    return Conversion(label, config, ours, left_out, build_backbone(arch))
+    conversion = Conversion(label, config, ours, left_out, build_backbone(arch))
+    conversion.variants["group"] = lambda: for_group_norm(conversion)
+    return conversion
 
 
 def _matches_mlx(tensors: Tensors) -> bool:
@@ -161,7 +164,7 @@ def _convert_mlx(tensors: Tensors) -> Conversion:
         name = name.replace("downsample_conv.", "downsample.0.")
         ours[f"backbone.{name.replace('downsample_bn.', 'downsample.1.')}"] = value
     # That project squashes a crop by the pyramid network's rule to 128 px.
-    preprocessing = Preprocessing(size=128, resize="squash", crop="pyramid")
+    preprocessing = Preprocessing(size=128, resize="squash", crop=AROUND_LANDMARKS)
     arch = f"resnet{_resnet_depth(tensors)}"
     config = Config(preprocessing=preprocessing, arch=arch, norm="hopenet_mlx")
     return Conversion(f"HopeNet-in-MLX {arch} with group norm, MLX", config.to_dict(), ours)
@@ -187,3 +190,76 @@ def for_group_norm(conversion: Conversion) -> Conversion:
         {name: value for name, value in conversion.tensors.items() if name not in norms},
         {**conversion.left_out, **dict.fromkeys(norms, "belongs to a batch norm")},
     )
+
+
+HOPELESSNET = (
+    "https://github.com/shahroudy/deep-head-pose/raw/"
+    "3f2fc670fbd39c5b10f7007f87b725034a73fc77/models"
+)
+TORCHVISION = "https://download.pytorch.org/models"
+RESEARCH = "Apache-2.0 (trained on 300W-LP: research use)"
+
+
+def _hopelessnet(name: str, file: str, digest: tuple[str, str], mae: float) -> Published:
+    what = f"hopenet {name.split('-')[1]}"
+    figure = f"AFLW2000 MAE {mae}"
+    return Published(name, what, f"{HOPELESSNET}/{file}", digest, RESEARCH, figure)
+
+
+def _torchvision(arch: str, file: str) -> Published:
+    prefix = file.rsplit("-", 1)[1].removesuffix(".pth")
+    return Published(
+        f"imagenet-{arch}",
+        f"backbone {arch}",
+        f"{TORCHVISION}/{file}",
+        ("sha256_prefix", prefix),
+        "BSD-3-Clause",
+    )
+
+
+PUBLISHED = [
+    _hopelessnet(
+        "hopelessnet-squeezenet1_0",
+        "squeezenet_1_0.pkl",
+        ("sha256", "4401c2734f4972b2634b069f61258769af1bcb28f27506e77589b13477a05fd3"),
+        7.3259,
+    ),
+    _hopelessnet(
+        "hopelessnet-squeezenet1_1",
+        "squeezenet_1_1.pkl",
+        ("sha256", "20cee24f37bd1527d0e4350577ba3a261f759f37de6bb04d2940c27f9f815b77"),
+        7.8242,
+    ),
+    _hopelessnet(
+        "hopelessnet-mobilenetv2",
+        "mobilenetv2.pkl",
+        ("git_blob", "442774a4f140ae9884947067e3353ec469495529"),
+        6.8259,
+    ),
+    _hopelessnet(
+        "hopelessnet-resnet18",
+        "hopenet_resnet18.pkl",
+        ("git_blob", "ecd2e9d42ca439389850ddad1fff6c09a8029956"),
+        6.3797,
+    ),
+    _hopelessnet(
+        "hopenet-resnet50-alpha1",
+        "hopenet_snapshot_a1.pkl",
+        ("git_blob", "8262c7d0d9d93170f2314d20b3db4962050e7896"),
+        5.7062,
+    ),
+    _torchvision("resnet18", "resnet18-5c106cde.pth"),
+    _torchvision("resnet34", "resnet34-333f7ec4.pth"),
+    _torchvision("resnet50", "resnet50-19c8e357.pth"),
+    _torchvision("resnet101", "resnet101-5d3b4d8f.pth"),
+    _torchvision("resnet152", "resnet152-b121ed2d.pth"),
+    _torchvision("squeezenet1_0", "squeezenet1_0-a815701f.pth"),
+    _torchvision("squeezenet1_1", "squeezenet1_1-f364aa15.pth"),
+    _torchvision("mobilenetv2", "mobilenet_v2-b0353104.pth"),
+    Published(
+        "hopenet-mlx-resnet50-128",
+        "hopenet resnet50",
+        page="https://drive.google.com/file/d/1_bIg1TobBM8m_DoyDO0MLGBDHHp4dsNr",
+        figure="AFLW2000 MAE 4.663",
+    ),
+]

@@ -14,11 +14,11 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...backbones.mobilenet import MobileNetV2
-from ...backbones.resnet import DEPTHS, ResNet
+from ...backbones.resnet import DEPTHS, ResNet, batch_norm, group_norm
 from ...backbones.squeezenet import SqueezeNet
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from ...errors import InputError
-from ...nn import mean_pool2d
+from ...nn import GroupNorm, MaxPool2d, mean_pool2d
 from ...pose import Bins
 
 ARCHS = (
@@ -133,10 +133,22 @@ class BinHead(PoseHead):
         return mx.sigmoid(intercept - slope * 0.5 * mx.log(square + 1e-6))
 
 
+def hopenet_mlx_norm(channels: int, first: bool) -> nn.Module:
+    """The group norm of the published HopeNet-in-MLX weights.
+
+    One group per channel in the stem and the first block of a stage, elsewhere 16 groups in MLX's
+    own interleaved grouping. That project also pools 2×2 where torchvision pools 3×3.
+    """
+    return GroupNorm(channels if first else 16, channels, pytorch_compatible=False)
+
+
 def build_backbone(arch: str, norm: str = "batch") -> ResNet | SqueezeNet | MobileNetV2:
     """The network under the head."""
     if arch.startswith("resnet"):
-        return ResNet(int(arch.removeprefix("resnet")), norm)
+        depth = int(arch.removeprefix("resnet"))
+        if norm == "hopenet_mlx":
+            return ResNet(depth, hopenet_mlx_norm, pool=MaxPool2d(2, stride=2))
+        return ResNet(depth, group_norm if norm == "group" else batch_norm)
     if arch.startswith("squeezenet"):
         return SqueezeNet(arch.removeprefix("squeezenet"))
     return MobileNetV2()

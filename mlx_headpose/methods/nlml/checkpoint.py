@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core.checkpoint import Conversion, Format, Tensors
+from ...core.checkpoint import Conversion, Format, Published, Tensors
 from ..nlml_manifold import ANGLES, Manifold
 from ..nlml_manifold.fitted import config_of, tensors_of
 from .network import AngleNetwork, Config, Encoder
@@ -115,5 +115,17 @@ FORMATS = [
         "NLML-HPE's angle network (PyTorch)",
         lambda tensors: {"model.0.weight", "model.8.weight"} <= tensors.keys(),
         _convert_angle_network,
+    ),
+]
+
+
+PUBLISHED = [
+    Published(
+        "nlml-encoder",
+        "nlml",
+        "https://github.com/MahdiGhafoorian/NLML_HPE/raw/"
+        "8b2fcd862a61d2da6f32898bf9665d3406f4af86/models/Encoder.pth",
+        ("git_blob", "d8c9cce9cf9c4937bc60c4ce88b7437984098da7"),
+        "MIT",
     ),
 ]

@@ -9,8 +9,10 @@ from a face's landmarks, and one small network per angle reads the angle from it
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import ClassVar
 
 import mlx.core as mx
@@ -18,7 +20,9 @@ import mlx.nn as nn
 import numpy as np
 
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
+from ...data import Dataset
 from ...errors import InputError
+from .inputs import LandmarkInput
 
 # The tip of the nose and the outer corners of the eyes, counted from 0: MediaPipe's 468 points
 # and the 68 points of AFLW2000's `pt3d_68`.
@@ -35,8 +39,6 @@ class Config(ModelConfig):
     """
 
     model_type: ClassVar[str] = "nlml"
-    inputs: ClassVar[str] = "landmarks"
-    preparation: ClassVar[str] = "nlml.stages"
     recipe: ClassVar[Recipe] = Recipe(lr=1e-4, lr_scratch=1e-3, batch_size=256, epochs=20)
 
     landmarks: int = option(
@@ -73,9 +75,9 @@ class Config(ModelConfig):
         return self.max_yaw, self.max_pitch, self.max_roll
 
     @property
-    def landmark_count(self) -> int:
-        """How many landmarks of a face the network reads."""
-        return self.landmarks
+    def inputs(self) -> LandmarkInput:
+        """Landmarks of a face."""
+        return LandmarkInput(self.landmarks)
 
     def grid(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Yaws, pitches and rolls of the tensor in degrees, symmetric about 0."""
@@ -196,6 +198,18 @@ class FactorHead(PoseHead):
         return outputs[0] * (180 / math.pi)
 
 
-def build(config: Config) -> Estimator:
+class NLML(Estimator):
+    """The network, and the manifold that it needs before it trains."""
+
+    def prepare(
+        self, dataset: Dataset, folder: Path, seed: int, say: Callable[[str], None]
+    ) -> Dataset:
+        """See `stages.prepare`."""
+        from .stages import prepare
+
+        return prepare(self, dataset, folder, seed, say)
+
+
+def build(config: Config) -> NLML:
     """The network with random weights; its factors mean something once a manifold is fitted."""
-    return Estimator(config, Encoder(config), FactorHead())
+    return NLML(config, Encoder(config), FactorHead())

@@ -21,14 +21,8 @@ from ...errors import InputError
 from ...figures import available
 from ...files import atomic_path, digest, write_json
 from ...pose import pose_to_matrix
-from ...weights import (
-    from_pretrained,
-    load_strictly,
-    load_tensors,
-    save_pretrained,
-    save_tensors,
-    tensors_of,
-)
+from ...readers.safetensors_file import load_tensors
+from ...weights import from_pretrained, load_strictly, save_pretrained, save_tensors, tensors_of
 from .. import Estimator
 from ..nlml_manifold import ANGLES, Manifold, fit_manifold
 from ..nlml_manifold.fitted import estimator_of, manifold_of
@@ -64,7 +58,7 @@ def prepare(model: Estimator, dataset: Dataset, folder: Path, seed: int, say: Sa
     assert isinstance(config, Config)
     assert isinstance(model.head, FactorHead)
     stages = Stages(folder / "stages", say)
-    if dataset.identities is None:
+    if "person" not in dataset.columns:
         fronts = frontal_landmarks(dataset)
         require_points(dataset, fronts.shape[1], config)
         grid, fill = turned_tensor(fronts, config)
@@ -77,7 +71,7 @@ def prepare(model: Estimator, dataset: Dataset, folder: Path, seed: int, say: Sa
         require_points(dataset, faces.shape[1], config)
         grid, fill = measured_tensor(faces, dataset, config)
         samples = dataset
-        content = digest(faces, dataset.poses, dataset.identities, config.normalization)
+        content = digest(faces, dataset.poses, dataset.columns["person"], config.normalization)
     manifold = stages.manifold(content, grid, fill, config)
     cosines = manifold.cosines.astype(np.float32)  # as the file keeps them
     model.head.cosines = mx.array(cosines)
@@ -122,11 +116,10 @@ def measured_tensor(
     A cell without landmarks (no face was found in the photo) takes the person's frontal ones,
     turned; the dataset has counted and named it.
     """
-    assert dataset.identities is not None
     poses = dataset.poses.round(3)
     grid = {name: np.unique(poses[:, k]) for k, name in enumerate(ANGLES)}
     where = [np.searchsorted(grid[name], poses[:, k]) for k, name in enumerate(ANGLES)]
-    people, person = np.unique(dataset.identities, return_inverse=True)
+    people, person = np.unique(dataset.columns["person"], return_inverse=True)
     shape = (len(people), *(len(row) for row in grid.values()))
 
     def fill() -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from tqdm import tqdm
 
-from ...core.crop import AS_GIVEN
 from ...data.base import Dataset
 from ...pose import pose_to_matrix
 
@@ -55,7 +54,6 @@ class TurnedFaces(Dataset):
             ids=[f"{name}-{i}" for i in range(count)],
             poses=poses,
             boxes=np.zeros((count, 4), np.float32),
-            rule=AS_GIVEN,
             protocol=f"{name}, {len(fronts)} faces turned to {count} poses",
         )
         self.fronts = fronts

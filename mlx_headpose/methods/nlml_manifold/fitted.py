@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,6 +16,7 @@ import numpy as np
 
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead
 from ...errors import InputError
+from ..nlml.inputs import LandmarkInput
 from ..nlml.network import check_landmarks, normalize_landmarks
 from . import ANGLES, Manifold, search_batch, search_powell
 
@@ -25,13 +26,12 @@ class Config(ModelConfig):
     """Shapes of a manifold, and how it is searched."""
 
     model_type: ClassVar[str] = "nlml_manifold"
-    inputs: ClassVar[str] = "landmarks"
 
     landmarks: int = 468
     normalization: str = "nose"
     ranks: tuple[int, ...] = (5, 3, 3, 3)  # identity, yaw, pitch, roll
     rows: tuple[int, ...] = (0, 0, 0, 0)  # of the factor matrices; 0 where they are not kept
-    reach: tuple[float, ...] = (50.0, 40.0, 30.0)  # largest yaw, pitch, roll of the tensor
+    limits: tuple[float, ...] = (50.0, 40.0, 30.0)  # largest yaw, pitch, roll of the tensor
     search: str = "batch"  # all faces at once; or "powell", one by one, as published
 
     def __post_init__(self) -> None:
@@ -41,19 +41,19 @@ class Config(ModelConfig):
             raise InputError(f"a manifold cannot have ranks {self.ranks} and rows {self.rows}")
         if self.search not in ("batch", "powell"):
             raise InputError(f"unknown search {self.search!r}: batch or powell")
-        if len(self.reach) != 3:
-            raise InputError(f"a manifold reaches three angles, not {self.reach}")
+        if len(self.limits) != 3:
+            raise InputError(f"a manifold has limits of three angles, not {self.limits}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """See `ModelConfig.from_dict`; files of versions before 2 have `reach` for `limits`."""
+        old = {"limits" if key == "reach" else key: value for key, value in values.items()}
+        return super().from_dict(old)
 
     @property
-    def limits(self) -> tuple[float, float, float]:
-        """Largest absolute yaw, pitch and roll in degrees of the tensor."""
-        yaw, pitch, roll = self.reach
-        return yaw, pitch, roll
-
-    @property
-    def landmark_count(self) -> int:
-        """How many landmarks of a face the network reads."""
-        return self.landmarks
+    def inputs(self) -> LandmarkInput:
+        """Landmarks of a face."""
+        return LandmarkInput(self.landmarks)
 
 
 class Tucker(nn.Module):
@@ -135,8 +135,8 @@ def config_of(manifold: Manifold, normalization: str) -> Config:
     )
     if not manifold.grid:
         return config
-    reach = tuple(float(np.abs(manifold.grid[name]).max()) for name in ANGLES)
-    return dataclasses.replace(config, reach=reach)
+    limits = tuple(float(np.abs(manifold.grid[name]).max()) for name in ANGLES)
+    return dataclasses.replace(config, limits=limits)
 
 
 def tensors_of(manifold: Manifold) -> dict[str, np.ndarray]:

@@ -14,7 +14,15 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from ...backbones.efficientnetv2 import ARCHITECTURES, EfficientNetV2
-from ...core.checkpoint import Conversion, Format, Tensors, conv_weight, renamed, torch_conv_weight
+from ...core.checkpoint import (
+    Conversion,
+    Format,
+    Published,
+    Tensors,
+    conv_weight,
+    renamed,
+    torch_conv_weight,
+)
 from ...errors import InputError
 from .. import build
 from .network import Config
@@ -253,5 +261,40 @@ FORMATS = [
         "EfficientNetV2 (TensorFlow names)",
         _has(f"stem/conv2d/kernel{AVERAGE}"),
         convert_tensorflow,
+    ),
+]
+
+
+EFFICIENTNETV2 = (
+    "https://github.com/hankyul2/EfficientNetV2-pytorch/releases/download/EfficientNetV2-pytorch"
+)
+
+
+def _efficientnetv2(size: str) -> Published:
+    name = f"imagenet21k-efficientnetv2-{size}"
+    url = f"{EFFICIENTNETV2}/efficientnetv2-{size}-21k.npy"
+    return Published(name, f"backbone efficientnetv2_{size}", url)
+
+
+PUBLISHED = [
+    _efficientnetv2("s"),
+    _efficientnetv2("m"),
+    _efficientnetv2("l"),
+    Published(
+        "pyramid-aflw2000",
+        "pyramid",
+        page="https://drive.google.com/file/d/1Bw0A0PLcvcmkpfC0H_zhEFJ6ukbX4Mm2",
+        figure="AFLW2000 MAE 3.42",
+    ),
+    Published(
+        "pyramid-biwi",
+        "pyramid",
+        page="https://drive.google.com/file/d/1wt5Qn-87-PBXNs5gIuqQ-XEqPECWTm8s",
+        figure="BIWI MAE 3.57",
+    ),
+    Published(
+        "pyramid-dad3dheads",
+        "pyramid",
+        page="https://drive.google.com/file/d/1BiDf62gjkffXQYg2HgLisMsfldEXX49P",
     ),
 ]

@@ -18,6 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...backbones.efficientnetv2 import ConvNorm, EfficientNetV2, level_channels
+from ...core.crop import AROUND_LANDMARKS
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
@@ -66,7 +67,7 @@ class Config(ModelConfig):
     )
 
     preprocessing: Preprocessing = field(
-        default_factory=lambda: Preprocessing(size=224, resize="squash", crop="pyramid")
+        default_factory=lambda: Preprocessing(size=224, resize="squash", crop=AROUND_LANDMARKS)
     )
     arch: str = option(
         "efficientnetv2_s",

@@ -18,6 +18,7 @@ import mlx.nn as nn
 
 from ...backbones.mobilenet import MobileNetV2
 from ...backbones.resnet import ResNet
+from ...core.crop import AROUND_LANDMARKS
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
@@ -38,7 +39,7 @@ class Config(ModelConfig):
     recipe: ClassVar[Recipe] = Recipe(lr=1e-4, lr_scratch=1e-3, batch_size=32)
 
     preprocessing: Preprocessing = field(
-        default_factory=lambda: Preprocessing(size=64, crop="pyramid")
+        default_factory=lambda: Preprocessing(size=64, crop=AROUND_LANDMARKS)
     )
     arch: str = option("resnet18", "backbone", choices=ARCHS)
     stages: int = option(3, "stages of the ResNet-18", choices=(2, 3, 4))

@@ -10,7 +10,15 @@ import mlx.nn as nn
 import numpy as np
 
 from ...backbones.vit import ViT
-from ...core.checkpoint import Conversion, Format, Tensors, conv_weight, renamed, torch_conv_weight
+from ...core.checkpoint import (
+    Conversion,
+    Format,
+    Published,
+    Tensors,
+    conv_weight,
+    renamed,
+    torch_conv_weight,
+)
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
 from ...weights import tensors_of
@@ -85,7 +93,7 @@ def _convert_trained(tensors: Tensors) -> Conversion:
     _, regions, dim = tensors["Ori_blocks.ori_tokens"].shape
     layers = _blocks(tensors, r"Ori_blocks\.transformer\.layers\.(\d+)\.0\.fn\.norm\.weight")
     config = Config(
-        preprocessing=Preprocessing(resize_to=250, crop="tokenhpe").at_size(size),
+        preprocessing=Preprocessing(resize_to=250).at_size(size),
         regions=regions,
         dim=dim,
         layers=layers,
@@ -170,5 +178,23 @@ FORMATS = [
         "Vision Transformer of timm (PyTorch)",
         lambda tensors: {"cls_token", "pos_embed", "patch_embed.proj.weight"} <= tensors.keys(),
         _convert_backbone,
+    ),
+]
+
+
+PUBLISHED = [
+    Published(
+        "imagenet21k-vit-b16",
+        "backbone vit_b16",
+        "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-vitjx/"
+        "jx_vit_base_patch16_224_in21k-e5005f0a.pth",
+        ("sha256_prefix", "e5005f0a"),
+        "Apache-2.0",
+    ),
+    Published(
+        "tokenhpe-vitb16-lyr3",
+        "tokenhpe",
+        page="https://drive.google.com/file/d/1bqfJs4mvQd4jQELsj3utEEeS6SDzW30_",
+        figure="AFLW2000 MAE 4.81, VMAE 6.09",
     ),
 ]

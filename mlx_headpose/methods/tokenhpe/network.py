@@ -50,9 +50,7 @@ class Config(ModelConfig):
         "alpha": 0.3,
     }
 
-    preprocessing: Preprocessing = field(
-        default_factory=lambda: Preprocessing(resize_to=250, crop="tokenhpe")
-    )
+    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(resize_to=250))
     regions: int = option(9, "orientation tokens", choices=tuple(YAW_CUTS))
     alpha: float = option(0.95, "weight of the final rotation in the loss; the region's has 1 - it")
     patch: int = option(16, "side in pixels of the square that an image token stands for")

@@ -35,7 +35,7 @@ def run(program: str, arguments: list[str]) -> None:
     heads = estimator(picture, None if options.box is None else [options.box], max_heads=1)
     if not heads:
         raise InputError(f"{options.image}: no face found; say where it is by --box")
-    crop = estimator.input_of(picture, np.array(heads[0].box))
+    crop = estimator.read_head(picture, np.array(heads[0].box))
     assert crop is not None
     view = view_tokens(estimator.model, crop)
     draw_tokens(view, options.output)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from mlx.utils import tree_flatten
 
-from ...core.checkpoint import Conversion, Format, Tensors
+from ...core.checkpoint import Conversion, Format, Published, Tensors
 from .. import build
 from .network import BINS, Config
 
@@ -81,3 +81,15 @@ def _convert(tensors: Tensors) -> Conversion:
 
 
 FORMATS = [Format("WHENet, Keras", _matches, _convert)]
+
+
+PUBLISHED = [
+    Published(
+        "whenet",
+        "whenet",
+        "https://github.com/Ascend-Research/HeadPoseEstimation-WHENet/raw/"
+        "a0d7bdfb5e2ac97ae6b0ae3eef79fdcf4075ab82/WHENet.h5",
+        ("git_blob", "ea13d612231a84d7c3adc5a5cee49bb6da5867af"),
+        "BSD-type (trained on 300W-LP and CMU Panoptic: research use)",
+    ),
+]

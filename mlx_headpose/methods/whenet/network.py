@@ -15,6 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...backbones.efficientnet import FEATURES, EfficientNetB0
+from ...core.crop import AROUND_HEAD
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
@@ -33,7 +34,7 @@ class Config(ModelConfig):
     quick: ClassVar[dict[str, Any]] = {"label_width": 10.0, "drop_connect": 0.0}
 
     preprocessing: Preprocessing = field(
-        default_factory=lambda: Preprocessing(resize="squash", crop="box")
+        default_factory=lambda: Preprocessing(resize="squash", crop=AROUND_HEAD)
     )
     # HopeNet's 1 drowns the cross entropy at first: at random the squared error of yaw is 10,800.
     alpha: float = option(1e-4, "weight of the squared error beside the cross entropy")

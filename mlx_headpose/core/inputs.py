@@ -1,0 +1,149 @@
+"""What a network reads: how samples of datasets and heads in frames become its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+import numpy as np
+from PIL import Image
+
+from .crop import Margins, cut
+from .preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..data.augment import Augmentation
+
+# The published loaders scale the shorter side to 240 and cut 224 of it at random.
+RANDOM_CROP = 224 / 240
+
+# (H, W, 3) uint8 RGB image and (4,) box → what the network reads of that head, or None.
+HeadReader = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
+# (H, W, 3) uint8 RGB image and (4,) face box → (L, 3) landmarks in image axes, or None.
+Landmarker = HeadReader
+
+
+class Input:
+    """Base of what networks read.
+
+    Attributes:
+        landmarks: number of landmarks of a face, or 0 for images.
+        in_shards: whether a batch is worth cutting into parts, one per core.
+    """
+
+    landmarks = 0
+    in_shards = False
+
+    def open(self, dataset: Dataset) -> Dataset:
+        """A dataset as this input can read it.
+
+        Raises:
+            InputError: it lacks what the network reads.
+        """
+        return dataset
+
+    def sample(self, dataset: Dataset, index: int) -> np.ndarray:
+        """A sample for evaluation."""
+        raise NotImplementedError
+
+    def training_sample(
+        self,
+        dataset: Dataset,
+        index: int,
+        rng: np.random.Generator,
+        augmentation: Augmentation | None,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """A sample for training, and the changes to its pixels that the step makes, if any."""
+        return self.sample(dataset, index), None
+
+    def head_reader(self, margins: Margins, landmarker: Landmarker | None) -> HeadReader:
+        """The function that reads a head in a frame.
+
+        Args:
+            margins: around its detected box.
+            landmarker: finds landmarks; None takes the default one.
+        """
+        raise NotImplementedError
+
+    def example(self, batch: int) -> mx.array:
+        """(batch, ...) noise of the shape and type that the network reads."""
+        raise NotImplementedError
+
+    def normalize(self, inputs: mx.array) -> mx.array:
+        """Inputs as the backbone takes them."""
+        return inputs
+
+
+class ImageInput(Input):
+    """Square crops: (N, size, size, 3) uint8 RGB images.
+
+    Args:
+        preprocessing: size, resize rule, mean and deviation.
+    """
+
+    in_shards = True
+
+    def __init__(self, preprocessing: Preprocessing):
+        self.preprocessing = preprocessing
+
+    def __str__(self) -> str:
+        size = self.preprocessing.size
+        return f"images of {size} × {size} pixels"
+
+    def sample(self, dataset: Dataset, index: int) -> np.ndarray:
+        """(size, size, 3) uint8, cut as the published evaluations do."""
+        return cut(dataset.image(index), dataset.crop_box(index), self.preprocessing)
+
+    def training_sample(
+        self,
+        dataset: Dataset,
+        index: int,
+        rng: np.random.Generator,
+        augmentation: Augmentation | None,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """(size, size, 3) uint8 with random margins, position and augmentation."""
+        size = self.preprocessing.size
+        box, changes = dataset.crop_box(index, rng), None
+        if augmentation is not None:
+            box, changes = augmentation.draw(box, size, rng)
+        if self.preprocessing.resize == "short_side":
+            box = square_inside(box, RANDOM_CROP, rng)
+        return dataset.cut(index, box, size), changes
+
+    def head_reader(self, margins: Margins, landmarker: Landmarker | None) -> HeadReader:
+        """The function that cuts a head out of a frame."""
+
+        def read(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+            height, width = image.shape[:2]
+            left, top, right, bottom = margins.apply(box)
+            # A box far outside must not make a crop of unbounded size.
+            left, right = np.clip([left, right], -width, 2 * width)
+            top, bottom = np.clip([top, bottom], -height, 2 * height)
+            # Only this part of an image, which may be huge, is copied into a PIL image.
+            x, y = np.clip([int(left), int(top)], 0, [width - 1, height - 1])
+            part = Image.fromarray(image[y : max(y + 1, int(bottom)), x : max(x + 1, int(right))])
+            inside = np.array([left - x, top - y, right - x, bottom - y])
+            return cut(part, inside, self.preprocessing)
+
+        return read
+
+    def example(self, batch: int) -> mx.array:
+        """(batch, size, size, 3) uint8 noise."""
+        size = self.preprocessing.size
+        rng = np.random.default_rng(0)
+        return mx.array(rng.integers(0, 256, (batch, size, size, 3), np.uint8))
+
+    def normalize(self, inputs: mx.array) -> mx.array:
+        """See `Preprocessing.normalize`."""
+        return self.preprocessing.normalize(inputs)
+
+
+def square_inside(box: np.ndarray, part: float, rng: np.random.Generator) -> np.ndarray:
+    """A (4,) square of `part` of the box's shorter side, somewhere inside the box."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    side = part * min(width, height)
+    left = box[0] + rng.uniform() * (width - side)
+    top = box[1] + rng.uniform() * (height - side)
+    return np.array([left, top, left + side, top + side])
