@@ -358,7 +358,7 @@ def test_faces_of_real_frames_are_found_by_the_detector(
     main("test", [*arguments, "--snapshot", path, "--split", "all", "--json", "report.json"])
     shown = capsys.readouterr().out
     assert "10 of 10 images" in shown
-    assert "detected boxes, crop rule fsanet (k = 0.4)" in shown
+    assert "detected boxes, FSA-Net's margins (k = 0.4)" in shown
     assert "as released" in json.loads((tmp_path / "report.json").read_text())["protocol"]
     # The boxes that come with the frames show the same faces.
     given = open_dataset("BIWI", "BIWI", boxes=shared / "data/BIWI/frames.csv")

@@ -37,14 +37,13 @@ def test_every_method_is_here():
 @pytest.mark.parametrize("method", NETWORKS)
 def test_networks_answer_as_in_float32(method):
     changes, *tolerances = NETWORKS[method]
-    if config_class(method).inputs == "image":
+    if not config_class(method)().inputs.landmarks:
         changes = {**changes, "preprocessing": {"size": 64}}
     mx.random.seed(0)
     model = build(config_from_dict({"model_type": method, **changes}))
     model.eval()
     inputs = model.config.inputs.example(2)
-    if model.config.inputs == "image":
-        inputs = model.config.preprocessing.normalize(inputs)
+    inputs = model.config.inputs.normalize(inputs)
     wanted = model(inputs)
     angles = np.array(model.decode(wanted))
     for dtype, tolerance in zip(HALVES, tolerances, strict=True):
@@ -58,7 +57,7 @@ def test_networks_answer_as_in_float32(method):
 @pytest.mark.parametrize("method", NETWORKS)
 def test_networks_train_in_bfloat16(method):
     changes = dict(NETWORKS[method][0])
-    if config_class(method).inputs == "image":
+    if not config_class(method)().inputs.landmarks:
         changes["preprocessing"] = {"size": 64}
     mx.random.seed(0)
     model = build(config_from_dict({"model_type": method, **changes}))
