@@ -1,25 +1,24 @@
 """Published checkpoints → our `.safetensors`. One file per foreign format.
 
-This is the only room that may import torch, h5py or onnx, and only when a file needs them.
+This is the only room that may import h5py or onnx, and only when a file needs them.
 """
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
 from mlx_headpose.errors import InputError
 from mlx_headpose.files import atomic_path
 from mlx_headpose.models import Estimator, build, config_from_dict
+from mlx_headpose.readers.torch_file import write_torch_file
 from mlx_headpose.weights import save_tensors, tensors_of
 
 from .base import Conversion, Format, Tensors
 from .hopenet import for_group_norm
-from .readers import INSTALL_TORCH, read_tensors
+from .readers import read_tensors
 
 # Modules of this package that define FORMATS.
 MODULES = ("hopenet", "whenet", "nlml", "yunet", "pyramid", "tokenhpe")
@@ -89,28 +88,16 @@ def write_torch(model: Estimator, output: str | Path) -> None:
     """Write a network as the checkpoint that its method's published PyTorch code loads.
 
     Raises:
-        InputError: the method has no such form, torch is missing, or the file cannot be written.
+        InputError: the method has no such form, or the file cannot be written.
     """
     method = model.config.model_type
     module = importlib.import_module(f".{method}", __name__) if method in MODULES else None
     to_torch = getattr(module, "to_torch", None)
     if to_torch is None:
         raise InputError(f"{method} cannot be written for PyTorch; choose --format safetensors")
-    try:
-        import torch
-    except ImportError:
-        raise InputError(f"{output}: {INSTALL_TORCH}") from None
     checkpoint = to_torch(model.config.to_dict(), tensors_of(model))
     with atomic_path(output) as temporary:
-        torch.save(_torch_tensors(checkpoint), temporary)
-
-
-def _torch_tensors(value: Any) -> Any:
-    import torch
-
-    if isinstance(value, dict):
-        return {name: _torch_tensors(item) for name, item in value.items()}
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        write_torch_file(temporary, checkpoint)
 
 
 def _check(conversion: Conversion, source: str | Path) -> None:
