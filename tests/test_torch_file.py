@@ -539,6 +539,11 @@ class TestDamagedArchives:
             archive.writestr("archive/data/0", bytes(16))
         self.damaged(path, "not one data.pkl")
 
+    def test_a_zip_bomb(self, archived):
+        path = archived(self.GOOD, bytes(1 << 20), zipfile.ZIP_DEFLATED)
+        with pytest.raises(InputError, match="claim more bytes"):
+            read_torch(path)
+
     def test_compressed_parts(self, archived):
         noise = np.random.default_rng(0).bytes(4096)
         path = archived(self.GOOD, noise, zipfile.ZIP_DEFLATED)
