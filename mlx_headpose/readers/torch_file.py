@@ -524,8 +524,9 @@ def _read_zip(file: io.BufferedReader, path: Path) -> _Content:
 
     def read(name: str) -> np.ndarray:
         entry = members[f"{folders[0]}/{name}"]
-        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-            raise ValueError("its parts are compressed")
+        packed = entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1
+        if packed or entry.compress_size != entry.file_size:
+            raise ValueError("its parts are compressed or encrypted")
         file.seek(entry.header_offset)
         signature, name_length, extra_length = struct.unpack("<4s22xHH", file.read(30))
         if signature != b"PK\x03\x04":
@@ -543,8 +544,8 @@ def _read_zip(file: io.BufferedReader, path: Path) -> _Content:
     def storage(identifier: tuple[Any, ...]) -> _Storage:
         kind, key, count, _ = _storage_fields(identifier, 0)
         size = count * kind.itemsize
-        if size > members[f"{folders[0]}/data/{key}"].file_size:
-            raise ValueError("a storage is larger than its part")
+        if size != members[f"{folders[0]}/data/{key}"].file_size:
+            raise ValueError("a storage is not as large as its part")
         if size and kinds.setdefault(key, kind) != kind:
             raise ValueError("a storage is of two types")
         return _Storage(key, kind, 0, size)
