@@ -40,7 +40,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary = _beside(path)
             try:
                 yield temporary
-            except RuntimeError:  # MLX and PyTorch do not say why they cannot write
+            except RuntimeError:  # MLX does not say why it cannot write
                 _require_room(temporary)
                 raise
             with temporary.open("rb+") as file:

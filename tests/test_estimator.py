@@ -26,7 +26,6 @@ from mlx_headpose.weights import save_pretrained
 
 @pytest.fixture(scope="module")
 def weights(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("torch")
     path = tmp_path_factory.mktemp("weights") / "squeezenet_1_1.safetensors"
     convert_file(shared / "weights" / "squeezenet_1_1.pkl", path)
     return path

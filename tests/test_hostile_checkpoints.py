@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import struct
-import zipfile
 
 import numpy as np
 import pytest
@@ -36,58 +35,6 @@ def test_pickles_that_fill_the_memory(stranger, bomb):
     header = "{'descr': '|O', 'fortran_order': False, 'shape': ()}"
     with pytest.raises(InputError):
         read_tensors(stranger("a.npy", npy(header, bomb)))
-
-
-class Call:
-    """Pickles as a call."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-class TestTorch:
-    @pytest.fixture
-    def save(self, tmp_path):
-        torch = pytest.importorskip("torch")
-
-        def write(value, **options):
-            torch.save(value, tmp_path / "a.pth", **options)
-            return tmp_path / "a.pth"
-
-        return write
-
-    @pytest.mark.parametrize("zipped", [True, False])
-    def test_calls_that_fill_the_memory(self, save, zipped):
-        path = save({"a": Call(bytearray, 1 << 34)}, _use_new_zipfile_serialization=zipped)
-        with pytest.raises(InputError, match="more than tensors"):
-            read_tensors(path)
-
-    def test_one_number_that_claims_to_be_many(self, save):
-        import torch
-
-        with pytest.raises(InputError, match="claims to hold"):
-            read_tensors(save({"a": torch.ones(1).expand(1 << 20, 1 << 20)}))
-
-    def test_tensors_that_numpy_does_not_know(self, save):
-        import torch
-
-        with pytest.raises(InputError, match="a\\.pth"):
-            read_tensors(save({"a": torch.ones(2, 2).to_sparse()}))
-
-    def test_a_zip_bomb(self, save):
-        import torch
-
-        path = save({"a": torch.ones(3)})
-        with zipfile.ZipFile(path) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in members.items():
-                archive.writestr(name, content + bytes(1 << 20) * name.endswith("/0"))
-        with pytest.raises(InputError, match="claim more bytes"):
-            read_tensors(path)
 
 
 def test_an_npz_bomb(stranger):

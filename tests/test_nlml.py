@@ -14,6 +14,7 @@ from mlx_headpose.errors import InputError
 from mlx_headpose.methods import build, config_from_dict
 from mlx_headpose.methods.nlml.network import REFERENCE_POINTS, Config, normalize_landmarks
 from mlx_headpose.methods.nlml_manifold import evaluate_cosines
+from mlx_headpose.readers.torch_file import read_torch
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -23,17 +24,15 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def published(shared: Path, seeded: ModuleType):
     """The published angle networks behind the seeded encoder."""
-    torch = pytest.importorskip("torch", reason="needs torch to read published checkpoints")
     tensors = {}
     for name, value in seeded.seeded_state_dict("nlml_encoder").items():
         _, index, leaf = name.split(".")
         tensors[f"backbone.layers.{int(index) // 2}.{leaf}"] = mx.array(value)
     for angle in ("yaw", "pitch", "roll"):
         path = shared / "weights" / "nlml" / f"{angle}_network.pth"
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        for name, value in state.items():
+        for name, value in read_torch(path).items():
             _, index, leaf = name.split(".")
-            tensors[f"head.{angle}.layers.{int(index) // 2}.{leaf}"] = mx.array(value.numpy())
+            tensors[f"head.{angle}.layers.{int(index) // 2}.{leaf}"] = mx.array(value)
     tensors["head.cosines"] = mx.zeros((3, 3, 4))
     model = build(Config())
     model.load_weights(list(tensors.items()))

@@ -15,17 +15,16 @@ from mlx_headpose.methods import build
 from mlx_headpose.methods.nlml.network import Config
 from mlx_headpose.methods.nlml_manifold.fitted import manifold_of
 from mlx_headpose.readers.safetensors_file import read_config
+from mlx_headpose.readers.torch_file import read_torch, write_torch_file
 from mlx_headpose.weights import from_pretrained
 
-torch = pytest.importorskip("torch", reason="needs torch to read published checkpoints")
 NETWORKS = ("yaw_network.pth", "pitch_network.pth", "roll_network.pth")
 
 
 @pytest.fixture(scope="module")
 def encoder(seeded, tmp_path_factory):
     path = tmp_path_factory.mktemp("nlml") / "Encoder.pth"
-    state = seeded.seeded_state_dict("nlml_encoder")
-    torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
+    write_torch_file(path, seeded.seeded_state_dict("nlml_encoder"))
     return path
 
 
@@ -46,11 +45,10 @@ def test_a_folder_of_the_four_networks_becomes_the_estimator(shared, encoder, tm
 
 
 def test_a_combined_state_dict_is_recognised(shared, encoder):
-    state = {f"encoder.{n}": v.numpy() for n, v in torch.load(encoder, weights_only=True).items()}
+    state = {f"encoder.{n}": v for n, v in read_torch(encoder).items()}
     for name in NETWORKS:
         path = shared / "weights" / "nlml" / name
-        part = torch.load(path, weights_only=True, map_location="cpu")
-        state |= {f"{path.stem}.{n}": v.numpy() for n, v in part.items()}
+        state |= {f"{path.stem}.{n}": v for n, v in read_torch(path).items()}
     conversion = convert_tensors(state, "combined.pth")
     assert conversion.config["model_type"] == "nlml"
     assert not conversion.left_out

@@ -17,14 +17,14 @@ from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.methods import build, config_class
 from mlx_headpose.methods.pyramid.network import Config
 from mlx_headpose.readers.safetensors_file import load_tensors
+from mlx_headpose.readers.torch_file import write_torch_file
 from mlx_headpose.weights import from_pretrained, load_strictly, save_pretrained
 
 
 def test_convert_reads_a_trained_pickle_and_the_network_predicts(seeded, tmp_path, capsys):
-    torch = pytest.importorskip("torch", reason="PyTorch's files need PyTorch")
     state = seeded.seeded_state_dict("pyramid_pfas_efficientnet_v2_s")
-    tensors = {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
-    torch.save({"epoch": 3, "model": tensors, "optimizer": {"state": {}}}, tmp_path / "3.pkl")
+    content = {"epoch": 3, "model": state, "optimizer": {"state": {}}}
+    write_torch_file(tmp_path / "3.pkl", content)
     main("convert", ["--weight", f"{tmp_path}/3.pkl", "--output", f"{tmp_path}/3.safetensors"])
     assert "PFAS form" in capsys.readouterr().out
     model = from_pretrained(tmp_path / "3.safetensors")

@@ -180,7 +180,6 @@ class TestTokens:
 
 
 def test_written_for_pytorch_and_read_back(tmp_path):
-    pytest.importorskip("torch")
     model = small(regions=11)
     write_torch(model, tmp_path / "t.tar")
     convert_file(tmp_path / "t.tar", tmp_path / "t.safetensors")

@@ -374,7 +374,6 @@ def test_smoothing_on_a_head_of_known_pose(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnx")
-    pytest.importorskip("torch")
     monkeypatch.syspath_prepend(str(ROOT))
     from bench.accuracy import video as bench
     from mlx_headpose.convert import convert_file

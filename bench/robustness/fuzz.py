@@ -101,7 +101,8 @@ def outcome_of(reader: Reader, path: Path, watch: Watch | None = None) -> tuple[
             if watch:
                 watch.on = False
     except InputError as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        # Where a reader caught something else, that is the place.
+        last = traceback.extract_tb((error.__context__ or error).__traceback__)[-1]
         if len(str(error).splitlines()) != 1:
             return "finding", f"message of several lines at {Path(last.filename).name}"
         return "refused", f"{Path(last.filename).name}:{last.lineno}"
@@ -122,7 +123,6 @@ def serve(name: str, path: Path, pipe: Connection) -> None:
     os.dup2(sink, 1)  # readers may chatter
     os.dup2(sink, 2)
     watch = Watch(path.parent)
-    reader.prepare()
     for warm in sorted(path.parent.glob("seed*"))[:3]:
         outcome_of(reader, warm)  # lazy imports happen here, not while being watched
     sys.addaudithook(watch)

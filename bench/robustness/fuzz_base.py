@@ -21,14 +21,12 @@ class Reader:
         kinds: how they may be damaged; see `fuzz_mutations.MUTATORS`.
         seeds: (folder of shared files, folder to write to) → whole files.
         read: reads one file.
-        prepare: imports what the first call would.
     """
 
     suffix: str
     kinds: tuple[str, ...]
     seeds: Callable[[Path, Path], list[Path]]
     read: Callable[[Path], Any]
-    prepare: Callable[[], None] = lambda: None
 
 
 def made(folder: Path, files: dict[str, bytes]) -> list[Path]:

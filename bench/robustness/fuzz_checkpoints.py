@@ -93,18 +93,40 @@ def _read_h5(path: Path) -> None:
 def _torch_seeds(shared: Path, folder: Path) -> list[Path]:
     import torch
 
-    state = {"module.a.weight": torch.ones(4, 3), "module.b": torch.arange(5), "module.c": None}
-    whole = {"epoch": 3, "state_dict": {"w": torch.ones(2, 2).half(), "b": torch.tensor(1.0)}}
-    return [
-        shared / "weights/nlml/yaw_network.pth",
-        saved(folder, "zip.pth", lambda p: torch.save(state, p)),
-        saved(folder, "wrapped.tar", lambda p: torch.save(whole, p)),
-        saved(
-            folder,
-            "legacy.pkl",
-            lambda p: torch.save(state, p, _use_new_zipfile_serialization=False),
-        ),
-    ]
+    from mlx_headpose.readers.torch_file import write_torch_file
+
+    base = torch.arange(24.0).reshape(2, 3, 4)
+    views = {
+        "a": base,
+        "b": base.permute(2, 0, 1)[1:],
+        "c": base[0, 0].expand(3, 4).bfloat16(),
+        "d": torch.nn.Parameter(base[0].half()),
+        "e": torch.arange(5).to(torch.uint16),
+        "f": torch.zeros(0, 3),
+    }
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    optimizer = torch.optim.Adam(network.parameters())
+    whole = {
+        "epoch": 3,
+        "state_dict": {f"module.{n}": v for n, v in network.state_dict().items()},
+        "optimizer": optimizer.state_dict(),
+        "kinds": (torch.float32, torch.device("cpu"), torch.Size([2]), {1}, 1j, 0.5, None, True),
+    }
+    written = {"epoch": 1, "model": {"w": np.ones((2, 3), "f4"), "n": np.array(1)}}
+    real = shared / "weights/nlml/yaw_network.pth"
+    paths = [real, saved(folder, "own.pkl", lambda p: write_torch_file(p, written))]
+    for name, value in (("views", views), ("module", network.state_dict()), ("whole", whole)):
+        for zipped in (True, False):
+            # A uint16 has no storage of its own, which the older form cannot write.
+            kept = value if zipped else {k: v for k, v in value.items() if k != "e"}
+            paths.append(
+                saved(
+                    folder,
+                    f"{name}.{'pth' if zipped else 'pkl'}",
+                    lambda p, k=kept, z=zipped: torch.save(k, p, _use_new_zipfile_serialization=z),
+                )
+            )
+    return paths
 
 
 def _weights_npz_seeds(shared: Path, folder: Path) -> list[Path]:
@@ -237,15 +259,11 @@ def _read_video(path: Path) -> None:
         raise InputError(f"{path}: not one frame")
 
 
-def _import_torch() -> None:
-    import torch  # noqa: F401
-
-
 READERS = {
     "config": Reader(".json", ("json",), _config_seeds, _read_config),
     "h5": Reader(".h5", ("havoc",), _h5_seeds, _read_h5),
-    "torch": Reader(".pth", ("torch",), _torch_seeds, _read_tensors, _import_torch),
-    "weights_npz": Reader(".npz", ("zip",), _weights_npz_seeds, _read_convert, _import_torch),
+    "torch": Reader(".pth", ("torch",), _torch_seeds, _read_tensors),
+    "weights_npz": Reader(".npz", ("zip",), _weights_npz_seeds, _read_convert),
     "safetensors": Reader(".safetensors", ("safetensors",), _safetensors_seeds, _read_safetensors),
     "yunet_onnx": Reader(".onnx", ("protobuf",), _onnx_seeds, _read_yunet),
     "head_onnx": Reader(".onnx", ("protobuf",), _head_seeds, _read_head_detector),

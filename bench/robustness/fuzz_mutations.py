@@ -395,7 +395,19 @@ def boxes(data: bytes, rng: Rng, other: bytes = b"") -> bytes:
 
 def torch_file(data: bytes, rng: Rng, other: bytes = b"") -> bytes:
     """Damage a PyTorch file of either form."""
-    return (zipped if data[:2] == b"PK" else pickle_or_bytes)(data, rng, other)
+    if data[:2] == b"PK":
+        return zipped(data, rng, other)
+    file, parts = io.BytesIO(data), []
+    for _ in range(5):  # magic number, protocol, system, content, keys
+        start = file.tell()
+        try:
+            list(pickletools.genops(file))
+        except Exception:
+            return havoc(data, rng, other)
+        parts.append(data[start : file.tell()])
+    at = int(rng.choice([0, 1, 2, 3, 3, 3, 3, 4]))
+    parts[at] = pickle_or_bytes(parts[at], rng, other)
+    return b"".join(parts) + data[file.tell() :]
 
 
 MUTATORS: dict[str, Callable[..., bytes]] = {

@@ -9,10 +9,8 @@ import importlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
 from .. import methods
 from ..core.checkpoint import Conversion, Format, Tensors
@@ -20,7 +18,8 @@ from ..detection import yunet_checkpoint
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import METHODS, Estimator, build, config_from_dict
-from ..readers.checkpoint_file import INSTALL_TORCH, read_tensors
+from ..readers.checkpoint_file import read_tensors
+from ..readers.torch_file import write_torch_file
 from ..weights import save_tensors, tensors_of
 
 __all__ = ["Conversion", "Format", "convert_file", "convert_tensors", "formats", "write_torch"]
@@ -103,27 +102,15 @@ def write_torch(model: Estimator, output: str | Path) -> None:
     """Write a network as the checkpoint that its method's published PyTorch code loads.
 
     Raises:
-        InputError: the method has no such form, torch is missing, or the file cannot be written.
+        InputError: the method has no such form, or the file cannot be written.
     """
     method = model.config.model_type
     to_torch = getattr(_layouts(method), "to_torch", None)
     if to_torch is None:
         raise InputError(f"{method} cannot be written for PyTorch; choose --format safetensors")
-    try:
-        import torch
-    except ImportError:
-        raise InputError(f"{output}: {INSTALL_TORCH}") from None
     checkpoint = to_torch(model.config.to_dict(), tensors_of(model))
     with atomic_path(output) as temporary:
-        torch.save(_torch_tensors(checkpoint), temporary)
-
-
-def _torch_tensors(value: Any) -> Any:
-    import torch
-
-    if isinstance(value, dict):
-        return {name: _torch_tensors(item) for name, item in value.items()}
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        write_torch_file(temporary, checkpoint)
 
 
 def _check(conversion: Conversion, source: str | Path) -> None:

@@ -7,28 +7,16 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from ..core.checkpoint import Tensors
 from ..errors import InputError
-from ..readers.onnx_file import read_initializers
 from .isolated import read_h5_isolated
+from .onnx_file import read_initializers
 from .pickled_npy import read_npy
-
-# No published checkpoint comes near; a header that asks for more lies.
-MAX_BYTES = 2 << 30
-# Weights hardly compress. Tensors that share their numbers, and half precision, may take more in
-# memory than in the file; whatever goes beyond this is a bomb.
-MAX_RATIO = 16
-# Allowed by torch's `weights_only`, needed by no checkpoint, and able to fill the memory.
-BOMBS = (b"bytearray", b"_codecs")
-
-INSTALL_TORCH = (
-    "PyTorch checkpoints need torch, only to be converted: run `pip install torch` and try again"
-)
+from .torch_file import read_torch, require_plausible
 
 
 def read_tensors(path: Path) -> Tensors:
@@ -44,14 +32,14 @@ def read_tensors(path: Path) -> Tensors:
         return {f"{file.stem}.{n}": v for file in files for n, v in read_tensors(file).items()}
     try:
         with path.open("rb") as file:
-            start = file.read(16)
+            start = file.read(512)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; check the path") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if start[:2] == b"PK":
         return _read_npz(path) if _is_npz(path) else read_torch(path)
-    if start[:1] == b"\x80" or b"ustar" in start:
+    if start[:1] == b"\x80" or start[257:262] == b"ustar":
         return read_torch(path)
     if start[:4] == b"\x89HDF":
         return read_h5_isolated(path)
@@ -67,90 +55,6 @@ def read_tensors(path: Path) -> Tensors:
     )
 
 
-def read_torch(path: Path) -> Tensors:
-    """The tensors of a `torch.save` file, through torch's `weights_only` loading.
-
-    Accepts a state dict, or a dict that holds one (`model`, `state_dict`, ...).
-    """
-    try:
-        import torch
-    except ImportError:
-        raise InputError(f"{path}: {INSTALL_TORCH}") from None
-    import pickle
-    import warnings
-
-    try:
-        _defuse(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch comments on old formats
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-        state = _state_dict(loaded)
-        _require_plausible(sum(v.numel() * v.element_size() for v in state.values()), path)
-        tensors = {name: _numpy(value) for name, value in state.items()}
-    except InputError:
-        raise
-    except pickle.UnpicklingError as error:
-        reason = str(error)
-        if "GLOBAL" in reason or "not an allowed" in reason or "Unsupported" in reason:
-            raise InputError(
-                f"{path}: refused, it holds Python objects that could run code; "
-                "ask its publisher for a plain state dict"
-            ) from None
-        raise InputError(f"{path}: damaged PyTorch file; get it again") from None
-    # A damaged archive can raise nearly anything inside torch's reader.
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"{path}: damaged PyTorch file ({first}); get it again") from None
-    if not tensors:
-        raise InputError(f"{path}: holds no tensors by name; give a state dict")
-    return tensors
-
-
-def _defuse(path: Path) -> None:
-    """Refuse what could fill the memory before torch gives the tensors out."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            # torch does not compress, so that what lies there cannot be more than the file.
-            if sum(entry.file_size for entry in entries) > path.stat().st_size:
-                raise InputError(f"{path}: its parts claim more bytes than it has; get it again")
-            contents = [archive.read(e) for e in entries if e.filename.endswith(".pkl")]
-    else:
-        contents = [path.read_bytes()]
-    if any(word in content for content in contents for word in BOMBS):
-        raise InputError(f"{path}: refused, it holds more than tensors; ask for a plain state dict")
-
-
-def _require_plausible(size: int, path: Path) -> None:
-    if size > min(MAX_BYTES, MAX_RATIO * path.stat().st_size + (1 << 20)):
-        raise InputError(f"{path}: claims to hold {size >> 20} MB; not a checkpoint")
-
-
-def _state_dict(loaded: Any) -> dict[str, Any]:
-    """The dict of tensors in what a file held, at most two wrappers deep."""
-    for _ in range(3):
-        if not isinstance(loaded, dict):
-            return {}
-        tensors = {k: v for k, v in loaded.items() if isinstance(k, str) and hasattr(v, "numpy")}
-        if tensors:
-            # Training on several GPUs puts "module." in front of every name.
-            if all(name.startswith("module.") for name in tensors):
-                tensors = {name.removeprefix("module."): v for name, v in tensors.items()}
-            return tensors
-        wrappers = ("model_state_dict", "state_dict", "model", "net", "weights")
-        loaded = next((loaded[key] for key in wrappers if key in loaded), None)
-    return {}
-
-
-def _numpy(tensor: Any) -> np.ndarray:
-    import torch
-
-    tensor = tensor.detach()
-    if tensor.is_floating_point():
-        tensor = tensor.to(torch.float32)
-    return tensor.contiguous().numpy()
-
-
 def _is_npz(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -163,7 +67,7 @@ def _is_npz(path: Path) -> bool:
 def _read_npz(path: Path) -> Tensors:
     try:
         with zipfile.ZipFile(path) as archive:
-            _require_plausible(sum(entry.file_size for entry in archive.infolist()), path)
+            require_plausible(sum(entry.file_size for entry in archive.infolist()), path)
         with np.load(path, allow_pickle=False) as archive:
             return {name: np.asarray(archive[name]) for name in archive.files}
     except InputError:
