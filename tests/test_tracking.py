@@ -25,7 +25,7 @@ DT = 1 / 30
 def faces(*boxes: tuple[float, ...], score: float = 0.9) -> Detections:
     count = len(boxes)
     values = np.array(boxes, np.float32).reshape(-1, 4)
-    return Detections(values, np.full(count, score), np.zeros((count, 5, 2)))
+    return Detections(values, np.full(count, score))
 
 
 def square(x: float, y: float = 100, side: float = 80) -> tuple[float, ...]:
@@ -131,11 +131,8 @@ def test_a_lost_face_is_carried_and_taken_up_again() -> None:
 def test_a_doubtful_box_takes_no_track_from_a_likely_face() -> None:
     tracker = Tracker(min_score=0.5)
     tracker.update(faces(square(100)), DT)
-    both = Detections(
-        np.array([square(103), square(125)], np.float32),
-        np.array([0.25, 0.7]),
-        np.zeros((2, 5, 2)),
-    )
+    boxes = np.array([square(103), square(125)], np.float32)
+    both = Detections(boxes, np.array([0.25, 0.7]))
     (track,) = tracker.update(both, DT)  # the doubtful box overlaps the track more
     assert (track.number, track.score) == (1, 0.7)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_headpose.cli import main, train_start
+from mlx_headpose.cli import datasets, main
 from mlx_headpose.cli.train import parse, training_options, workdir_path
 from mlx_headpose.cli.train_options import make_parser
 from mlx_headpose.cli.train_start import chosen_dataset, make_model
@@ -109,12 +109,12 @@ def test_the_dataset_is_300w_lp_where_it_is() -> None:
 @pytest.fixture
 def few_validation_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Validate on 12 synthetic heads instead of 1000."""
-    whole = train_start.open_dataset
+    whole = datasets.open_dataset
 
     def small(*arguments: Any, train: bool, **options: Any) -> Any:
         return whole(*arguments, train=train, **({} if train else {"samples": 12}) | options)
 
-    monkeypatch.setattr(train_start, "open_dataset", small)
+    monkeypatch.setattr(datasets, "open_dataset", small)
 
 
 @pytest.mark.usefixtures("few_validation_heads")

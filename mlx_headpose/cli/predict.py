@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from ..detection.yunet import DEFAULT_MIN_SCORE
 from ..errors import InputError
@@ -24,13 +20,14 @@ from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
 from ..inference.pictures import SUFFIXES, open_picture
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources
-from ..inference.video import Frame, VideoEstimator, VideoReader, VideoWriter, require_opencv
+from ..inference.table import COLUMNS, frame_result, head_rows, table, write_csv
+from ..inference.video import Frame, VideoEstimator
+from ..inference.video_file import follow_video
+from ..inference.window import show_camera
 from ..weights import from_pretrained
 from .options import Parser, margin, number, positive, refuse
 
 SEPARATORS = ("/", os.sep)
-WINDOW = "mlx-headpose (q quits)"
-COLUMNS = ("file", "frame", "time", "track", "x", "y", "width", "height", "yaw", "pitch", "roll")
 # Options without a use where landmarks are read, faces are given, nothing moves, nothing is drawn.
 PICTURES = ("crop_margin", "detector", "min_score", "max_faces", "bbox", "draw", "save")
 DETECTION = ("min_score", "max_faces")
@@ -150,9 +147,9 @@ def run(program: str, arguments: list[str]) -> None:
     try:
         unread = _each(inputs)
     except (KeyboardInterrupt, BrokenPipeError):
-        _write_results(options, network, results)
+        _write_results(options, network, results, COLUMNS, head_rows(results))
         raise
-    _write_results(options, network, results)
+    _write_results(options, network, results, COLUMNS, head_rows(results))
     _require_none(unread, inputs)
 
 
@@ -176,12 +173,16 @@ def _require_none(unread: int, inputs: Sequence[object]) -> None:
 
 
 def _write_results(
-    options: argparse.Namespace, network: str | Path, results: list[dict[str, Any]]
+    options: argparse.Namespace,
+    network: str | Path,
+    results: list[dict[str, Any]],
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
 ) -> None:
     if options.json:
         write_json(options.json, {"network": str(network), "results": results})
     if options.csv:
-        _write_csv(Path(options.csv), results)
+        write_csv(options.csv, columns, rows)
 
 
 def _predict_landmarks(options: argparse.Namespace) -> None:
@@ -198,13 +199,8 @@ def _predict_landmarks(options: argparse.Namespace) -> None:
 
     inputs = [partial(look, name) for name in options.landmarks]
     unread = _each(inputs)
-    if options.json:
-        write_json(options.json, {"network": str(network), "results": results})
-    if options.csv:
-        with atomic_path(options.csv) as temporary, _open_csv(temporary) as file:
-            writer = csv.DictWriter(file, ("file", "yaw", "pitch", "roll"))
-            writer.writeheader()
-            writer.writerows(results)
+    columns = ("file", "yaw", "pitch", "roll")
+    _write_results(options, network, results, columns, (list(r.values()) for r in results))
     _require_none(unread, inputs)
 
 
@@ -223,10 +219,18 @@ def _predict(
         estimator, options.min_score, options.max_faces, options.detect_every, not options.raw
     )
     if source.kind == "video":
-        _video(source.name, target, video, options.draw, results)
-    else:
-        kept = results if options.json or options.csv else None
-        _camera(int(source.name), video, options.draw, kept)
+        follow_video(source.name, target, video, options.draw, results)
+        return
+    keep = None
+    if options.json or options.csv:
+        frames: list[dict[str, Any]] = []
+        results.append({"file": f"camera {source.name}", "frames": frames})
+
+        def keep(frame: Frame, heads: list[Head]) -> None:
+            frames.append(frame_result(frame, heads))
+
+    shown = show_camera(int(source.name), video, options.draw, keep)
+    print(f"camera {source.name}: {shown.frames} frames, {shown.rate:.1f} frames/s")
 
 
 def _picture(
@@ -256,117 +260,8 @@ def _picture(
     }
 
 
-def _video(
-    name: str,
-    target: Path | None,
-    video: VideoEstimator,
-    style: str,
-    results: list[dict[str, Any]],
-) -> None:
-    frames: list[dict[str, Any]] = []
-    start = time.perf_counter()
-    with VideoReader(name) as reader:
-        result = {"file": name, "fps": reader.fps, "undecoded_frames": 0, "frames": frames}
-        results.append(result)
-        bar = tqdm(
-            reader, Path(name).name, total=reader.announced or None, unit="frame", disable=None
-        )
-        if target:
-            with VideoWriter(target, reader.fps, lambda i, h: draw_heads(i, h, style)) as writer:
-                for frame in bar:
-                    heads = video(frame)
-                    writer.put(frame.image, heads)
-                    frames.append(_frame_result(frame, heads))
-        else:
-            for frame in bar:
-                frames.append(_frame_result(frame, video(frame)))
-    seconds = time.perf_counter() - start
-    people = video.tracker.begun
-    print(
-        f"{name}: {reader.decoded} frames, {people} {'person' if people == 1 else 'people'}, "
-        f"{reader.decoded / seconds:.1f} frames/s"
-    )
-    missing = result["undecoded_frames"] = max(reader.failed, reader.announced - reader.decoded)
-    if missing:
-        print(f"{missing} of {reader.announced} frames could not be decoded")
-    if target and reader.decoded:
-        print(f"wrote {target}")
-    if not reader.decoded:
-        raise InputError(f"{name}: not one frame could be decoded; it is damaged")
-
-
-def _camera(
-    number: int, video: VideoEstimator, style: str, results: list[dict[str, Any]] | None
-) -> None:
-    """Show a camera's picture until q is pressed or the window is closed.
-
-    A camera may run for days: what it sees is kept only if `results` is to hold it.
-    """
-    cv2 = require_opencv()
-    frames: list[dict[str, Any]] = []
-    if results is not None:
-        results.append({"file": f"camera {number}", "frames": frames})
-    count = 0
-    rate = 0.0
-    last = time.perf_counter()
-    try:
-        with VideoReader(number) as reader:
-            for frame in reader:
-                heads = video(frame)
-                count += 1
-                if results is not None:
-                    frames.append(_frame_result(frame, heads))
-                image = frame.image if style == "none" else draw_heads(frame.image, heads, style)
-                now = time.perf_counter()
-                rate = 0.9 * rate + 0.1 / max(now - last, 1e-6) if rate else 1 / (now - last)
-                last = now
-                pixels = np.ascontiguousarray(image[:, :, ::-1])
-                cv2.putText(
-                    pixels,
-                    f"{rate:.0f} frames/s",
-                    (8, 24),
-                    cv2.FONT_HERSHEY_SIMPLEX,
-                    0.7,
-                    (255, 255, 255),
-                    2,
-                )
-                cv2.imshow(WINDOW, pixels)
-                quit_ = cv2.waitKey(1) & 0xFF == ord("q")
-                if quit_ or cv2.getWindowProperty(WINDOW, cv2.WND_PROP_VISIBLE) < 1:
-                    break
-    except cv2.error as error:
-        raise InputError(
-            "this OpenCV cannot open windows; run `pip uninstall opencv-python-headless` and "
-            f"`pip install opencv-python` ({str(error).splitlines()[0]})"
-        ) from None
-    else:
-        cv2.destroyAllWindows()
-    print(f"camera {number}: {count} frames, {rate:.1f} frames/s")
-
-
-def table(heads: list[Head]) -> str:
-    """Heads as a table, for people."""
-    rows = ["      x     y     w     h     yaw   pitch    roll  confidence"]
-    for head in heads:
-        x, y, right, bottom = head.box
-        confidence = "" if head.confidence is None else f"{head.confidence:.2f}"
-        rows.append(
-            f"  {x:5.0f} {y:5.0f} {right - x:5.0f} {bottom - y:5.0f}"
-            f" {head.yaw:7.1f} {head.pitch:7.1f} {head.roll:7.1f}  {confidence:>10}"
-        )
-    return "\n".join(rows)
-
-
 def _count(number: int) -> str:
     return "no face found" if not number else f"{number} face{'s' * (number > 1)}"
-
-
-def _frame_result(frame: Frame, heads: list[Head]) -> dict[str, Any]:
-    return {
-        "frame": frame.index,
-        "time": round(frame.time, 4),
-        "heads": [head.to_dict() for head in heads],
-    }
 
 
 def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | None]:
@@ -408,37 +303,6 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
             number += 1
         targets.append(target)
     return targets
-
-
-def _open_csv(path: Path) -> TextIO:
-    # Names of files may be bytes that are no UTF-8; they are written as they are.
-    return path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
-
-
-def _write_csv(path: Path, results: list[dict[str, Any]]) -> None:
-    with atomic_path(path) as temporary, _open_csv(temporary) as file:
-        writer = csv.writer(file)
-        writer.writerow((*COLUMNS, "confidence", "score"))
-        for result in results:
-            for frame in result.get("frames", [result]):
-                for head in frame["heads"]:
-                    x, y, right, bottom = head["box"]
-                    writer.writerow(
-                        (
-                            result["file"],
-                            frame.get("frame", ""),
-                            frame.get("time", ""),
-                            _cell(head["track"]),
-                            *(f"{v:.2f}" for v in (x, y, right - x, bottom - y)),
-                            *(f"{head[angle]:.3f}" for angle in ("yaw", "pitch", "roll")),
-                            _cell(head["confidence"]),
-                            _cell(head["score"]),
-                        )
-                    )
-
-
-def _cell(value: float | int | None) -> str:
-    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _share(text: str) -> float:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import Dataset, dataset_name, open_dataset
+from ..data import DATASETS, Dataset, dataset_name
 from ..errors import InputError
 from ..evaluation.evaluate import Evaluation, evaluate, sample_inputs
 from ..methods import Estimator
 from ..pose import angle_errors
 from ..quantization import SCHEMES, quantize_int8, quantize_weights
 from ..weights import from_pretrained, save_pretrained
+from .datasets import open_for
 from .options import positive
 
 BATCH = 20
@@ -86,22 +87,11 @@ def open_images(model: Estimator, options: argparse.Namespace) -> tuple[Dataset,
     Raises:
         InputError: there are fewer than two, or the options name none.
     """
-    preprocessing = model.config.preprocessing
-    place = options.calibration_dir or options.calibration_list
-    if place and dataset_name(options.calibration_dataset) == "synthetic":
-        raise InputError(f"{place}: say by --calibration_dataset what lies there")
-    calibration, unseen = (
-        model.config.inputs.open(
-            open_dataset(
-                options.calibration_dataset,
-                options.calibration_dir,
-                options.calibration_list,
-                crop=preprocessing.crop,
-                input_size=preprocessing.size,
-            )
-        )
-        for _ in range(2)
-    )
+    name = dataset_name(options.calibration_dataset)
+    folder, names = options.calibration_dir, options.calibration_list
+    if (folder or names) and not DATASETS[name].has_files:
+        raise InputError(f"{folder or names}: say by --calibration_dataset what lies there")
+    calibration, unseen = (open_for(model.config, name, folder, names) for _ in range(2))
     if len(calibration) < 2:
         raise InputError(f"{calibration.name}: has too few images to calibrate with")
     # Small sets are shared half and half.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.crop import Crop
-from ..data import DATASETS, Dataset, dataset_name, open_dataset
+from ..data import DATASETS, Dataset, dataset_name
 from ..errors import InputError
 from ..evaluation.evaluate import BROKEN, Evaluation, evaluate
 from ..evaluation.faces import draw_worst
@@ -23,7 +23,7 @@ from ..files import atomic_path, require_apart, require_writable, write_json
 from ..methods import METHODS, Estimator, ModelConfig, crop_named
 from ..training.checkpoint import is_state
 from ..weights import from_pretrained
-from . import face_boxes
+from .datasets import BOXES, open_for
 from .options import Parser, boolean, largest_yaw, margin, positive, refuse, refuse_unused
 
 
@@ -52,7 +52,7 @@ def make_parser(program: str) -> Parser:
     data.add_argument(
         "--yaw", type=largest_yaw, help="largest yaw of synthetic or rendered heads in degrees"
     )
-    data.add_argument("--boxes", help=face_boxes.HELP)
+    data.add_argument("--boxes", help=BOXES)
     data.add_argument("--skip_bad", action="store_true", help="count broken samples and go on")
     network = parser.add_argument_group("network")
     network.add_argument(
@@ -179,21 +179,17 @@ def open_set(options: argparse.Namespace, crop: Crop, config: ModelConfig) -> Da
     """The dataset that the options name, with the landmarks that the network reads, if any."""
     names = ("ad", "split", "mesh", "camera_without", "yaw", "boxes")
     wanted = {name: getattr(options, name) for name in names}
-    given = {name: value for name, value in wanted.items() if value is not None}
-    chosen = [] if options.crop_rule is None else ["crop"]
-    refuse_unused([*given, *chosen], [dataset_name(options.dataset)])
-    if "boxes" in given:
-        given["boxes"] = face_boxes.box_source(options.boxes)
-    dataset = open_dataset(
+    given = {**wanted, "crop": options.crop_rule}
+    refuse_unused([n for n, v in given.items() if v is not None], [dataset_name(options.dataset)])
+    return open_for(
+        config,
         options.dataset,
         options.data_dir,
         options.filename_list,
-        crop=crop,
-        input_size=config.preprocessing.size,
+        crop,
         skip_bad=options.skip_bad,
-        **given,
+        **wanted,
     )
-    return config.inputs.open(dataset)
 
 
 def run_one(model: Estimator, dataset: Dataset, options: argparse.Namespace) -> Evaluation:

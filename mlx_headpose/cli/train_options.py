@@ -7,7 +7,7 @@ from typing import Any
 
 from ..methods import config_class
 from ..training.options import OPTIMIZERS, SCHEDULES
-from . import face_boxes
+from .datasets import BOXES
 from .options import (
     Parser,
     add_method_option,
@@ -102,7 +102,7 @@ def _data(parser: Parser) -> None:
         help="division that the dataset has, such as sequence for BIWI: its training part trains, "
         "its test part validates (default: none)",
     )
-    _add(group, "--boxes", help=face_boxes.HELP)
+    _add(group, "--boxes", help=BOXES)
     _add(
         group,
         "--input_size",

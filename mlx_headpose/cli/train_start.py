@@ -14,21 +14,19 @@ from typing import Any
 import numpy as np
 
 from ..core.crop import AROUND_LANDMARKS
-from ..data import Dataset, dataset_name, dataset_options, open_dataset
+from ..data import DATASETS, Dataset, dataset_name, dataset_options
 from ..data.landmarks import keep_within
 from ..errors import InputError
 from ..methods import DEFAULT, METHODS, Estimator, ModelConfig, build, config_from_dict
 from ..readers.safetensors_file import read_config
 from ..training.checkpoint import read_network, read_run
 from ..weights import load_strictly
-from . import face_boxes
+from .datasets import open_for
 from .options import make_config, model_options, refuse_unused
 
 HELD_OUT = 20  # one in so many samples validates where no validation set is given
 HELD_OUT_LIST = "validation.txt"
-LISTED = ("300W_LP", "AFLW2000")  # whose lists hold the names that their samples have
 FOLDERS = Path("datasets")
-DRAWN = ("synthetic", "rendered")  # sets with a validation part of their own
 SHARED_OPTIONS = ("yaw", "mesh", "camera_without", "split", "boxes")  # by training and validation
 TRAINING_OPTIONS = ("samples", "identities")
 ADVICE = (
@@ -76,7 +74,7 @@ def open_sets(
     name = _validation_set(args)
     refuse_unused([o for o in TRAINING_OPTIONS if o in args], [args.dataset])
     refuse_unused([o for o in SHARED_OPTIONS if o in args], [args.dataset, name or args.dataset])
-    if args.dataset == "synthetic" and not args.explicit_dataset:
+    if not (args.explicit_dataset or DATASETS[args.dataset].has_files):
         say(ADVICE)
     training_set = _open(args, "", args.dataset, config, train=True)
     if name is None:
@@ -87,12 +85,12 @@ def open_sets(
         number = np.arange(len(training_set))
         training_set.select(number < first)
         held_out.select(number >= first)
-        if args.dataset not in LISTED:
+        if not DATASETS[args.dataset].lists_names:
             return Sets(training_set, held_out, None)
         test = _test_options(args, "", args.dataset, folder / HELD_OUT_LIST)
         return Sets(training_set, held_out, test, list(held_out.ids))
     validation_set = _open(args, "val_", name, config, train=False)
-    if name == args.dataset != "synthetic":
+    if name == args.dataset:
         both = len(set(training_set.ids) & set(validation_set.ids))
         if both:
             say(f"Warning: {both} samples of {name} both train and validate; their errors flatter.")
@@ -104,7 +102,7 @@ def _validation_set(args: argparse.Namespace) -> str | None:
     """Its name; None where a part of the training set has to serve."""
     if "val_dataset" in args:
         return dataset_name(args.val_dataset)
-    if args.dataset in DRAWN or "split" in args:
+    if DATASETS[args.dataset].rendered or "split" in args:
         return args.dataset
     if "val_data_dir" in args or (FOLDERS / "AFLW2000").is_dir():
         return "AFLW2000"
@@ -117,27 +115,23 @@ def _folder(args: argparse.Namespace, prefix: str, name: str) -> Path | None:
         given = getattr(args, "data_dir", None)
     if given is not None:
         return Path(given)
-    return None if name == "synthetic" else FOLDERS / name
+    return FOLDERS / name if DATASETS[name].has_files else None
 
 
 def _open(
     args: argparse.Namespace, prefix: str, name: str, config: ModelConfig, train: bool
 ) -> Dataset:
     names = (*SHARED_OPTIONS, *TRAINING_OPTIONS) if train else SHARED_OPTIONS
-    options = {option: getattr(args, option) for option in names if option in args}
-    options["boxes"] = face_boxes.box_source(options.get("boxes"))
-    dataset = open_dataset(
+    dataset = open_for(
+        config,
         name,
         _folder(args, prefix, name),
         getattr(args, f"{prefix}filename_list", None),
-        crop=config.preprocessing.crop,
-        input_size=config.preprocessing.size,
         train=train,
         seed=args.seed,
         skip_bad=args.skip_bad,
-        **options,
+        **{option: getattr(args, option, None) for option in names},
     )
-    dataset = config.inputs.open(dataset)
     if config.limits is not None and not train:
         keep_within(dataset, config.limits)
     return dataset
@@ -183,7 +177,7 @@ def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator,
         return build(_as_asked(args, _config(stored, state), size)), bool(run.get("pretrained"))
     if "snapshot" not in args:
         config = make_config(args, args.model, size=size)
-        if args.dataset in DRAWN:
+        if DATASETS[args.dataset].rendered:
             config = for_synthetic_heads(config, model_options(args, args.model))
         return build(config), False
     path = newest_weights(Path(args.snapshot))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,17 +12,34 @@ from typing import Any
 from ..errors import InputError
 from .base import Dataset
 
-# name → module that defines `open_dataset(folder, filename_list, **options) -> Dataset`.
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a dataset before it is opened.
+
+    Attributes:
+        module: defines `open_dataset(folder, filename_list, **options) -> Dataset`.
+        has_files: whether it lies in a folder; without, its samples are made when they are read.
+        lists_names: whether lines of its `filename_list` are the names that its samples have.
+        rendered: whether it shows rendered heads, with a validation part of its own.
+    """
+
+    module: str
+    has_files: bool = True
+    lists_names: bool = False
+    rendered: bool = False
+
+
 DATASETS = {
-    "AFLW2000": ".aflw2000",
-    "300W_LP": ".w300lp",
-    "synthetic": "..synthetic",
-    "rendered": "..synthetic.rendered",
-    "facescape": ".facescape",
-    "panoptic": ".panoptic",
-    "panoptic+300W_LP": ".yaw_balanced",
-    "BIWI": ".biwi",
-    "DAD-3DHeads": ".dad3dheads",
+    "AFLW2000": DatasetInfo(".aflw2000", lists_names=True),
+    "300W_LP": DatasetInfo(".w300lp", lists_names=True),
+    "synthetic": DatasetInfo("..synthetic", has_files=False, rendered=True),
+    "rendered": DatasetInfo("..synthetic.rendered", rendered=True),
+    "facescape": DatasetInfo(".facescape"),
+    "panoptic": DatasetInfo(".panoptic"),
+    "panoptic+300W_LP": DatasetInfo(".yaw_balanced"),
+    "BIWI": DatasetInfo(".biwi"),
+    "DAD-3DHeads": DatasetInfo(".dad3dheads"),
 }
 
 # Other spellings that published command lines use.
@@ -36,7 +54,7 @@ ALIASES = {
     "dad3dheads": "DAD-3DHeads",
 }
 
-__all__ = ["DATASETS", "Dataset", "dataset_name", "dataset_options", "open_dataset"]
+__all__ = ["DATASETS", "Dataset", "DatasetInfo", "dataset_name", "dataset_options", "open_dataset"]
 
 
 def dataset_name(name: str) -> str:
@@ -92,4 +110,4 @@ def dataset_options(name: str) -> set[str]:
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(DATASETS[dataset_name(name)], __name__)
+    return importlib.import_module(DATASETS[dataset_name(name)].module, __name__)

@@ -92,8 +92,7 @@ class HeadDetector:
         keep = scores >= min_score
         boxes, scores = boxes[keep] / scale, scores[keep]
         kept = suppress(boxes, scores, MAX_OVERLAP)
-        landmarks = np.full((len(kept), 5, 2), np.nan, np.float32)
-        return Detections(boxes[kept].astype(np.float32), scores[kept], landmarks)
+        return Detections(boxes[kept].astype(np.float32), scores[kept])
 
     def _decode(self, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The network's output → (N, 4) corners in its input's pixels and (N,) scores."""

@@ -72,7 +72,7 @@ class YuNet(nn.Module):
     """The paper's backbone, tiny feature pyramid and anchor-free head.
 
     The published head has four branches a level; here they are one unit of 16 channels: class
-    score, objectness, box (4), landmarks (10).
+    score, objectness, box (4), landmarks (10), which nothing here reads.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class YuNet(nn.Module):
 
 
 def decode(outputs: list[mx.array]) -> mx.array:
-    """Network outputs → (N, cells, 15): x_min, y_min, x_max, y_max, ten landmark values, score."""
+    """Network outputs → (N, cells, 5): x_min, y_min, x_max, y_max, score."""
     levels = []
     for stride, y in zip(STRIDES, outputs, strict=True):
         n, height, width, _ = y.shape
@@ -116,9 +116,8 @@ def decode(outputs: list[mx.array]) -> mx.array:
         score = mx.sqrt(mx.sigmoid(y[..., 0:1]) * mx.sigmoid(y[..., 1:2]))
         centre = (cells + y[..., 2:4]) * stride
         half = mx.exp(y[..., 4:6]) * (stride / 2)
-        landmarks = (y[..., 6:16] + mx.tile(cells, (1, 1, 5))) * stride
-        level = mx.concatenate([centre - half, centre + half, landmarks, score], -1)
-        levels.append(level.reshape(n, height * width, 15))
+        level = mx.concatenate([centre - half, centre + half, score], -1)
+        levels.append(level.reshape(n, height * width, 5))
     return mx.concatenate(levels, 1)
 
 
@@ -156,13 +155,10 @@ class Detections:
     Attributes:
         boxes: (N, 4) float32 x_min, y_min, x_max, y_max.
         scores: (N,) float32 in 0..1.
-        landmarks: (N, 5, 2) float32: right eye, left eye, nose tip, right and left mouth corner,
-            right and left as the person has them.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
-    landmarks: np.ndarray
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -253,11 +249,10 @@ def prepare(image: np.ndarray, max_side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def select(rows: np.ndarray, factors: np.ndarray, min_score: float) -> Detections:
-    """Decoded cells (cells, 15) of one picture → its faces."""
-    rows = rows[rows[:, 14] >= min_score]
-    rows = rows[suppress(rows[:, :4], rows[:, 14])]
-    points = rows[:, :14].reshape(-1, 7, 2) * factors
-    return Detections(points[:, :2].reshape(-1, 4), rows[:, 14], points[:, 2:])
+    """Decoded cells (cells, 5) of one picture → its faces."""
+    rows = rows[rows[:, 4] >= min_score]
+    rows = rows[suppress(rows[:, :4], rows[:, 4])]
+    return Detections(rows[:, :4] * np.tile(factors, 2), rows[:, 4])
 
 
 def find_weights() -> Path:

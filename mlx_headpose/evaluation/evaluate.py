@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -16,12 +16,14 @@ from tqdm import tqdm
 from ..cpu.memory import batch_size_named
 from ..cpu.shards import shards_on_cores
 from ..data import Dataset
+from ..data.loader import read_ahead
 from ..errors import InputError
 from ..methods import Estimator
 from ..pose import PoseMetrics, pose_metrics
 from .over_yaw import errors_by_band
 
 WORKERS = 4
+AHEAD = 3  # batches that are read while one is computed
 
 BROKEN = "picture broken"  # why an evaluation leaves a sample out
 
@@ -102,19 +104,12 @@ def sample_inputs(
             skipped.append(dataset.ids[index])
             return None
 
-    indices = iter(range(len(dataset)))
-    with ThreadPoolExecutor(WORKERS) as pool:
-        try:
-            ahead = [(i, pool.submit(load, i)) for i in islice(indices, 4 * batch_size)]
-            while ahead:
-                batch, ahead = ahead[:batch_size], ahead[batch_size:]
-                loaded = [(i, future.result()) for i, future in batch]
-                ahead += [(i, pool.submit(load, i)) for i in islice(indices, batch_size)]
-                good = [(i, value) for i, value in loaded if value is not None]
-                if good:
-                    yield [i for i, _ in good], np.stack([value for _, value in good])
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with closing(read_ahead(load, range(len(dataset)), WORKERS, AHEAD * batch_size)) as samples:
+        for start in range(0, len(dataset), batch_size):
+            loaded = enumerate(islice(samples, batch_size), start)
+            good = [(i, value) for i, value in loaded if value is not None]
+            if good:
+                yield [i for i, _ in good], np.stack([value for _, value in good])
 
 
 def evaluate(

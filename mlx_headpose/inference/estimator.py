@@ -260,7 +260,7 @@ def largest(faces: Detections, count: int | None = None) -> Detections:
     """The `count` largest faces (None: all), largest first."""
     area = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(1)
     order = np.argsort(-area, kind="stable")[:count]
-    return Detections(faces.boxes[order], faces.scores[order], faces.landmarks[order])
+    return Detections(faces.boxes[order], faces.scores[order])
 
 
 def _given(boxes: Any) -> Detections:
@@ -274,5 +274,4 @@ def _given(boxes: Any) -> Detections:
         raise InputError(f"boxes must be (N, 4) numbers, not {values.shape}")
     if (values[:, 2:] <= values[:, :2]).any():
         raise InputError("a box must have x_max > x_min and y_max > y_min")
-    count = len(values)
-    return Detections(values, np.full(count, np.nan), np.full((count, 5, 2), np.nan))
+    return Detections(values, np.full(len(values), np.nan))

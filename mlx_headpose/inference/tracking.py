@@ -196,19 +196,12 @@ def search_nearby(
         places.append((np.array(area[:2]), (area[2] - area[0]) / SEARCH_SIDE))
     found = []
     for faces, (corner, scale) in zip(detector(windows, min_score), places, strict=True):
-        found.append(
-            Detections(
-                faces.boxes * scale + np.tile(corner, 2),
-                faces.scores,
-                faces.landmarks * scale + corner,
-            )
-        )
+        found.append(Detections(faces.boxes * scale + np.tile(corner, 2), faces.scores))
     if not found:
-        return Detections(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)))
+        return Detections(np.zeros((0, 4)), np.zeros(0))
     joined = Detections(
         np.concatenate([f.boxes for f in found]),
         np.concatenate([f.scores for f in found]),
-        np.concatenate([f.landmarks for f in found]),
     )
     kept = suppress(joined.boxes, joined.scores)
-    return Detections(joined.boxes[kept], joined.scores[kept], joined.landmarks[kept])
+    return Detections(joined.boxes[kept], joined.scores[kept])

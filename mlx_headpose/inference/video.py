@@ -297,7 +297,6 @@ class VideoEstimator:
         known = Detections(
             np.array(boxes, np.float32).reshape(-1, 4),
             np.array([track.score for track in tracks]),
-            np.zeros((len(tracks), 5, 2)),
         )
         heads = []
         (estimated,) = self.estimator.estimate([frame.image], [known])

@@ -30,9 +30,16 @@ class Layout:
     dtype: np.dtype
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """What the array takes."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @classmethod
+    def read(cls, file: IO[bytes]) -> Layout:
+        """The header where a `.npy` file begins; damaged ones raise many kinds of error."""
+        version = npy.read_magic(file)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        return cls(*header(file))
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -44,7 +51,7 @@ def read_array(path: Path) -> np.ndarray:
     """
     with path.open("rb") as file:
         layout = _layout(file, path.stat().st_size, path, "array", "fiu")
-        return _array(file.read(layout.bytes), layout, path, "array")
+        return _array(file.read(layout.nbytes), layout, path, "array")
 
 
 def member_names(path: Path) -> list[str]:
@@ -167,7 +174,7 @@ class _Member:
             file.seek(self.entry.header_offset)
             _, name, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
         start = self.entry.header_offset + LOCAL_HEADER.size + name + extra + self.file.tell()
-        if start + self.layout.bytes > self.path.stat().st_size:
+        if start + self.layout.nbytes > self.path.stat().st_size:
             raise InputError(f"{self.path}: its array {self.name!r} is cut off; get it again")
         return start
 
@@ -180,9 +187,7 @@ class _Member:
 def _layout(file: IO[bytes], size: int, path: Path, name: str, kinds: str) -> Layout:
     """What an array's header states, if `size` bytes can hold it."""
     try:
-        version = npy.read_magic(file)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        layout = Layout(*read(file))
+        layout = Layout.read(file)
     except Exception as error:  # numpy raises many kinds on damaged headers
         raise InputError(f"{path}: {name!r} is a damaged array ({error}); get it again") from None
     if layout.dtype.kind not in kinds:
@@ -190,13 +195,13 @@ def _layout(file: IO[bytes], size: int, path: Path, name: str, kinds: str) -> La
         raise InputError(
             f"{path}: its array {name!r} holds no {wanted}; refused, for unpickling could run code"
         )
-    if min(layout.shape, default=0) < 0 or layout.bytes > size:
+    if min(layout.shape, default=0) < 0 or layout.nbytes > size:
         raise InputError(f"{path}: its array {name!r} is damaged; get it again")
     return layout
 
 
 def _array(data: bytes, layout: Layout, path: Path, name: str) -> np.ndarray:
-    if len(data) != layout.bytes:
+    if len(data) != layout.nbytes:
         raise InputError(f"{path}: its array {name!r} is cut off; get it again")
     values = np.frombuffer(data, layout.dtype)
     return values.reshape(layout.shape, order="F" if layout.fortran else "C")

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from ..core.checkpoint import Tensors
 from ..errors import InputError
+from .npy import Layout
 
 MAX_BYTES = 2 << 30
 
@@ -120,10 +120,8 @@ def read_npy(path: Path) -> Tensors:
     content = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
     file = io.BytesIO(content)
     try:
-        version = npy.read_magic(file)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read_header(file)
-        if not dtype.hasobject or shape != ():
+        layout = Layout.read(file)
+        if not layout.dtype.hasobject or layout.shape != ():
             raise InputError(
                 f"{path}: holds one array without a name; give a file with all weights"
             )

@@ -1,0 +1,64 @@
+"""A video file from its first frame to its last: followed, recorded and drawn."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..errors import InputError
+from .draw import draw_heads
+from .table import frame_result
+from .video import VideoEstimator, VideoReader, VideoWriter
+
+
+def follow_video(
+    name: str,
+    target: Path | None,
+    video: VideoEstimator,
+    style: str,
+    results: list[dict[str, Any]],
+) -> None:
+    """Follow the heads through a video, and say what was found.
+
+    Args:
+        name: the file's path.
+        target: the drawn video, or None for none.
+        video: what follows the heads.
+        style: one of `draw.STYLES`.
+        results: takes the result, frame by frame, so that it is there even if the user stops.
+
+    Raises:
+        InputError: the video cannot be read or written, or not one frame could be decoded.
+    """
+    frames: list[dict[str, Any]] = []
+    start = time.perf_counter()
+    with VideoReader(name) as reader:
+        result = {"file": name, "fps": reader.fps, "undecoded_frames": 0, "frames": frames}
+        results.append(result)
+        bar = tqdm(
+            reader, Path(name).name, total=reader.announced or None, unit="frame", disable=None
+        )
+        drawn = target and VideoWriter(target, reader.fps, lambda i, h: draw_heads(i, h, style))
+        with drawn or nullcontext() as writer:
+            for frame in bar:
+                heads = video(frame)
+                if writer:
+                    writer.put(frame.image, heads)
+                frames.append(frame_result(frame, heads))
+    seconds = time.perf_counter() - start
+    people = video.tracker.begun
+    print(
+        f"{name}: {reader.decoded} frames, {people} {'person' if people == 1 else 'people'}, "
+        f"{reader.decoded / seconds:.1f} frames/s"
+    )
+    missing = result["undecoded_frames"] = max(reader.failed, reader.announced - reader.decoded)
+    if missing:
+        print(f"{missing} of {reader.announced} frames could not be decoded")
+    if target and reader.decoded:
+        print(f"wrote {target}")
+    if not reader.decoded:
+        raise InputError(f"{name}: not one frame could be decoded; it is damaged")
