@@ -9,8 +9,10 @@ import queue
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,8 +33,15 @@ MAX_FRAME_PIXELS = 36_000_000
 MAX_WAITING_BYTES = 256 << 20
 # Frames in a row that fail to decode before a video counts as ended.
 MAX_FAILURES = 50
-# For files and cameras that do not say their rate.
+# For files and cameras that do not say their rate; rates beyond these are no rates.
 DEFAULT_FPS = 30.0
+FPS_RANGE = (0.1, 1000.0)
+SHORTEST_S = 1e-6  # between two frames
+LATEST_S = 1e9  # no video is so long
+# Cameras deliver nothing at first, and lose their connection; it is waited for so long, then the
+# camera is opened anew and waited for once more.
+CAMERA_WAIT_S = 4.0
+CAMERA_RETRY_S = 0.05
 
 
 def require_opencv() -> Any:
@@ -59,20 +68,62 @@ class Frame:
     image: np.ndarray
 
 
+class Clock:
+    """Timestamps of a file's frames as seconds that never go back.
+
+    Some files have no timestamps, or begin again at zero where two recordings were joined: there
+    the time goes on by the nominal interval.
+
+    Args:
+        fps: nominal rate.
+    """
+
+    def __init__(self, fps: float):
+        self.interval = 1 / fps
+        self.now: float | None = None
+        self._stamp = 0.0
+        self._offset = 0.0
+
+    def __call__(self, stamp: float, missing: int = 0) -> float:
+        """The time of the next frame.
+
+        Args:
+            stamp: its timestamp in seconds, perhaps none.
+            missing: frames between the last one and this one.
+        """
+        missing_stamp = not abs(stamp) < LATEST_S  # NaN too
+        if self.now is None:
+            self.now = 0.0 if missing_stamp else max(stamp, 0.0)
+            self._stamp = self.now
+            return self.now
+        expected = self.now + (missing + 1) * self.interval
+        if missing_stamp or stamp == self._stamp:
+            self.now = expected
+            return expected
+        if stamp < self._stamp:
+            self._offset = expected - stamp
+        self._stamp = stamp
+        self.now = max(stamp + self._offset, self.now + SHORTEST_S)
+        return self.now
+
+
 class VideoReader:
     """Frames of a file or a camera, decoded in a thread of their own.
 
     Use it as a context manager and iterate over it. A camera's frames are dropped while the
     network is busy, so that what is seen is always the latest; a file's frames wait.
 
+    A frame's time is its own timestamp in the file, or, from a camera, the seconds since it was
+    opened. Times never go back.
+
     Attributes:
-        fps: frames per second.
-        announced: frames that the file says it has; 0 where it does not say.
+        announced: frames that the file says it has, often an estimate; 0 where it does not say.
         decoded: frames read so far.
-        failed: frames that could not be decoded so far.
+        failed: frames so far that could not be decoded and that good ones followed.
 
     Raises:
-        InputError: there is no such video or camera, or it cannot be read.
+        InputError: there is no such video or camera, or it cannot be read. While iterating: a
+            camera delivers nothing, or nothing more.
     """
 
     def __init__(self, source: str | Path | int):
@@ -81,7 +132,7 @@ class VideoReader:
         self.live = isinstance(source, int)
         if not self.live and not Path(source).is_file():  # type: ignore[arg-type]
             raise InputError(f"{source}: no such video; check the path")
-        self._capture = cv2.VideoCapture(source if self.live else str(source))
+        self._capture = self._open()
         if not self._capture.isOpened():
             raise InputError(
                 f"camera {source} cannot be opened; check its number and this program's permission"
@@ -97,16 +148,48 @@ class VideoReader:
                 " down"
             )
         waiting = max(1, min(QUEUE, MAX_WAITING_BYTES // max(3 * pixels, 1)))
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = float(fps) if 1 <= fps <= 1000 else DEFAULT_FPS
+        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self._nominal_fps = fps if FPS_RANGE[0] <= fps <= FPS_RANGE[1] else DEFAULT_FPS
         self.announced = (
             0 if self.live else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         )
         self.decoded = 0
         self.failed = 0
+        self._error: InputError | None = None
         self._queue: queue.Queue[Frame | None] = queue.Queue(1 if self.live else waiting)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
+
+    @cached_property
+    def fps(self) -> float:
+        """Frames per second, on average over a file's timestamps.
+
+        The rate that a container announces is often the shortest interval's, or no rate at all.
+        """
+        if self.live:
+            return self._nominal_fps
+        times = self._timestamps()
+        if len(times) > 1 and times.max() > times.min():
+            fps = round((len(times) - 1) / float(times.max() - times.min()), 6)
+            if FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
+                return fps
+        return self._nominal_fps
+
+    def _timestamps(self) -> np.ndarray:
+        """(N,) seconds of all frames, unordered, read without decoding; empty if that fails."""
+        cv2 = require_opencv()
+        capture = self._open()
+        times = array("d")
+        if capture.isOpened() and capture.set(cv2.CAP_PROP_FORMAT, -1):
+            while capture.grab():
+                times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+        capture.release()
+        seconds = np.array(times)
+        return seconds[np.abs(seconds) < LATEST_S]
+
+    def _open(self) -> Any:
+        source = self.source
+        return require_opencv().VideoCapture(source if isinstance(source, int) else str(source))
 
     def __enter__(self) -> VideoReader:
         self._thread.start()
@@ -120,27 +203,60 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         while (frame := self._queue.get()) is not None:
             yield frame
+        if self._error is not None:
+            raise self._error
 
     def _read(self) -> None:
-        start = time.perf_counter()
-        in_a_row = 0
         try:
-            while not self._stop.is_set() and in_a_row < MAX_FAILURES:
-                good, pixels = self._capture.read()
-                position = self.decoded + self.failed
-                if not good:
-                    # The end of a file looks like a broken frame: its announced length tells.
-                    if not self.live and position >= self.announced:
-                        break
-                    self.failed += 1
-                    in_a_row += 1
-                    continue
-                in_a_row = 0
-                now = time.perf_counter() - start if self.live else position / self.fps
-                self.decoded += 1
-                self._put(Frame(position, now, np.ascontiguousarray(pixels[:, :, ::-1])))
+            if self.live:
+                self._read_camera()
+            else:
+                self._read_file()
+        except Exception as error:  # it must reach the thread that waits for us
+            self._error = InputError(f"{self.source}: OpenCV fails to read it ({error})")
         finally:
             self._put(None)
+
+    def _read_file(self) -> None:
+        position = require_opencv().CAP_PROP_POS_MSEC
+        clock = Clock(self._nominal_fps)
+        failed = 0  # in a row: a broken frame if a good one follows, else the end of the file
+        while not self._stop.is_set() and failed < MAX_FAILURES:
+            good, pixels = self._capture.read()
+            if not good:
+                failed += 1
+                continue
+            self.failed += failed
+            now = clock(self._capture.get(position) / 1000, failed)
+            self._deliver(pixels, now)
+            failed = 0
+
+    def _read_camera(self) -> None:
+        start = since = time.perf_counter()
+        reopened = False
+        while not self._stop.is_set():
+            good, pixels = self._capture.read()
+            now = time.perf_counter()
+            if good:
+                self._deliver(pixels, now - start)
+                since, reopened = now, False
+            elif now - since < CAMERA_WAIT_S:
+                self._stop.wait(CAMERA_RETRY_S)
+            elif not reopened:
+                self._capture.release()
+                self._capture = self._open()
+                since, reopened = time.perf_counter(), True
+            else:
+                self._error = InputError(
+                    f"camera {self.source}: delivers no {'more ' * (self.decoded > 0)}pictures; "
+                    "check its cable and whether another program uses it"
+                )
+                return
+
+    def _deliver(self, pixels: np.ndarray, now: float) -> None:
+        self.decoded += 1
+        index = self.decoded + self.failed - 1
+        self._put(Frame(index, now, np.ascontiguousarray(pixels[:, :, ::-1])))
 
     def _put(self, frame: Frame | None) -> None:
         if self.live:
