@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 
 from ..errors import InputError
 from . import occlusion, photo, surroundings
-from .light import draw_tint
+from .light import sample_tint
 
 GROUPS = {
     "background": "gradients, textures, patterns, blurred lights and people behind the head",
@@ -190,11 +190,11 @@ def coloured(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     kind = rng.random()
     if kind < 0.2:
         weights = _GREY if rng.random() < 0.6 else rng.dirichlet((2, 2, 1))
-        tone = draw_tint(rng, 0.16) if rng.random() < 0.25 else np.ones(3)
+        tone = sample_tint(rng, 0.16) if rng.random() < 0.25 else np.ones(3)
         mixing = tone[:, None] * weights
     else:
         saturation = float(np.clip(np.exp(rng.normal(0.03, 0.29)), 0.1, 2.2))
-        cast = draw_tint(rng, 0.06 if rng.random() < 0.88 else 0.18)
+        cast = sample_tint(rng, 0.06 if rng.random() < 0.88 else 0.18)
         cast = cast * _WARM
         mixing = cast[:, None] * (saturation * np.eye(3) + (1 - saturation) * _GREY)
     picture = picture.convert("RGB", tuple(np.insert(mixing, 3, 0, axis=1).ravel()))
