@@ -13,7 +13,8 @@ from ..data.base import Dataset
 from ..errors import InputError
 from ..pose import pose_to_matrix
 from .builtin import BuiltInPeople
-from .effects import Effects, without
+from .effects import photo as camera
+from .effects import without
 from .mesh import MeshPeople
 from .people import People, disturbed
 from .photo import PLAIN, Photo
@@ -190,7 +191,7 @@ def open_dataset(
         roll=(-tilt, tilt),
         rule=rule,
         loose=0.35 if train and rule is not AS_GIVEN else 0.0,
-        photo=PLAIN if camera_without is None else Effects(without(camera_without)),
+        photo=camera(None if camera_without is None else without(camera_without)),
         mesh=None if mesh is None else Path(mesh),
         identities=identities,
     )
