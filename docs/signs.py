@@ -24,7 +24,7 @@ def head_in_pose(heads: SyntheticHeads, pose: np.ndarray) -> Image.Image:
     """Sample 0 in another pose than its own: same person, light and background."""
     heads.poses[0] = pose
     picture = heads.image(0)
-    pivot = SIDE * heads.geometry.shifts[0]
+    pivot = SIDE * heads.people.cameras.shifts[0]
     draw_axes(ImageDraw.Draw(picture), pose, pivot, 0.4 * SIDE, 2)
     return picture
 

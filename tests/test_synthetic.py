@@ -9,13 +9,12 @@ from mlx_headpose.core.crop import AROUND_HEAD
 from mlx_headpose.data import open_dataset
 from mlx_headpose.pose import matrix_to_pose, pose_to_matrix
 from mlx_headpose.synthetic import SyntheticHeads
+from mlx_headpose.synthetic.builtin.landmarks import mirrored
+from mlx_headpose.synthetic.builtin.people import points_68, points_468
+from mlx_headpose.synthetic.builtin.shape import EXPRESSIONS, SHAPES
 from mlx_headpose.synthetic.dataset import HEAD
-from mlx_headpose.synthetic.geometry import points_68, points_468
-from mlx_headpose.synthetic.landmarks import mirrored
-from mlx_headpose.synthetic.parts import Material
+from mlx_headpose.synthetic.material import Material
 from mlx_headpose.synthetic.rasterize import Camera, rasterize
-from mlx_headpose.synthetic.scene import build_mesh, camera
-from mlx_headpose.synthetic.shape import EXPRESSIONS, SHAPES
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +46,9 @@ def test_selected_samples_keep_what_they_show(heads):
 def test_splits_and_seeds_share_no_person(heads):
     train = SyntheticHeads(40, "train", size=64)
     other = SyntheticHeads(40, "val", seed=1, size=64)
-    shapes = np.concatenate([set_.geometry.shapes for set_ in (heads, train, other)])
+    shapes = np.concatenate([set_.people.shapes for set_ in (heads, train, other)])
     assert len(np.unique(shapes, axis=0)) == 120
-    assert not np.array_equal(heads.identity(0).skin, train.identity(0).skin)
+    assert not np.array_equal(heads.people.person(0).skin, train.people.person(0).skin)
     assert not np.array_equal(heads.poses, train.poses)
 
 
@@ -89,44 +88,43 @@ def test_the_surface_is_drawn_where_the_landmarks_are(heads, pose):
     """What the picture shows of the nose lies at landmark 1, projected by hand."""
     side = 512
     for index in (0, 5):
-        person, pose = heads.identity(index), np.array(pose, np.float32)
-        shot = heads.shot(index)
-        mesh = build_mesh(person, shot, pose, np.random.default_rng(0))
-        found = rasterize(camera(shot, side).project(mesh.vertices), mesh.triangles, side, side)
+        pose, rng = np.array(pose, np.float32), np.random.default_rng(0)
+        mesh = heads.people.scene(index, pose, rng).mesh(rng)
+        camera = heads.people.cameras[index].sized(side)
+        found = rasterize(camera.project(mesh.vertices), mesh.triangles, side, side)
         x, y = found.interpolate(mesh.attributes[:, 7:9]).T
-        nose = (mesh.material[found.corners[0]] == Material.HEAD) & (np.hypot(x, y - 39) < 3)
+        nose = (mesh.material[found.corners[0]] == Material.SKIN) & (np.hypot(x, y - 39) < 3)
         seen = np.stack((found.pixel[nose] % side + 0.5, found.pixel[nose] // side + 0.5), -1)
         assert len(seen) > 2
-        geometry = heads.geometry
-        tip = points_468().of(geometry.shapes[index], geometry.expressions[index])[1]
+        people = heads.people
+        tip = points_468().of(people.shapes[index], people.expressions[index])[1]
         tip = pose_to_matrix(pose.astype(float)) @ tip
-        near = geometry.distances[index] / (geometry.distances[index] - tip[2])
-        at = (tip[:2] * near * geometry.scales[index] + geometry.shifts[index]) * side
+        near = camera.distance / (camera.distance - tip[2])
+        at = tip[:2] * near * camera.scale + camera.centre
         np.testing.assert_allclose(seen.mean(axis=0), at, atol=5)
 
 
 def test_the_head_alone_turns_with_the_pose(heads):
     """Hair, light and shoulders are drawn without the pose: the chest stays, the head turns."""
-    person, shot = heads.identity(4), heads.shot(4)
-    meshes = [
-        build_mesh(person, shot, np.array((yaw, 0, 0), np.float32), np.random.default_rng(1))
-        for yaw in (-60, 60)
-    ]
+    meshes = []
+    for yaw in (-60, 60):
+        rng = np.random.default_rng(1)
+        meshes.append(heads.people.scene(4, np.array((yaw, 0, 0), np.float32), rng).mesh(rng))
     joint = [np.array(m.vertices[m.material == Material.NECK]) for m in meshes]
     chest = [points - points[-41:].mean(axis=0) for points in joint]
     np.testing.assert_allclose(chest[0][-160:], chest[1][-160:], atol=0.1)
-    heads_ = [m.vertices[m.material == Material.HEAD] for m in meshes]
+    heads_ = [m.vertices[m.material == Material.SKIN] for m in meshes]
     assert np.abs(heads_[0] - heads_[1]).max() > 80
 
 
 def test_boxes_are_those_of_the_68_landmarks_and_of_the_whole_head(heads):
     exact = SyntheticHeads(40, "val", size=64, jitter=0)
     index = 11
-    geometry = exact.geometry
-    points = points_68().of(geometry.shapes[index], geometry.expressions[index])
+    people, camera = exact.people, exact.people.cameras[index]
+    points = points_68().of(people.shapes[index], people.expressions[index])
     points = points @ pose_to_matrix(exact.poses[index].astype(float)).T
-    near = geometry.distances[index] / (geometry.distances[index] - points[:, 2])
-    flat = points[:, :2] * near[:, None] * geometry.scales[index] + geometry.shifts[index]
+    near = camera.distance / (camera.distance - points[:, 2])
+    flat = points[:, :2] * near[:, None] * camera.scale + camera.centre
     expected = np.concatenate((flat.min(axis=0), flat.max(axis=0))) * 64
     np.testing.assert_allclose(exact.boxes[index], expected, atol=0.01)
     whole = SyntheticHeads(40, "val", size=64, jitter=0, around=HEAD)
@@ -147,12 +145,13 @@ def test_looks_and_box_tell_nothing_of_the_pose():
     heads = SyntheticHeads(4000, "val", jitter=0.05)
     exact = SyntheticHeads(4000, "val", jitter=0)
     jitter = heads.boxes - exact.boxes
-    around = np.concatenate((jitter, heads.geometry.shifts, heads.geometry.scales[:, None]), axis=1)
+    cameras = heads.people.cameras
+    around = np.concatenate((jitter, cameras.shifts, cameras.scales[:, None]), axis=1)
     together = np.corrcoef(np.concatenate((heads.poses, around), axis=1).T)[:3, 3:]
     assert np.abs(together).max() < 0.06
 
 
-def test_a_kept_picture_is_the_drawn_one():
+def test_a_kept_image_is_the_rendered_one():
     heads = SyntheticHeads(2, "val", size=32)
     first, kept = heads.image(1), heads.image(1)
     assert np.array_equal(first, kept)

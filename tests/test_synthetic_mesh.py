@@ -1,4 +1,4 @@
-"""The head model: reading its file, drawing its people, their poses and boxes."""
+"""The head model: its file, its people, their poses and boxes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
 from mlx_headpose.pose import pose_to_matrix
 from mlx_headpose.synthetic import SyntheticHeads
+from mlx_headpose.synthetic.material import Material
 from mlx_headpose.synthetic.mesh.file import read_mesh
 from mlx_headpose.synthetic.mesh.identity import Identities, rows_of, sliders_of
 from mlx_headpose.synthetic.mesh.model import load_head
-from mlx_headpose.synthetic.mesh.paint import Material
-from mlx_headpose.synthetic.mesh.people import draw_body, draw_poses
+from mlx_headpose.synthetic.mesh.people import sample_body, sample_poses
 from mlx_headpose.synthetic.mesh.places import LANDMARKS_68
-from mlx_headpose.synthetic.mesh.scene import build_scene
 from mlx_headpose.synthetic.rasterize import rasterize
 
 
@@ -247,8 +246,9 @@ def test_boxes_hold_the_projected_landmarks(model):
     heads = SyntheticHeads(9, size=64, mesh=model, jitter=0)
     people, index = heads.people, 7
     points = heads.landmarks(index).astype(float)
-    near = people.distances[index] / (people.distances[index] - points[:, 2])
-    flat = points[:, :2] * near[:, None] * people.scales[index] + people.shifts[index]
+    camera = people.cameras[index]
+    near = camera.distance / (camera.distance - points[:, 2])
+    flat = points[:, :2] * near[:, None] * camera.scale + camera.centre
     expected = np.concatenate((flat.min(axis=0), flat.max(axis=0))) * 64
     np.testing.assert_allclose(heads.boxes[index], expected, atol=0.01)
 
@@ -263,13 +263,13 @@ def test_landmarks_are_the_frontal_face_turned_by_its_pose(model):
 def test_natural_poses_are_denser_in_front_and_reach_everywhere():
     u = np.random.default_rng(0).random((20000, 6))
     limits = np.array([[-180, 180], [-60, 60], [-60, 60]])
-    poses = draw_poses(u, limits, natural=True)
+    poses = sample_poses(u, limits, natural=True)
     yaw = np.abs(poses[:, 0])
     assert (yaw < 30).mean() > 1.7 * ((yaw > 30) & (yaw < 60)).mean()
     assert np.histogram(poses[:, 0], 12, (-180, 180))[0].min() > 200
     assert (np.abs(poses[:, 1:]) < 20).mean() > 0.6
     assert (np.abs(poses[:, 1:]) > 45).mean() > 0.05
-    uniform = draw_poses(u, limits, natural=False)
+    uniform = sample_poses(u, limits, natural=False)
     np.testing.assert_allclose(uniform.std(axis=0), (104, 34.6, 34.6), rtol=0.03)
 
 
@@ -332,16 +332,15 @@ def test_the_surface_is_drawn_where_the_landmarks_are(real, pose):
     """What the picture shows of the nose's tip lies at landmark 30, projected by hand."""
     side, pose = 256, np.array(pose, np.float32)
     people = SyntheticHeads(4, mesh=real).people
-    sample = people.sample(2, pose, side)
-    scene = build_scene(people.head, sample, pose)
+    scene = people.scene(2, pose, np.random.default_rng(0)).mesh()
+    camera = people.cameras[2].sized(side)
     skin = scene.material[scene.triangles[0]] == Material.SKIN
-    found = rasterize(sample.camera.project(scene.vertices), scene.triangles[:, skin], side, side)
+    found = rasterize(camera.project(scene.vertices), scene.triangles[:, skin], side, side)
     rest = found.interpolate(scene.attributes[:, 5:8])
     nose = np.linalg.norm(rest - people.head.skin.rest[people.head.landmarks[30]], axis=1) < 0.05
     seen = np.stack((found.pixel[nose] % side + 0.5, found.pixel[nose] // side + 0.5), -1)
     assert len(seen) > 2
     tip = pose_to_matrix(pose.astype(float)) @ people.landmarks(np.array([2]))[0, 30]
-    camera = sample.camera
     near = camera.distance / (camera.distance - tip[2])
     at = tip[:2] * near * camera.scale + camera.centre
     np.testing.assert_allclose(seen.mean(axis=0), at, atol=4)
@@ -351,7 +350,7 @@ def test_shoulders_stay_upright_unless_the_neck_would_break():
     rng = np.random.default_rng(0)
 
     def lean(pose) -> list[float]:
-        bodies = [draw_body(rng, np.array(pose, np.float32)) for _ in range(200)]
+        bodies = [sample_body(rng, np.array(pose, np.float32)) for _ in range(200)]
         head = pose_to_matrix(np.array(pose, float))
         necks = [np.arccos(np.clip((np.trace(head.T @ b) - 1) / 2, -1, 1)) for b in bodies]
         assert np.degrees(max(necks)) < 81
@@ -364,14 +363,14 @@ def test_shoulders_stay_upright_unless_the_neck_would_break():
 
 def test_hair_hats_and_glasses_are_drawn_where_somebody_has_them(real):
     heads = SyntheticHeads(20, mesh=real)
-    drawn = set()
+    seen = set()
     for number in range(20):
         looks = heads.people.looks(number)
         pose = np.zeros(3, np.float32)
-        scene = build_scene(heads.people.head, heads.people.sample(number, pose, 64), pose)
-        kinds = set(scene.material.tolist())
+        mesh = heads.people.scene(number, pose, np.random.default_rng(0)).mesh()
+        kinds = set(mesh.material.tolist())
         assert (Material.HAIR in kinds) == (looks.hair is not None)
         assert (Material.HAT in kinds) == (looks.hat is not None)
         assert (Material.FRAME in kinds) == (looks.person.glasses is not None)
-        drawn |= kinds
-    assert drawn >= {Material.SKIN, Material.EYE, Material.TEETH, Material.CLOTH, Material.HAIR}
+        seen |= kinds
+    assert seen >= {Material.SKIN, Material.EYE, Material.TEETH, Material.CLOTH, Material.HAIR}

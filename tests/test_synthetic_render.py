@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,11 @@ from mlx_headpose.core.crop import AROUND_HEAD, AROUND_LANDMARKS, AROUND_POINTS
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
 from mlx_headpose.synthetic import SyntheticHeads
-from mlx_headpose.synthetic import render as render_module
-from mlx_headpose.synthetic.__main__ import main
+from mlx_headpose.synthetic import render_set as render_module
 from mlx_headpose.synthetic.dataset import HEAD
 from mlx_headpose.synthetic.effects import GROUPS, Effects
 from mlx_headpose.synthetic.occlusion import hand
-from mlx_headpose.synthetic.render import Settings, _interrupts_noted, _result
+from mlx_headpose.synthetic.render_set import Settings, _interrupts_noted
 from mlx_headpose.synthetic.rendered import COLUMNS, read_list
 
 SKIN = np.array([0.5, 0.3, 0.2], np.float32)
@@ -67,7 +65,7 @@ def test_leaving_out_one_group_changes_its_pictures_alone(group):
         assert changed < 60, "some pictures are spared"
 
 
-def test_pictures_are_drawn_with_the_effects_that_options_name():
+def test_images_have_the_effects_that_options_name():
     plain, varied, colourless = (
         open_dataset("synthetic", samples=20, input_size=32, camera_without=groups)
         for groups in (None, "none", "colour,noise,compression,background,occlusion")
@@ -93,7 +91,7 @@ def test_a_hand_before_the_head_has_the_colour_of_the_skin():
 
 
 SIZE = 40
-RENDER = f"render --size {SIZE} --seed 7 --camera_without none --yaw -120 120"
+RENDER = f"--size {SIZE} --seed 7 --camera_without none --yaw -120 120"
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -101,7 +99,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def render(words: str, folder: Path) -> None:
-    main([*shlex.split(f"{RENDER} {words} --out"), str(folder)])
+    command("render", [*shlex.split(f"{RENDER} {words} --out"), str(folder)])
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +134,7 @@ def start(folder: Path, count: int) -> subprocess.Popen:
     code = (
         "import sys, threading, time; "
         "threading.Thread(target=time.sleep, args=(600,), daemon=True).start(); "
-        "from mlx_headpose.synthetic.__main__ import main; main(sys.argv[1:])"
+        "from mlx_headpose.cli import main; main('render', sys.argv[1:])"
     )
     run = subprocess.Popen(
         [sys.executable, "-c", code, *words, str(folder)],
@@ -178,7 +176,7 @@ def test_a_picture_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(render_module, "_worker", worker, raising=False)
     monkeypatch.setattr(Image.Image, "save", fails)
     with pytest.raises(KeyboardInterrupt):
-        render_module._draw([1])
+        render_module._render(1)
     assert not files(tmp_path)
 
 
@@ -210,8 +208,7 @@ def test_an_interrupt_does_not_strike_amid_the_pool_s_own_code():
         with _interrupts_noted() as noted:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
-            with pytest.raises(KeyboardInterrupt):
-                _result(Future(), noted)
+            assert len(noted) == 2
         assert struck == []
         signal.raise_signal(signal.SIGINT)
         assert struck == ["outside"]
@@ -244,7 +241,7 @@ def test_hidden_files_of_the_system_are_no_obstacle(tmp_path):
     assert len(open_dataset("rendered", tmp_path, train=True, yaw=180)) == 2
 
 
-def test_rendered_heads_are_the_drawn_ones(rendered):
+def test_heads_on_disk_are_those_of_the_set(rendered):
     heads = SyntheticHeads(60, "train", 7, size=SIZE, yaw=(-120, 120), photo=Effects(), jitter=0,
                            pitch=(-50, 50), roll=(-50, 50))  # fmt: skip
     whole = SyntheticHeads(60, "train", 7, size=SIZE, yaw=(-120, 120), jitter=0, around=HEAD,
@@ -297,7 +294,7 @@ def test_a_split_may_have_further_parts(rendered, tmp_path, capsys):
     line = (
         f"--size {SIZE} --seed 5 --yaw 120 170 --count 6 --part around --out {tmp_path / 'heads'}"
     )
-    main(["render", *line.split(), "--workers", "1"])
+    command("render", [*line.split(), "--workers", "1"])
     assert "6 heads in" in capsys.readouterr().out
     (tmp_path / "heads" / "train-notes.txt").write_text("not a part")
     both = open_dataset("rendered", tmp_path / "heads", train=True, yaw=180)
@@ -309,7 +306,7 @@ def test_a_split_may_have_further_parts(rendered, tmp_path, capsys):
     assert both.poses[60:, 0].min() >= 120
     assert len(open_dataset("rendered", tmp_path / "heads", yaw=180)) == 20
     with pytest.raises(SystemExit):
-        main(["render", *line.replace("around", "../up").split()])
+        command("render", line.replace("around", "../up").split())
 
 
 HEADER = ",".join(COLUMNS) + "\n"
@@ -363,10 +360,14 @@ def test_training_and_testing_on_rendered_heads(rendered, tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("rendr", "rendr: no picture's name; end it in .png"),
-        ("sheet.png --yaw -1", "--yaw 1 -1: give two angles from -180 to 180"),
-        ("render --count 2 --out x --pitch -95 0", "--pitch -95 0: give two angles from -90 to 90"),
-        ("render --count 2 --out x --roll nan 0", "--roll nan 0: give two angles"),
+        ("--sheet rendr", "rendr: not an image's name; end it in .png"),
+        ("--sheet sheet.png --yaw 1 -1", "--yaw 1 -1: give two angles from -180 to 180"),
+        ("--count 2 --out x --pitch -95 0", "--pitch -95 0: give two angles from -90 to 90"),
+        ("--count 2 --out x --roll nan 0", "--roll nan 0: give two angles"),
+        ("--out x", "--out needs --count"),
+        ("--count 2", "one of the arguments --out --sheet is required"),
+        ("--sheet s.png --part p", "--part and --workers are for --out"),
+        ("--sheet s.png --poses natural", "--identities and --poses natural need --mesh"),
     ],
 )
 def test_impossible_wishes_are_refused_in_a_sentence(
@@ -374,13 +375,14 @@ def test_impossible_wishes_are_refused_in_a_sentence(
 ):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        main(words.split())
+        command("render", words.split())
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {sentence}")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_sheet_of_any_number_of_heads(tmp_path):
-    main([str(tmp_path / "sheet.png"), "--count", "9", "--size", "24", "--camera_without", "none"])
+    words = f"--sheet {tmp_path / 'sheet.png'} --count 9 --size 24 --camera_without none"
+    command("render", words.split())
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.size == (8 * 24, 2 * 24)

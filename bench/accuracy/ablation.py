@@ -19,7 +19,7 @@ from mlx_headpose.cli.options import Parser, positive
 from mlx_headpose.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[2]
-RENDER = [sys.executable, "-m", "mlx_headpose.synthetic", "render", "--size", "96"]
+RENDER = [sys.executable, "-m", "mlx_headpose", "render", "--size", "96"]
 SMALL = ["--arch", "mobilenetv2"]
 # What is left out → options of rendering, options of training, the variant it shares heads with.
 VARIANTS: dict[str, tuple[list[str], list[str], str]] = {

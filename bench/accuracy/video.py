@@ -20,7 +20,9 @@ from mlx_headpose.inference.estimator import Head, HeadPoseEstimator
 from mlx_headpose.inference.video import VideoEstimator, VideoReader, VideoWriter
 from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
 from mlx_headpose.synthetic import SyntheticHeads
-from mlx_headpose.synthetic.scene import draw_shot, render
+from mlx_headpose.synthetic.builtin.scene import BuiltInScene, sample_shot
+from mlx_headpose.synthetic.rasterize import Camera
+from mlx_headpose.synthetic.scene import render
 
 FPS = 30
 SIDE = 360
@@ -51,20 +53,16 @@ def all_the_way_round(seconds: float = 5.0) -> np.ndarray:
 def make_video(path: Path, person: int, poses: np.ndarray) -> None:
     """Film one synthetic head from the validation split."""
     heads = SyntheticHeads(person + 1, "val", 0, size=SIDE)
-    geometry = heads.geometry
+    people = heads.people
     rng = np.random.default_rng(person)
     with VideoWriter(path, FPS, lambda image, _: image) as writer:
         for step, pose in enumerate(poses):
             # The same light, background and clothes in every frame; the head drifts a little.
             still = np.random.default_rng(1000 + person)
-            shot = draw_shot(
-                still,
-                geometry.expressions[person],
-                900.0,
-                0.0022,
-                np.array([0.5 + 0.06 * np.sin(step / 25), 0.5 + 0.03 * np.sin(step / 40)]),
-            )
-            picture = np.asarray(render(heads.identity(person), shot, pose, SIDE, still))
+            shot = sample_shot(still, people.expressions[person])
+            scene = BuiltInScene(people.person(person), shot, pose)
+            centre = 0.5 + 0.06 * np.sin(step / 25), 0.5 + 0.03 * np.sin(step / 40)
+            picture = np.asarray(render(scene, Camera(900.0, 0.0022, centre), SIDE, still))
             noisy = picture + rng.normal(0, NOISE, picture.shape)
             writer.put(np.clip(noisy, 0, 255).astype(np.uint8), [])
 

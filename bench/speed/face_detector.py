@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--filename_list")
     parser.add_argument("--detector", help="file of the detector; by default it is looked for")
     options = parser.parse_args()
-    # The "pyramid" crop rule starts from the box around pt3d_68.
+    # A face is the box around pt3d_68.
     dataset = open_dataset(
         "AFLW2000", options.data_dir, options.filename_list, crop=AROUND_LANDMARKS
     )

@@ -22,7 +22,9 @@ from PIL import Image, ImageFilter
 
 from mlx_headpose.cli.predict import run
 from mlx_headpose.synthetic import SyntheticHeads
-from mlx_headpose.synthetic.scene import draw_shot, render
+from mlx_headpose.synthetic.builtin.scene import BuiltInScene, sample_shot
+from mlx_headpose.synthetic.rasterize import Camera
+from mlx_headpose.synthetic.scene import render
 
 WIDTH, HEIGHT, SIDE = 640, 480, 200
 POOL = 200
@@ -33,15 +35,15 @@ WARM_UP_S = 300.0
 
 def head_pictures(person: int) -> list[np.ndarray]:
     """(SIDE, SIDE, 3) pictures of one person who shakes the head."""
-    heads = SyntheticHeads(person + 1, "val", 0, size=SIDE)
+    people = SyntheticHeads(person + 1, "val", 0, size=SIDE).people
     pictures = []
     for step in range(POSES):
         still = np.random.default_rng(1000 + person)
-        shot = draw_shot(
-            still, heads.geometry.expressions[person], 900.0, 0.0022, np.array([0.5, 0.5])
-        )
+        shot = sample_shot(still, people.expressions[person])
         pose = np.array([40 * np.sin(2 * np.pi * step / POSES), 5.0 * person - 8, 0.0])
-        pictures.append(np.asarray(render(heads.identity(person), shot, pose, SIDE, still)))
+        scene = BuiltInScene(people.person(person), shot, pose)
+        camera = Camera(900.0, 0.0022, (0.5, 0.5))
+        pictures.append(np.asarray(render(scene, camera, SIDE, still)))
     return pictures
 
 

@@ -31,10 +31,10 @@ def rate(size: int, count: int, threads: int, mesh: Path | None) -> tuple[float,
     first = 1 if mesh is None else 60
     heads = SyntheticHeads(count + first, size=size, mesh=mesh, photo=photo)
     for index in range(count, count + first):
-        heads.draw(index)
+        heads.rendered(index)
     clock, processor = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(heads.draw, range(count)):
+        for _ in pool.map(heads.rendered, range(count)):
             pass
     return count / (time.perf_counter() - clock), count / (time.process_time() - processor)
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--profile", type=int, default=0, help="slowest functions to list")
-    parser.add_argument("--mesh", type=Path, help="head model to draw, with all camera effects")
+    parser.add_argument("--mesh", type=Path, help="head model to render, with all camera effects")
     parser.add_argument("--effects", action="store_true", help="time the camera effects instead")
     args = parser.parse_args()
     if args.effects:

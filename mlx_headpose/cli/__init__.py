@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "hand a network on to Swift, C++ or another framework",
     "create_filename_list": "list the samples of 300W-LP or AFLW2000 in a text file",
     "panoptic": "make head pose labels of CMU Panoptic recordings",
+    "render": "render synthetic heads to a folder, or a sheet of them",
     "makehuman": "make a head model for synthetic heads from MakeHuman's data folder",
 }
 

@@ -12,17 +12,16 @@ from ..core.crop import AROUND_POINTS, NONE, TRAINING, BoxMargins, Crop
 from ..data.base import Dataset
 from ..errors import InputError
 from ..pose import pose_to_matrix
-from .effects import Effects, without
-from .geometry import boxes_of, disturbed, draw_geometry, points_68, points_468, points_head
+from .builtin import BuiltInPeople
+from .effects import photo as camera
+from .effects import without
 from .mesh import MeshPeople
-from .person import Person, draw_person
+from .people import People, disturbed
 from .photo import PLAIN, Photo
-from .scene import Shot, draw_shot, render
 
 _SPLITS = {"train": 0, "val": 1}
 # Drawing takes about as long as training on a small picture, and every epoch asks for all of them.
 KEPT_BYTES = 512 << 20
-_HAIR = 8.0  # mm around the bald head in the head's box
 
 Range = tuple[float, float]
 
@@ -44,8 +43,8 @@ class SyntheticHeads(Dataset):
         seed: of everything.
         size: side of the square pictures in pixels. The crop of the usual rules is about 0.8 of it.
         yaw, pitch, roll: the lowest and highest angle in degrees, drawn uniformly between.
-        rule: how a box becomes a crop. The box is that of 300W's 68 landmarks, seen or hidden, as
-            the published sets draw it; for the rule "box" it is the whole head's.
+        around: which box is cut out, and its margins: that of 300W's 68 landmarks, seen or hidden,
+            as the published sets draw it, or the whole head's.
         jitter: standard deviation of the box's sides, relative to its size.
         loose: share of the boxes whose sides lie further out, by up to `geometry.LOOSE` of their
             size. So they do in AFLW2000's published test, whose box holds hidden points' −1.
@@ -79,20 +78,19 @@ class SyntheticHeads(Dataset):
         self.size = size
         self.photo = photo
         limits = np.array((yaw, pitch, roll), float)
-        self.people = None
-        if mesh is not None:
-            self.people = MeshPeople(mesh, self.seed, count, limits, identities, natural)
-            poses, boxes = self.people.poses, self.people.boxes(around.kind == "head")
-        else:
-            self.geometry = draw_geometry(np.random.SeedSequence(self.seed), count, limits)
-            poses, boxes = self.geometry.poses, self._boxes(around.kind)
+        self.people: People = (
+            BuiltInPeople(self.seed, count, limits)
+            if mesh is None
+            else MeshPeople(mesh, self.seed, count, limits, identities, natural)
+        )
         self.numbers = np.arange(count)
-        self._drawn: dict[tuple[int, bytes], np.ndarray] = {}
+        self._kept: dict[tuple[int, bytes], np.ndarray] = {}
         super().__init__(
             name="synthetic",
             ids=[f"{split}-{seed}-{i:06d}" for i in range(count)],
-            poses=poses,
-            boxes=disturbed(boxes, self.seed, jitter, loose) * size,
+            poses=self.people.poses,
+            boxes=disturbed(self.people.boxes(around.kind == "head"), self.seed, jitter, loose)
+            * size,
             margins=around.margins,
             protocol=f"{'synthetic' if mesh is None else 'head model'} heads "
             f"({split}, seed {seed}, {count} samples, "
@@ -106,69 +104,30 @@ class SyntheticHeads(Dataset):
         """
         number = int(self.numbers[index])
         key = (number, self.poses[index].tobytes())
-        if key in self._drawn:
-            return Image.fromarray(self._drawn[key])
-        picture = self.draw(index)
+        if key in self._kept:
+            return Image.fromarray(self._kept[key])
+        picture = self.rendered(index)
         if (number + 1) * self.size**2 * 3 <= KEPT_BYTES:
-            self._drawn[key] = np.array(picture)
+            self._kept[key] = np.array(picture)
         return picture
 
-    def draw(self, index: int) -> Image.Image:
-        """Sample `index`, drawn anew and not kept."""
-        if self.people is not None:
-            number = int(self.numbers[index])
-            return self.people.picture(number, self.poses[index], self.size, self.photo)
-        rng = self._rng(int(self.numbers[index]), 1)
-        shot = self.shot(index)
-        return render(self.identity(index), shot, self.poses[index], self.size, rng, self.photo)
-
-    def _boxes(self, kind: str) -> np.ndarray:
-        """(N, 4) exact boxes of the built-in heads in pictures of side 1."""
-        turns = np.asarray(pose_to_matrix(self.geometry.poses.astype(np.float64)))
-        if kind == "head":
-            return boxes_of(points_head(), self.geometry, turns, margin=_HAIR)
-        return boxes_of(points_68(), self.geometry, turns)
-
-    def identity(self, index: int) -> Person:
-        """The person of sample `index`, one of the built-in heads."""
+    def rendered(self, index: int) -> Image.Image:
+        """Sample `index`, rendered anew and not kept."""
         number = int(self.numbers[index])
-        return draw_person(
-            self._rng(number, 0),
-            self.geometry.shapes[number],
-            bool(self.geometry.feminine[number]),
-        )
-
-    def shot(self, index: int) -> Shot:
-        """Expression, gaze, shoulders and camera of sample `index`."""
-        number = int(self.numbers[index])
-        return draw_shot(
-            self._rng(number, 2),
-            expression=self.geometry.expressions[number],
-            distance=float(self.geometry.distances[number]),
-            scale=float(self.geometry.scales[number]),
-            shift=self.geometry.shifts[number],
-        )
+        return self.people.picture(number, self.poses[index], self.size, self.photo)
 
     def landmarks(self, index: int) -> np.ndarray:
         """(L, 3) float32 mm from the head's pivot, turned, with the picture's expression.
 
-        Of the built-in heads MediaPipe's 468; see `landmarks.py` for which of them are exact. Of a
-        head model 300W's 68.
+        Of the built-in heads MediaPipe's 468; see `builtin/landmarks.py` for which of them are
+        exact. Of a head model 300W's 68.
         """
-        number = int(self.numbers[index])
-        if self.people is not None:
-            points = self.people.landmarks(np.array([number]))[0]
-        else:
-            points = points_468().of(
-                self.geometry.shapes[number], self.geometry.expressions[number]
-            )
+        points = self.people.landmarks(self.numbers[index : index + 1])[0]
         return points @ np.asarray(pose_to_matrix(self.poses[index].astype(np.float32))).T
 
     def frontal_landmarks(self, index: int) -> np.ndarray:
         """(L, 3) float32 mm of the person of sample `index`, looking ahead without expression."""
-        if self.people is not None:
-            return self.people.frontal_landmarks(int(self.numbers[index]))
-        return points_468().of(self.geometry.shapes[int(self.numbers[index])])
+        return self.people.frontal_landmarks(int(self.numbers[index]))
 
     def landmarks_of(self, index: int, pose: np.ndarray) -> np.ndarray:
         """(..., L, 3) float32: sample `index`'s person, without expression, in (..., 3) poses."""
@@ -179,11 +138,6 @@ class SyntheticHeads(Dataset):
         """Keep the samples where the (N,) boolean `keep` is true."""
         super().select(keep)
         self.numbers = self.numbers[keep]
-
-    def _rng(self, number: int, purpose: int) -> np.random.Generator:
-        return np.random.Generator(
-            np.random.PCG64(np.random.SeedSequence((*self.seed, 2 + purpose, number)))
-        )
 
 
 def open_dataset(
@@ -243,7 +197,7 @@ def open_dataset(
         roll=(-tilt, tilt),
         around=around,
         loose=0.35 if train and not whole else 0.0,
-        photo=PLAIN if camera_without is None else Effects(without(camera_without)),
+        photo=camera(None if camera_without is None else without(camera_without)),
         mesh=None if mesh is None else Path(mesh),
         identities=identities,
     )

@@ -1,6 +1,6 @@
-"""What makes a drawn head look photographed, in groups of which each can be left out.
+"""What makes a rendered head look photographed, in groups of which each can be left out.
 
-Every group draws from random numbers of its own, so leaving one out changes nothing else.
+Every group has random numbers of its own, so leaving one out changes nothing else.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from ..errors import InputError
-from . import occlusion, photo, surroundings
-from .light import draw_tint
+from . import occlusion, surroundings
+from .light import sample_tint
+from .photo import PLAIN, Photo
 
 GROUPS = {
     "background": "gradients, textures, patterns, blurred lights and people behind the head",
@@ -36,7 +37,12 @@ def without(names: str) -> tuple[str, ...]:
     return () if names == "none" else tuple(names.split(","))
 
 
-class Effects(photo.Photo):
+def photo(groups: Collection[str] | None) -> Photo:
+    """The camera without some groups of effects; None means the plain camera."""
+    return PLAIN if groups is None else Effects(groups)
+
+
+class Effects(Photo):
     """Surroundings and camera as varied as those of photos on the web.
 
     Args:
@@ -54,36 +60,35 @@ class Effects(photo.Photo):
 
     def background(self, side: int, rng: np.random.Generator) -> Image.Image:
         """An RGB picture to put the head on."""
-        drawn = self._streams(rng)["background"]
+        stream = self._streams(rng)["background"]
         if "background" in self.without:
             return Image.new("RGB", (side, side), (128, 128, 128))
-        return surroundings.background(side, drawn)
+        return surroundings.background(side, stream)
 
     def occlude(self, picture: Image.Image, skin: np.ndarray, rng: np.random.Generator) -> None:
         """At times put a hand of the (3,) albedo `skin`, or a thing, before the head."""
-        drawn = self._streams(rng)["occlusion"]
+        stream = self._streams(rng)["occlusion"]
         if "occlusion" not in self.without:
-            occlusion.occlude(picture, skin, drawn)
+            occlusion.occlude(picture, skin, stream)
 
     def develop(self, picture: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
         """What lens, sensor, retouching and file make of a picture, at `side` pixels."""
-        drawn = self._streams(rng)
-        if "blur" not in self.without:
-            picture = blurred(picture, drawn["blur"])
+        streams = {k: v for k, v in self._streams(rng).items() if k not in self.without}
+        if "blur" in streams:
+            picture = blurred(picture, streams["blur"])
         low, shrink, enlarge = side, Image.Resampling.BOX, Image.Resampling.BICUBIC
-        if "resolution" not in self.without:
-            low, shrink, enlarge = draw_resolution(side, drawn["resolution"])
+        if "resolution" in streams:
+            low, shrink, enlarge = sample_resolution(side, streams["resolution"])
         picture = picture.resize((low, low), shrink)
-        if "blur" not in self.without:
-            picture = sharpened(picture, drawn["blur"])
-        if "exposure" not in self.without:
-            picture = exposed(picture, drawn["exposure"])
-        if "colour" not in self.without:
-            picture = coloured(picture, drawn["colour"])
-        if "noise" not in self.without:
-            picture = noisy(picture, drawn["noise"])
-        if "compression" not in self.without:
-            picture = compressed(picture, drawn["compression"])
+        for name, effect in (
+            ("blur", sharpened),
+            ("exposure", exposed),
+            ("colour", coloured),
+            ("noise", noisy),
+            ("compression", compressed),
+        ):
+            if name in streams:
+                picture = effect(picture, streams[name])
         return picture.resize((side, side), enlarge)
 
     def _streams(self, rng: np.random.Generator) -> dict[str, np.random.Generator]:
@@ -128,7 +133,7 @@ def sharpened(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     return picture.filter(ImageFilter.UnsharpMask(radius, percent, 2))
 
 
-def draw_resolution(
+def sample_resolution(
     side: int, rng: np.random.Generator
 ) -> tuple[int, Image.Resampling, Image.Resampling]:
     """Side in pixels at which the sensor sees the picture, and how it is scaled there and back."""
@@ -190,11 +195,11 @@ def coloured(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     kind = rng.random()
     if kind < 0.2:
         weights = _GREY if rng.random() < 0.6 else rng.dirichlet((2, 2, 1))
-        tone = draw_tint(rng, 0.16) if rng.random() < 0.25 else np.ones(3)
+        tone = sample_tint(rng, 0.16) if rng.random() < 0.25 else np.ones(3)
         mixing = tone[:, None] * weights
     else:
         saturation = float(np.clip(np.exp(rng.normal(0.03, 0.29)), 0.1, 2.2))
-        cast = draw_tint(rng, 0.06 if rng.random() < 0.88 else 0.18)
+        cast = sample_tint(rng, 0.06 if rng.random() < 0.88 else 0.18)
         cast = cast * _WARM
         mixing = cast[:, None] * (saturation * np.eye(3) + (1 - saturation) * _GREY)
     picture = picture.convert("RGB", tuple(np.insert(mixing, 3, 0, axis=1).ravel()))

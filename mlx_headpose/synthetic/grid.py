@@ -1,4 +1,4 @@
-"""Surfaces as grids of vertices: every part of a synthetic head is one."""
+"""Surfaces as grids of vertices: every part of a built-in head is one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 
+@lru_cache(maxsize=32)
 def grid_triangles(rows: int, columns: int) -> np.ndarray:
     """(3, T) vertex numbers of a (rows, columns) grid.
 

@@ -1,4 +1,4 @@
-"""Who is drawn: everything about a head that stays the same from picture to picture."""
+"""Who somebody is: everything about a head that stays the same from picture to picture."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _skin(rng: np.random.Generator) -> np.ndarray:
     return linear(np.clip(colour * (1 + rng.normal(0, 0.025, 3)), 5, 255))
 
 
-def draw_person(rng: np.random.Generator, shape: np.ndarray, feminine: bool) -> Person:
+def sample_person(rng: np.random.Generator, shape: np.ndarray, feminine: bool) -> Person:
     """Draw the looks of an identity whose (K,) shape is given."""
     skin = _skin(rng)
     darkness = 1 - float(skin.mean()) / 0.7

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .light import draw_tint
+from .light import sample_tint
 
 
 def natural(rng: np.random.Generator) -> np.ndarray:
@@ -87,7 +87,7 @@ class Photo:
         pixels = np.asarray(picture).astype(np.float32)
         grey = np.array([0.3, 0.59, 0.11])
         saturation = rng.uniform(0.5, 1.15) if rng.random() > 0.16 else 0.0
-        tint = draw_tint(rng, 0.06) if saturation or rng.random() < 0.3 else np.ones(3)
+        tint = sample_tint(rng, 0.06) if saturation or rng.random() < 0.3 else np.ones(3)
         contrast = np.exp(rng.normal(0.05, 0.2))
         # Saturation, tint and contrast in one step.
         mixing = np.tile(grey[:, None] * (1 - saturation), 3) + saturation * np.eye(3)

@@ -16,7 +16,7 @@ class Camera:
     """A pinhole camera that looks along −z at the origin (axes: x right, y down, z to the viewer).
 
     Attributes:
-        distance: from the pinhole to the origin, in the scene's unit.
+        distance: distance from the pinhole to the origin, in the scene's unit.
         scale: pixels per unit in the plane z = 0.
         centre: (x, y) pixel where the optical axis meets the picture.
     """
@@ -24,6 +24,11 @@ class Camera:
     distance: float
     scale: float
     centre: tuple[float, float]
+
+    def sized(self, side: float) -> Camera:
+        """The same camera for a picture `side` times as large."""
+        x, y = self.centre
+        return Camera(self.distance, self.scale * side, (x * side, y * side))
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """(..., 3) points → (..., 3) float32: x and y in pixels, and distance/depth.
@@ -60,6 +65,18 @@ class Fragments:
         out += attributes[second] * self.weights[1][:, None]
         out += attributes[third] * self.weights[2][:, None]
         return out
+
+
+def facing(triangles: np.ndarray, projected: np.ndarray) -> np.ndarray:
+    """(3, T) the triangles, those that show their back turned round."""
+    x, y = projected[:, 0], projected[:, 1]
+    first, second, third = triangles
+    area = (x[third] - x[first]) * (y[second] - y[first])
+    area -= (x[second] - x[first]) * (y[third] - y[first])
+    back = area < 0
+    turned = triangles.copy()
+    turned[1, back], turned[2, back] = third[back], second[back]
+    return turned
 
 
 def rasterize(projected: np.ndarray, triangles: np.ndarray, width: int, height: int) -> Fragments:

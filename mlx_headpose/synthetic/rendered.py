@@ -19,7 +19,7 @@ from ..data.annotated import LIMIT
 from ..data.base import Dataset, open_picture
 from ..data.listing import require_folder
 from ..errors import InputError
-from .geometry import disturbed
+from .people import disturbed
 
 LIST = "heads.csv"
 # The first box holds the whole head, the second 300W's 68 landmarks, seen or hidden, as the

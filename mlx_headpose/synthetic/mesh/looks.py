@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..person import Person, draw_person, linear
+from ..person import Person, linear, sample_person
 
 # MakeHuman's hair assets by length; others in a file count as long.
 _SHORT = ("afro", "short")
@@ -74,7 +74,7 @@ class Looks:
         return self.hair is not None and self.hair.startswith(_OVER_EYE)
 
 
-def draw_looks(
+def sample_looks(
     rng: np.random.Generator,
     assets: Mapping[str, Mapping[str, object]],
     feminine: float,
@@ -91,7 +91,7 @@ def draw_looks(
         african: share of African targets, which makes darker skin likelier.
     """
     woman = rng.random() < feminine
-    person = draw_person(rng, np.zeros(0, np.float32), woman)
+    person = sample_person(rng, np.zeros(0, np.float32), woman)
     person = _aged(rng, person, age, woman)
     # Drawn heads are more colourful than photographed ones.
     skin = person.skin + 0.18 * (person.skin.mean() - person.skin)

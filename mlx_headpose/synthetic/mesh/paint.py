@@ -6,12 +6,10 @@ eyes (`x` to the side, `y` down): a person's brows follow their own forehead.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 import numpy as np
 
 from ..grid import smooth_noise, smoothstep
-from ..paint import mix
+from ..material import DARK, Material, Painted, Painter, mix, plain, region
 from ..person import linear
 from .looks import CURLY, Looks
 from .places import (
@@ -25,26 +23,9 @@ from .places import (
     UPPER_LID,
 )
 
-
-class Material(IntEnum):
-    """What a vertex is made of."""
-
-    SKIN = 0
-    EYE = 1
-    TEETH = 2
-    CLOTH = 3
-    HAIR = 4
-    HAT = 5
-    FRAME = 6
-    LENS = 7
-
-
-# Seen from both sides.
-DOUBLE = (Material.CLOTH, Material.HAIR, Material.HAT)
-
-
 _SCLERA, _TEETH = linear((222, 214, 208)), linear((225, 214, 194))
-_MOUTH, _DARK = linear((95, 34, 32)), linear((28, 20, 18))
+_MOUTH = linear((95, 34, 32))
+SKY, REST, UV = 3, slice(5, 8), slice(8, 10)  # attributes: place on the base mesh, on the texture
 
 
 def _tint(colour: np.ndarray, share: np.ndarray, factors: tuple[float, float, float]) -> None:
@@ -53,63 +34,36 @@ def _tint(colour: np.ndarray, share: np.ndarray, factors: tuple[float, float, fl
         plane *= 1 - (1 - factor) * share
 
 
-class Painter:
-    """Colours the fragments of one picture.
+class PersonPainter(Painter):
+    """Colours of a person of the head model.
 
     Args:
-        looks: who.
+        looks: looks of the person.
         gaze: (2,) directions of the eyes in the head, degrees to the image's right and down.
     """
 
     def __init__(self, looks: Looks, gaze: np.ndarray) -> None:
+        super().__init__(looks.person)
         self.looks = looks
-        self.person = looks.person
         across, down = np.radians(gaze)
         self.gaze = np.array(
             (np.sin(across) * np.cos(down), -np.sin(down), np.cos(across) * np.cos(down))
         )
+        person = looks.person
+        self.surfaces = {
+            Material.SKIN: self._skin,
+            Material.EYE: lambda attributes: (self._eyes(attributes[REST]), 0.9),
+            Material.TEETH: lambda attributes: (self._teeth(attributes[REST]), 0.3),
+            Material.CLOTH: lambda attributes: (self._cloth(attributes[UV], person.clothes), 0.0),
+            Material.HAIR: lambda attributes: (self._hair(attributes[UV]), 0.1),
+            Material.HAT: lambda attributes: (self._cloth(attributes[UV], person.hat_colour), 0.0),
+            Material.FRAME: self._frame,
+            Material.LENS: self._lens,
+        }
 
-    def paint(
-        self, material: np.ndarray, sky: np.ndarray, rest: np.ndarray, uv: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Albedo (3, P) and gloss (P,) of fragments, both float32.
-
-        Args:
-            material: (P,) `Material` numbers.
-            sky: (P,) share of the sky that is seen.
-            rest: (3, P) places on the unchanged base mesh, dm.
-            uv: (2, P) places on the parts' own textures.
-        """
-        person = self.person
-        albedo = np.empty((3, len(material)), np.float32)
-        gloss = np.full(len(material), 0.05, np.float32)
-        teeth = np.flatnonzero(material == Material.TEETH)
-        gums = smoothstep(0.07, 0.1, np.abs(rest[1, teeth] - BITE))
-        albedo[:, teeth] = _TEETH[:, None] + gums * (_MOUTH - _TEETH)[:, None]
-        gloss[teeth] = 0.3
-        for kind, colour, shine in (
-            (Material.FRAME, person.glasses_colour, 0.5),
-            (Material.LENS, person.glasses_colour * np.float32(0.3) + np.float32(0.004), 0.6),
-        ):
-            chosen = material == kind
-            albedo[:, chosen] = colour[:, None]
-            gloss[chosen] = shine
-        skin = np.flatnonzero(material == Material.SKIN)
-        albedo[:, skin], gloss[skin] = self._skin(rest[:, skin], sky[skin])
-        eye = np.flatnonzero(material == Material.EYE)
-        albedo[:, eye] = self._eyes(rest[:, eye])
-        gloss[eye] = 0.9
-        hair = np.flatnonzero(material == Material.HAIR)
-        albedo[:, hair] = self._hair(uv[:, hair])
-        gloss[hair] = 0.1
-        for kind, colour in (
-            (Material.CLOTH, person.clothes),
-            (Material.HAT, person.hat_colour),
-        ):
-            cloth = np.flatnonzero(material == kind)
-            albedo[:, cloth] = self._cloth(uv[:, cloth], colour)
-            gloss[cloth] = 0.0
-        return albedo, gloss
+    def _teeth(self, rest: np.ndarray) -> np.ndarray:
+        gums = smoothstep(0.07, 0.1, np.abs(rest[1] - BITE))
+        return _TEETH[:, None] + gums * (_MOUTH - _TEETH)[:, None]
 
     def _hair(self, uv: np.ndarray) -> np.ndarray:
         """Strands run along v, so their noise is fine across and slow along it."""
@@ -139,21 +93,21 @@ class Painter:
         away = np.sqrt(dx * dx + dy * dy + dz * dz) + 1e-6
         cosine = (dx * self.gaze[0] + dy * self.gaze[1] + dz * self.gaze[2]) / away
         angle = np.arccos(np.clip(cosine, -1, 1))
-        colour = np.repeat(_SCLERA[:, None], x.size, axis=1).astype(np.float32)
+        colour = plain(_SCLERA, x.size)
         _tint(colour, smoothstep(0.6, 1.2, angle), (0.85, 0.6, 0.58))
         iris = self.person.iris
         ring = 1 + 0.35 * np.sin(9 * np.arctan2(dy, dx)) * 0.3
         mix(colour, iris[:, None] * ring, np.clip((0.46 - angle) / 0.05, 0, 1))
         mix(colour, iris * np.float32(0.3), 0.7 * np.exp(-(((angle - 0.43) / 0.04) ** 2)))
-        mix(colour, _DARK * np.float32(0.3), np.clip((0.19 - angle) / 0.05, 0, 1))
+        mix(colour, DARK * np.float32(0.3), np.clip((0.19 - angle) / 0.05, 0, 1))
         return colour
 
-    def _skin(self, rest: np.ndarray, sky: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        looks, person = self.looks, self.person
+    def _skin(self, attributes: np.ndarray) -> Painted:
+        looks, person, rest, sky = self.looks, self.person, attributes[REST], attributes[SKY]
         x, z = rest[0] * 100, rest[2] * 100
         y = (EYE_LEVEL - rest[1]) * 100
         ax = np.abs(x)
-        colour = np.repeat(person.skin[:, None], x.size, axis=1)
+        colour = plain(person.skin, x.size)
         u = 80 * np.arctan2(x, z - 50) + looks.seed[0]
         v = y + looks.seed[1]
         colour *= 1 + (0.01 + person.freckles) * smooth_noise(u * 2, v * 2)
@@ -172,20 +126,16 @@ class Painter:
 
     def _face(self, colour, x, ax, y, front) -> None:
         """Red cheeks, nose and ears; dark rings; the eyes' hollows."""
-        chosen = np.flatnonzero(front & (y > -20) & (y < 70))
-        ax, y = ax[chosen], y[chosen]
-        part = colour[:, chosen]
-        red = np.exp(-(((ax - 40) / 16) ** 2 + ((y - 32) / 14) ** 2))
-        red += 0.7 * np.exp(-((ax / 10) ** 2 + ((y - 36) / 9) ** 2))
-        red *= 0.25 + 0.4 * self.looks.blush + 0.5 * self.person.makeup
-        _tint(part, red, (0.95, 0.7, 0.72))
-        tired = np.exp(-(((ax - 28) / 12) ** 2 + ((y - 9) / 5) ** 2))
-        _tint(part, tired * (0.5 + 0.5 * max(self.looks.age, 0)), (0.8, 0.72, 0.76))
-        colour[:, chosen] = part
-        ears = np.flatnonzero(np.abs(x) > 74)
-        part = colour[:, ears]
-        _tint(part, np.full(ears.size, 0.8), (1.0, 0.8, 0.78))
-        colour[:, ears] = part
+        with region(colour, front & (y > -20) & (y < 70)) as (chosen, part):
+            ax, y = ax[chosen], y[chosen]
+            red = np.exp(-(((ax - 40) / 16) ** 2 + ((y - 32) / 14) ** 2))
+            red += 0.7 * np.exp(-((ax / 10) ** 2 + ((y - 36) / 9) ** 2))
+            red *= 0.25 + 0.4 * self.looks.blush + 0.5 * self.person.makeup
+            _tint(part, red, (0.95, 0.7, 0.72))
+            tired = np.exp(-(((ax - 28) / 12) ** 2 + ((y - 9) / 5) ** 2))
+            _tint(part, tired * (0.5 + 0.5 * max(self.looks.age, 0)), (0.8, 0.72, 0.76))
+        with region(colour, np.abs(x) > 74) as (ears, part):
+            _tint(part, np.full(ears.size, 0.8), (1.0, 0.8, 0.78))
 
     def _spots(self, colour, u, v, front) -> None:
         if self.looks.freckles > 0.2:
@@ -199,63 +149,55 @@ class Painter:
         moustache, chin, cheeks = self.person.beard
         if max(self.person.beard) == 0:
             return
-        chosen = np.flatnonzero((y > 15) & (z > 55) & (y < 118))
-        ax, y, z = ax[chosen], y[chosen], z[chosen]
-        upper = moustache * np.exp(-((((ax - 10) / 17) ** 2 + ((y - 54) / 6.5) ** 2) ** 2))
-        lower = chin * smoothstep(79, 86, y) * smoothstep(38, 26, ax) * smoothstep(114, 105, y)
-        side = cheeks * smoothstep(0, 14, y - 72 + 0.9 * (ax - 22)) * smoothstep(20, 30, ax)
-        side *= smoothstep(62, 72, z) * smoothstep(112, 104, y)
-        grain = 1 + 0.22 * smooth_noise(u[chosen] * 3.3, v[chosen] * 1.8)
-        share = np.clip(np.maximum(np.maximum(upper, lower), side) * grain, 0, 0.92)
-        part = colour[:, chosen]
-        mix(part, self.person.brow * np.float32(0.9), share)
-        colour[:, chosen] = part
+        with region(colour, (y > 15) & (z > 55) & (y < 118)) as (chosen, part):
+            ax, y, z = ax[chosen], y[chosen], z[chosen]
+            upper = moustache * np.exp(-((((ax - 10) / 17) ** 2 + ((y - 54) / 6.5) ** 2) ** 2))
+            lower = chin * smoothstep(79, 86, y) * smoothstep(38, 26, ax) * smoothstep(114, 105, y)
+            side = cheeks * smoothstep(0, 14, y - 72 + 0.9 * (ax - 22)) * smoothstep(20, 30, ax)
+            side *= smoothstep(62, 72, z) * smoothstep(112, 104, y)
+            grain = 1 + 0.22 * smooth_noise(u[chosen] * 3.3, v[chosen] * 1.8)
+            share = np.clip(np.maximum(np.maximum(upper, lower), side) * grain, 0, 0.92)
+            mix(part, self.person.brow * np.float32(0.9), share)
 
     def _brows(self, colour, ax, y, front) -> None:
-        chosen = np.flatnonzero(front & (y < -6) & (y > -30))
-        ax, y = ax[chosen], y[chosen]
-        at = (54 - ax) / 44
-        line = -11.5 - 7.0 * np.sin(np.pi * np.clip(0.1 + 0.75 * at, 0, 1))
-        size = self.person.brow_size * (0.5 + 0.6 * np.clip(at, 0, 1))
-        share = np.exp(-((np.abs(y - line) / (1.2 * size)) ** 3))
-        share *= smoothstep(-0.05, 0.15, at) * smoothstep(1.05, 0.9, at)
-        share *= (0.25 + 0.75 * self.person.brow_density) * (
-            1 + 0.22 * smooth_noise(ax * 2.6 + y, y * 1.4)
-        )
-        part = colour[:, chosen]
-        mix(part, self.person.brow, np.clip(share, 0, 1))
-        colour[:, chosen] = part
+        with region(colour, front & (y < -6) & (y > -30)) as (chosen, part):
+            ax, y = ax[chosen], y[chosen]
+            at = (54 - ax) / 44
+            line = -11.5 - 7.0 * np.sin(np.pi * np.clip(0.1 + 0.75 * at, 0, 1))
+            size = self.person.brow_size * (0.5 + 0.6 * np.clip(at, 0, 1))
+            share = np.exp(-((np.abs(y - line) / (1.2 * size)) ** 3))
+            share *= smoothstep(-0.05, 0.15, at) * smoothstep(1.05, 0.9, at)
+            share *= (0.25 + 0.75 * self.person.brow_density) * (
+                1 + 0.22 * smooth_noise(ax * 2.6 + y, y * 1.4)
+            )
+            mix(part, self.person.brow, np.clip(share, 0, 1))
 
     def _lips(self, colour, gloss, ax, y, z, sky) -> None:
-        chosen = np.flatnonzero((y > 50) & (y < 85) & (ax < 30) & (z > 115))
-        ax, y, z = ax[chosen], y[chosen], z[chosen]
-        above = np.interp(ax, *LIP_UPPER)
-        below = np.interp(ax, *LIP_LOWER)
-        lips = np.clip(np.minimum((y - above) / 1.2, (below - y) / 1.5) + 0.5, 0, 1)
-        lips *= smoothstep(28, 25, ax)
-        part = colour[:, chosen]
-        mix(part, self.person.lips, (0.6 + 0.3 * (self.person.makeup > 0)) * lips)
-        # Behind the lips it is dark; where they meet, there is a line.
-        mix(part, _MOUTH, smoothstep(0.3, 0.08, sky[chosen]))
-        colour[:, chosen] = part
+        with region(colour, (y > 50) & (y < 85) & (ax < 30) & (z > 115)) as (chosen, part):
+            ax, y, z = ax[chosen], y[chosen], z[chosen]
+            above = np.interp(ax, *LIP_UPPER)
+            below = np.interp(ax, *LIP_LOWER)
+            lips = np.clip(np.minimum((y - above) / 1.2, (below - y) / 1.5) + 0.5, 0, 1)
+            lips *= smoothstep(28, 25, ax)
+            mix(part, self.person.lips, (0.6 + 0.3 * (self.person.makeup > 0)) * lips)
+            # Behind the lips it is dark; where they meet, there is a line.
+            mix(part, _MOUTH, smoothstep(0.3, 0.08, sky[chosen]))
         gloss[chosen] += (0.14 * lips).astype(np.float32)
 
     def _lids(self, colour, ax, y, z) -> None:
         """Lashes and make-up; the lids' edges move with the skin, so they are painted on it."""
-        chosen = np.flatnonzero((np.abs(y) < 18) & (ax > 12) & (ax < 56) & (z > 115))
-        ax, y = ax[chosen], y[chosen]
-        upper, lower = np.interp(ax, *UPPER_LID), np.interp(ax, *LOWER_LID)
-        along = smoothstep(15, 19, ax) * smoothstep(48, 45, ax)
-        part = colour[:, chosen]
-        makeup = self.person.makeup
-        if makeup:
-            shadow = smoothstep(-9, -2, y - upper) * (y < upper + 1) * along
-            mix(part, self.person.skin * np.float32(0.25), 0.6 * makeup * shadow)
-        dark = np.exp(-(((y - upper + 0.2) / (0.9 + 0.6 * makeup)) ** 2)) * along
-        mix(part, _DARK, np.clip(dark * (0.7 + 0.3 * makeup + 0.15 * self.looks.feminine), 0, 1))
-        dark = np.exp(-(((y - lower) / 0.7) ** 2)) * along
-        mix(part, self.person.skin * np.float32(0.2), dark * (0.3 + 0.4 * makeup))
-        colour[:, chosen] = part
+        with region(colour, (np.abs(y) < 18) & (ax > 12) & (ax < 56) & (z > 115)) as (chosen, part):
+            ax, y = ax[chosen], y[chosen]
+            upper, lower = np.interp(ax, *UPPER_LID), np.interp(ax, *LOWER_LID)
+            along = smoothstep(15, 19, ax) * smoothstep(48, 45, ax)
+            makeup = self.person.makeup
+            if makeup:
+                shadow = smoothstep(-9, -2, y - upper) * (y < upper + 1) * along
+                mix(part, self.person.skin * np.float32(0.25), 0.6 * makeup * shadow)
+            dark = np.exp(-(((y - upper + 0.2) / (0.9 + 0.6 * makeup)) ** 2)) * along
+            mix(part, DARK, np.clip(dark * (0.7 + 0.3 * makeup + 0.15 * self.looks.feminine), 0, 1))
+            dark = np.exp(-(((y - lower) / 0.7) ** 2)) * along
+            mix(part, self.person.skin * np.float32(0.2), dark * (0.3 + 0.4 * makeup))
 
     def _scalp(self, colour, gloss, rest, u, v) -> None:
         """Hair cut to the scalp, and the scalp under longer hair."""
@@ -269,9 +211,9 @@ class Painter:
         share = smoothstep(0, edge, y + ragged - line) * (np.abs(x) < 0.76)
         if self.looks.hair is not None:
             share *= smoothstep(0.0, 0.1, y - line)
-        grown = np.flatnonzero(share > 0)
-        part = colour[:, grown]
-        tone = self.person.hair[:, None] * (1 + 0.2 * smooth_noise(u[grown] * 2.5, v[grown] * 2.5))
-        mix(part, tone, self.looks.cropped * share[grown])
-        colour[:, grown] = part
+        with region(colour, share > 0) as (grown, part):
+            tone = self.person.hair[:, None] * (
+                1 + 0.2 * smooth_noise(u[grown] * 2.5, v[grown] * 2.5)
+            )
+            mix(part, tone, self.looks.cropped * share[grown])
         gloss[grown] *= 0.5

@@ -1,45 +1,41 @@
-"""A set of samples drawn from a head model: identities, expressions, poses, cameras, boxes."""
+"""A set of samples of a head model: identities, expressions, poses and cameras."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.spatial.transform import Rotation
 from scipy.special import ndtri
 
 from ...pose import pose_to_matrix
-from ..photo import PLAIN, Photo
-from ..rasterize import Camera
+from ..people import Cameras, People
 from .identity import EXPRESSION_COLUMNS, Identities, rows_of
-from .looks import Looks, draw_looks
+from .looks import Looks, sample_looks
 from .model import load_head
-from .scene import Sample, render
+from .scene import MeshScene
 
 _VIEW_COLUMNS = 12
-_CHUNK = 512
 _NECK = 80.0  # degrees that a neck bends at most
-_WHOLE_HEAD = 12.0  # mm of hair around the bald head in the head's box
 
 
-class MeshPeople:
-    """N samples of the head model in a file.
-
-    Everything of sample i follows from (seed, i), and a person from (seed, number of the person).
+class MeshPeople(People):
+    """N samples of the head model in a file; a person follows from (seed, person's number).
 
     Attributes:
-        poses: (N, 3) float32 yaw, pitch, roll in degrees.
         person: (N,) number of each sample's person.
 
     Args:
         path: the head model's file.
-        seed: of the set and its split.
+        seed: random seed of the set and its split.
         count: N.
         limits: (3, 2) lowest and highest yaw, pitch and roll.
-        identities: how many people there are; None means another one for each sample.
+        identities: number of people; None means another one for each sample.
         natural: whether poses are denser where people's heads are, instead of uniform.
     """
+
+    hair_margin = 12.0
+    picture_stream = 14
 
     def __init__(
         self,
@@ -52,105 +48,68 @@ class MeshPeople:
     ):
         self.head = load_head(path)
         self.seed = seed
-        self.drawn = Identities(self.head.targets)
-        self.people_rows = rows_of(np.random.SeedSequence((*seed, 11)), self.drawn.columns)
+        self.identities = Identities(self.head.targets)
+        self.people_rows = rows_of(np.random.SeedSequence((*seed, 11)), self.identities.columns)
         columns = EXPRESSION_COLUMNS + _VIEW_COLUMNS
         self.sample_rows = rows_of(np.random.SeedSequence((*seed, 12)), columns)
         views = self.sample_rows(0, count)[:, EXPRESSION_COLUMNS:]
-        self.poses = draw_poses(views[:, :6], limits, natural)
+        self.poses = sample_poses(views[:, :6], limits, natural)
         self.person = np.arange(count)
         if identities is not None:
             self.person = (views[:, 6] * identities).astype(np.intp)
         # As 20 to 100 mm equivalents see a frame of 0.55 to 1.1 m at the head.
         focal = 20 * 5 ** views[:, 7]
-        self.distances = focal / 36 * (550 * 2 ** views[:, 8])
-        self.scales = 0.0024 + 0.0014 * views[:, 9]
-        self.shifts = 0.43 + 0.14 * views[:, 10:12]
+        self.cameras = Cameras(
+            focal / 36 * (550 * 2 ** views[:, 8]),
+            0.0024 + 0.0014 * views[:, 9],
+            0.43 + 0.14 * views[:, 10:12],
+        )
 
     def weights(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) sample numbers → (n, T) weights of identity and of expression."""
         who = np.concatenate([self.people_rows(int(p), 1) for p in self.person[numbers]])
         mood = np.concatenate([self.sample_rows(int(i), 1) for i in numbers])
-        return (
-            self.drawn.weights(who),
-            self.drawn.expressions(mood[:, :EXPRESSION_COLUMNS]),
-        )
+        mood = mood[:, :EXPRESSION_COLUMNS]
+        return self.identities.weights(who), self.identities.expressions(mood)
 
     def landmarks(self, numbers: np.ndarray) -> np.ndarray:
-        """(n,) sample numbers → (n, 68, 3) float32 mm from the pivot, at pose 0."""
         return self.head.landmarks_of(*self.weights(numbers))
 
-    def boxes(self, whole_head: bool) -> np.ndarray:
-        """(N, 4) float64 boxes in pictures of side 1, around the landmarks or the whole head."""
-        turns = np.asarray(pose_to_matrix(self.poses.astype(np.float64)))
-        boxes = np.empty((len(turns), 4))
-        for start in range(0, len(turns), _CHUNK):
-            part = np.arange(start, min(start + _CHUNK, len(turns)))
-            points = self.landmarks(part)
-            margin = 0.0
-            if whole_head:
-                points, margin = _skull(points), _WHOLE_HEAD
-            points = points @ np.swapaxes(turns[part], 1, 2)
-            distance = self.distances[part, None]
-            scale, shift = self.scales[part, None], self.shifts[part]
-            near = distance / (distance - points[..., 2])
-            flat = points[..., :2] * (near * scale)[..., None] + shift[:, None]
-            boxes[part, :2] = flat.min(axis=1) - margin * scale
-            boxes[part, 2:] = flat.max(axis=1) + margin * scale
-        return boxes
+    points_68 = landmarks
+
+    def outline(self, numbers: np.ndarray) -> np.ndarray:
+        return _skull(self.landmarks(numbers))
 
     def looks(self, number: int) -> Looks:
         """The looks of sample `number`'s person."""
         person = int(self.person[number])
         u = self.people_rows(person, 1)
-        return draw_looks(
-            self._rng(person, 13),
+        return sample_looks(
+            self.stream(person, 13),
             self.head.assets,
-            float(self.drawn.feminine(u)[0]),
-            float(self.drawn.ages(u)[0]),
-            float(self.drawn.origins(u)[0, 0]),
+            float(self.identities.feminine(u)[0]),
+            float(self.identities.ages(u)[0]),
+            float(self.identities.origins(u)[0, 0]),
         )
 
     def frontal_landmarks(self, number: int) -> np.ndarray:
-        """(68, 3) float32 mm of sample `number`'s person, without expression."""
         identity, expression = self.weights(np.array([number]))
         return self.head.landmarks_of(identity, 0 * expression)[0]
 
-    def sample(self, number: int, pose: np.ndarray, side: int) -> Sample:
-        """What there is to draw of sample `number` in a (3,) pose, for `side` pixels."""
-        return self._sample(number, pose, side, self._rng(number, 14))
-
-    def picture(
-        self, number: int, pose: np.ndarray, side: int, photo: Photo = PLAIN
-    ) -> Image.Image:
-        """Sample `number` in a (3,) pose, as a picture of `side` pixels."""
-        rng = self._rng(number, 14)
-        sample = self._sample(number, pose, side, rng)
-        return render(self.head, sample, pose, side, rng, photo)
-
-    def _sample(self, number: int, pose: np.ndarray, side: int, rng: np.random.Generator) -> Sample:
+    def scene(self, number: int, pose: np.ndarray, rng: np.random.Generator) -> MeshScene:
         identity, expression = self.weights(np.array([number]))
-        shift = self.shifts[number] * side
-        return Sample(
+        return MeshScene(
+            self.head,
             identity[0],
             expression[0],
             self.looks(number),
-            draw_body(rng, pose),
+            pose,
+            sample_body(rng, pose),
             np.clip(rng.normal(0, (11, 6)), (-32, -16), (32, 16)),
-            Camera(
-                float(self.distances[number]),
-                float(self.scales[number]) * side,
-                (float(shift[0]), float(shift[1])),
-            ),
-        )
-
-    def _rng(self, number: int, purpose: int) -> np.random.Generator:
-        return np.random.Generator(
-            np.random.PCG64(np.random.SeedSequence((*self.seed, purpose, number)))
         )
 
 
-def draw_poses(u: np.ndarray, limits: np.ndarray, natural: bool) -> np.ndarray:
+def sample_poses(u: np.ndarray, limits: np.ndarray, natural: bool) -> np.ndarray:
     """(N, 6) uniform numbers → (N, 3) float32 yaw, pitch, roll in degrees.
 
     Args:
@@ -174,7 +133,7 @@ def draw_poses(u: np.ndarray, limits: np.ndarray, natural: bool) -> np.ndarray:
     return poses.astype(np.float32)
 
 
-def draw_body(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
+def sample_body(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
     """(3, 3) rotation of the shoulders below a head in a (3,) pose.
 
     They are upright and turned less than the head or more, unless the neck would have to bend

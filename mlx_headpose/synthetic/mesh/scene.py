@@ -1,73 +1,33 @@
-"""One picture of the head model: a person in a pose, under some light, through a camera."""
+"""A person of the head model as a source of a mesh."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
 from scipy.spatial.transform import Rotation, Slerp
 
 from ...pose import pose_to_matrix
 from ..grid import smoothstep
-from ..light import draw_light
-from ..photo import Photo
-from ..rasterize import Camera, rasterize
+from ..light import Finish, Light, sample_lamps, sample_light
+from ..material import Material, Painter
+from ..scene import Mesh, Part, Scene, joined
+from ..sky import shadows, sky
 from .looks import BEANIE, CURLY, Looks
 from .model import HeadMesh, Surface
-from .occlusion import facing, sky
-from .paint import DOUBLE, Material, Painter
-from .shade import draw_lamps, shade, shadows
-from .wear import Part, beanie, spectacles, styled
+from .paint import PersonPainter
+from .wear import beanie, spectacles, styled
 
-# The head is drawn this much larger than asked for and scaled down, against jagged edges.
-SUPERSAMPLING = 1.4
 _BENDS = 17  # steps in which the neck turns from the head's rotation to the shoulders'
 _LIPS_APART = 4.0  # mm between the middles of the lips, beyond which teeth are seen
 _CROWN = np.array((0, -40, -10), np.float32)  # middle of the skull from the pivot, mm
 # How much nearer than they are (mm) parts are taken to be, so that what they lie on stays hidden.
 _NEARER = {Material.CLOTH: 14.0, Material.HAIR: 2.0, Material.HAT: 12.0, Material.TEETH: -6.0}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What is drawn.
-
-    Attributes:
-        identity, expression: (T,) weights of the targets.
-        looks: of the person.
-        body: (3, 3) float32 rotation of the shoulders.
-        gaze: (2,) degrees, see `Painter`.
-        camera: with the size of the picture.
-    """
-
-    identity: np.ndarray
-    expression: np.ndarray
-    looks: Looks
-    body: np.ndarray
-    gaze: np.ndarray
-    camera: Camera
-
-
-@dataclass
-class Scene:
-    """All parts as one list of triangles; see `synthetic.scene.Mesh`.
-
-    Attributes:
-        vertices: (V, 3) float32 mm from the head's pivot.
-        nearer: (V,) float32 mm added to z where it is decided what hides what.
-        attributes: (V, 10) float32: normal, share of the sky and of the lamp's light that a vertex
-            sees, place on the base mesh, place on the part's texture.
-        material: (V,) uint8 `Material`.
-        triangles: (3, T) vertex numbers, their fronts to the viewer.
-    """
-
-    vertices: np.ndarray
-    nearer: np.ndarray
-    attributes: np.ndarray
-    material: np.ndarray
-    triangles: np.ndarray
+_FINISH = Finish(
+    cosine=1, wrap=0.06, spread=(0.24, 0.12, 0.09), crevice=0.35, glint=0.3, rim=2,
+    rim_hidden=True, sheen=0.035, metering=0.8, shoulder=0.65,
+)  # fmt: skip
 
 
 def _parts(head: HeadMesh, looks: Looks, open_mouth: bool) -> list[tuple[Material, Surface]]:
@@ -134,104 +94,79 @@ def _posed(
     return placed
 
 
-def build_scene(head: HeadMesh, sample: Sample, pose: np.ndarray) -> Scene:
-    """Everything of a person in a (3,) pose, light's share not yet filled in."""
-    base = head.deform(sample.identity + sample.expression)
-    pivot, frontal = head.placement(sample.identity)
-    turn = pose_to_matrix(np.asarray(pose, np.float32))
-    frontal = frontal.astype(np.float32)
-    joint = frontal @ (base[head.neck].mean(axis=0) - pivot).astype(np.float32)
-    bends = _bends(turn, sample.body)
-    looks = sample.looks
-    baked = _sky(head, looks.hair, None if looks.hat == BEANIE else looks.hat)
-    points = base[head.landmarks]
-    lips_apart = np.linalg.norm(points[66] - points[62]) > _LIPS_APART
-    parts: list[Part] = []
-    for kind, surface in _parts(head, looks, bool(lips_apart)):
-        own = surface.vertices(base)
-        triangles = surface.triangles
-        if kind == Material.HAIR:
-            own, triangles = styled(surface, own, looks)
-        own = (own - pivot.astype(np.float32)) @ frontal.T
-        rest = np.empty((len(own), 3), np.float32)
-        rest[surface.corners] = surface.rest
-        own = _posed(own, _stays(kind, rest), bends, joint)
-        columns = np.empty((len(surface.corners), 10), np.float32)
-        columns[:, :3] = surface.normals_of(own)[surface.corners]
-        columns[:, 3] = baked.get(id(surface), 0.45 if kind == Material.TEETH else 0.9)
-        columns[:, 5:8] = surface.rest
-        columns[:, 8:] = surface.uv
-        if kind == Material.HAIR and str(looks.hair).startswith(CURLY):
-            # A mass of curls is round, whatever its cards are.
-            columns[:, :3] = own[surface.corners] - turn @ _CROWN
-            columns[:, 3] = 0.55 + 0.35 * columns[:, 3]
-        parts.append((kind, own[surface.corners], columns, triangles))
-        if kind == Material.SKIN and looks.hat == BEANIE:
-            parts.append(beanie(surface, own, columns, looks))
-    if looks.person.glasses:
-        face = (points - pivot) @ frontal.T
-        parts += spectacles(looks, face, turn)
-    return _joined(parts)
-
-
-def _joined(parts: list[Part]) -> Scene:
-    """Parts (material, vertices, attributes, triangles) as one scene."""
-    counts = [len(vertices) for _, vertices, _, _ in parts]
-    firsts = np.cumsum([0, *counts[:-1]])
-    kinds = [kind for kind, _, _, _ in parts]
-    return Scene(
-        np.concatenate([vertices for _, vertices, _, _ in parts]),
-        np.repeat(np.array([_NEARER.get(k, 0.0) for k in kinds], np.float32), counts),
-        np.concatenate([columns for _, _, columns, _ in parts]),
-        np.repeat(np.array(kinds, np.uint8), counts),
-        np.concatenate([t + first for (_, _, _, t), first in zip(parts, firsts, strict=True)], 1),
-    )
-
-
-def render(
-    head: HeadMesh,
-    sample: Sample,
-    pose: np.ndarray,
-    side: int,
-    rng: np.random.Generator,
-    photo: Photo,
-) -> Image.Image:
-    """Draw a person.
+class MeshScene(Scene):
+    """A person of the head model.
 
     Args:
         head: the model.
-        sample: who, and how.
+        identity, expression: (T,) weights of the targets.
+        looks: of the person.
         pose: (3,) yaw, pitch, roll of the head in degrees.
-        side: of the square picture in pixels.
-        rng: draws light, background and what else the pose has no part in.
-        photo: makes background and camera.
+        body: (3, 3) float32 rotation of the shoulders.
+        gaze: (2,) degrees, see `PersonPainter`.
     """
-    light = draw_light(rng)
-    light = replace(light, exposure=float(np.clip(light.exposure, 0.6, 1.5)))
-    lamps = draw_lamps(rng, light)
-    large = round(side * SUPERSAMPLING)
-    canvas = photo.background(large, rng)
-    scene = build_scene(head, sample, pose)
-    scale = large / side
-    camera = Camera(
-        sample.camera.distance,
-        sample.camera.scale * scale,
-        (sample.camera.centre[0] * scale, sample.camera.centre[1] * scale),
-    )
-    projected = camera.project(scene.vertices)
-    both = np.isin(scene.material, DOUBLE)[scene.triangles[0]]
-    scene.triangles[:, both] = facing(scene.triangles[:, both], projected)
-    depth = np.maximum(camera.distance - scene.vertices[:, 2] - scene.nearer, 1.0)
-    projected[:, 2] = camera.distance / depth
-    scene.attributes[:, 4] = shadows(scene.vertices, scene.triangles, light.direction)
-    fragments = rasterize(projected, scene.triangles, large, large)
-    attributes = np.ascontiguousarray(fragments.interpolate(scene.attributes).T)
-    painter = Painter(sample.looks, sample.gaze)
-    material = scene.material[fragments.corners[0]]
-    albedo, gloss = painter.paint(material, attributes[3], attributes[5:8], attributes[8:])
-    colour = shade(attributes, albedo, gloss, material, light, lamps)
-    pixels = np.asarray(canvas).reshape(-1, 3).copy()
-    pixels[fragments.pixel] = colour.T.astype(np.uint8)
-    picture = Image.fromarray(pixels.reshape(large, large, 3))
-    photo.occlude(picture, sample.looks.person.skin, rng)
-    return photo.develop(picture, side, rng)
+
+    finish = _FINISH
+    two_sided = (Material.CLOTH, Material.HAIR, Material.HAT)
+
+    def __init__(
+        self,
+        head: HeadMesh,
+        identity: np.ndarray,
+        expression: np.ndarray,
+        looks: Looks,
+        pose: np.ndarray,
+        body: np.ndarray,
+        gaze: np.ndarray,
+    ) -> None:
+        self.head, self.identity, self.expression = head, identity, expression
+        self.looks, self.pose, self.body, self.gaze = looks, pose, body, gaze
+        self.skin = looks.person.skin
+
+    def sample_light(self, rng: np.random.Generator) -> Light:
+        light = sample_light(rng)
+        light = replace(light, exposure=float(np.clip(light.exposure, 0.6, 1.5)))
+        return replace(light, others=sample_lamps(rng, light))
+
+    def painter(self) -> Painter:
+        return PersonPainter(self.looks, self.gaze)
+
+    def shadows(self, mesh: Mesh, direction: np.ndarray) -> np.ndarray:
+        return shadows(mesh.vertices, mesh.triangles, direction)
+
+    def mesh(self, rng: np.random.Generator | None = None) -> Mesh:
+        head, looks = self.head, self.looks
+        base = head.deform(self.identity + self.expression)
+        pivot, frontal = head.placement(self.identity)
+        turn = pose_to_matrix(np.asarray(self.pose, np.float32))
+        frontal = frontal.astype(np.float32)
+        joint = frontal @ (base[head.neck].mean(axis=0) - pivot).astype(np.float32)
+        bends = _bends(turn, self.body)
+        baked = _sky(head, looks.hair, None if looks.hat == BEANIE else looks.hat)
+        points = base[head.landmarks]
+        lips_apart = np.linalg.norm(points[66] - points[62]) > _LIPS_APART
+        parts: list[Part] = []
+        for kind, surface in _parts(head, looks, bool(lips_apart)):
+            own = surface.vertices(base)
+            triangles = surface.triangles
+            if kind == Material.HAIR:
+                own, triangles = styled(surface, own, looks)
+            own = (own - pivot.astype(np.float32)) @ frontal.T
+            rest = np.empty((len(own), 3), np.float32)
+            rest[surface.corners] = surface.rest
+            own = _posed(own, _stays(kind, rest), bends, joint)
+            columns = np.empty((len(surface.corners), 10), np.float32)
+            columns[:, :3] = surface.normals_of(own)[surface.corners]
+            columns[:, 3] = baked.get(id(surface), 0.45 if kind == Material.TEETH else 0.9)
+            columns[:, 5:8] = surface.rest
+            columns[:, 8:] = surface.uv
+            if kind == Material.HAIR and str(looks.hair).startswith(CURLY):
+                # A mass of curls is round, whatever its cards are.
+                columns[:, :3] = own[surface.corners] - turn @ _CROWN
+                columns[:, 3] = 0.55 + 0.35 * columns[:, 3]
+            parts.append(Part(kind, own[surface.corners], columns, triangles))
+            if kind == Material.SKIN and looks.hat == BEANIE:
+                parts.append(beanie(surface, own, columns, looks))
+        if looks.person.glasses:
+            parts += spectacles(looks, (points - pivot) @ frontal.T, turn)
+        return joined(parts, _NEARER)

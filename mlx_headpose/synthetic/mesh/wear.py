@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..parts import Material as OldMaterial
-from ..parts import glasses, triangles_of
-from ..shape import PIVOT
+from ..builtin.parts import both_sides, glasses
+from ..builtin.shape import PIVOT
+from ..material import Material
+from ..scene import Part
 from .looks import BEANIE, Looks
 from .model import Surface
-from .paint import Material
 
-# Part = (material, vertices (V, 3), attributes (V, 10), triangles (3, T)); see `scene.Scene`.
-Part = tuple[Material, np.ndarray, np.ndarray, np.ndarray]
 _BRIM = 7.95  # dm, of hats with a brim
 # MediaPipe's numbers of the landmarks by which glasses are placed, and 300W's.
 _GLASSES = {33: 36, 133: 39, 168: 27, 6: 28, 105: 19}
-_FRAMES = {OldMaterial.FRAME: Material.FRAME, OldMaterial.LENS: Material.LENS}
 
 
 def above_brim(looks: Looks, rest: np.ndarray) -> np.ndarray:
@@ -58,7 +55,7 @@ def beanie(skin: Surface, own: np.ndarray, columns: np.ndarray, looks: Looks) ->
     columns[:, 3] = 0.9
     azimuth = np.arctan2(skin.rest[:, 0], skin.rest[:, 2] - 0.5)
     columns[:, 8], columns[:, 9] = azimuth / 4, 0.2 * skin.rest[:, 1]
-    return Material.HAT, own + columns[:, :3] * off[:, None], columns, triangles
+    return Part(Material.HAT, own + columns[:, :3] * off[:, None], columns, triangles)
 
 
 def spectacles(looks: Looks, landmarks: np.ndarray, turn: np.ndarray) -> list[Part]:
@@ -73,12 +70,10 @@ def spectacles(looks: Looks, landmarks: np.ndarray, turn: np.ndarray) -> list[Pa
     points[list(_GLASSES)] = landmarks[list(_GLASSES.values())] + PIVOT
     parts: list[Part] = []
     for part in glasses(looks.person, points):
-        own = (part.vertices.reshape(-1, 3) - PIVOT.astype(np.float32)) @ turn.T
-        normals = part.normals.reshape(-1, 3) @ turn.T
-        triangles = triangles_of(part)
-        for sign in (1, -1):
-            columns = np.zeros((len(own), 10), np.float32)
-            columns[:, :3] = sign * normals
+        vertices = (part.vertices - PIVOT.astype(np.float32)) @ turn.T
+        for side in both_sides(part):
+            columns = np.zeros((len(vertices), 10), np.float32)
+            columns[:, :3] = side.attributes[:, :3] @ turn.T
             columns[:, 3] = 0.9
-            parts.append((_FRAMES[part.material], own, columns, triangles[::sign]))
+            parts.append(Part(part.material, vertices, columns, side.triangles))
     return parts

@@ -1,4 +1,4 @@
-"""Poses, shapes and cameras of a whole set at once: all that landmarks and boxes follow from.
+"""Poses, shapes and cameras of a set of built-in heads: all that landmarks and boxes follow from.
 
 Sample i takes row i of one stream of random numbers, so it is the same whatever the set's length.
 """
@@ -11,7 +11,10 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtri
 
+from ..people import Cameras, People
+from ..person import Person, sample_person
 from .landmarks import FEATURES_68, Placement, jaw_placement, mediapipe_placement
+from .scene import BuiltInScene, sample_shot
 from .shape import EXPRESSIONS, PIVOT, SHAPES, head_model, tilt
 
 # How a woman's average differs from everybody's, in standard deviations; a man's, the other way.
@@ -20,58 +23,68 @@ _FEMININE = {
     "lip_thickness": 0.35, "eye_size": 0.3, "nose_projection": -0.2, "gonial_angle": -0.4,
     "face_length": -0.2, "length": -0.2,
 }  # fmt: skip
-# How much further out a loose box's x_min, y_min, x_max, y_max may lie, of its size.
-LOOSE = np.array((-0.8, -0.25, 0.8, 0.5))
 COLUMNS = 3 + 1 + len(SHAPES) + 9 + 4
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """Of N samples; the first axis is the sample's.
+class BuiltInPeople(People):
+    """N samples of the built-in heads, each of another person.
 
     Attributes:
-        poses: (N, 3) float32 yaw, pitch, roll in degrees.
         feminine: (N,) bool.
         shapes: (N, K) float32 weights of `shape.SHAPES`.
         expressions: (N, E) float32 weights of `shape.EXPRESSIONS`.
-        distances: (N,) from camera to head in mm.
-        scales: (N,) sides of the picture per mm at the head.
-        shifts: (N, 2) place of the head's pivot in the picture, whose side is 1.
-    """
-
-    poses: np.ndarray
-    feminine: np.ndarray
-    shapes: np.ndarray
-    expressions: np.ndarray
-    distances: np.ndarray
-    scales: np.ndarray
-    shifts: np.ndarray
-
-
-def draw_geometry(seed: np.random.SeedSequence, count: int, limits: np.ndarray) -> Geometry:
-    """Draw `count` samples.
 
     Args:
-        seed: of the set.
+        seed: random seed of the set and its split.
         count: N.
-        limits: (3, 2) lowest and highest yaw, pitch and roll, drawn uniformly.
+        limits: (3, 2) lowest and highest yaw, pitch and roll, between which poses are uniform.
     """
-    uniform = np.random.Generator(np.random.PCG64(seed)).random((count, COLUMNS))
-    pose, feminine, shape, mood, view = np.split(uniform, np.cumsum((3, 1, len(SHAPES), 9)), axis=1)
-    poses = limits[:, 0] + pose * (limits[:, 1] - limits[:, 0])
-    is_feminine = feminine[:, 0] < 0.5
-    shapes = ndtri(0.011 + 0.978 * shape)
-    tendency = np.array([_FEMININE.get(name, 0.0) for name in SHAPES])
-    shapes += np.where(is_feminine[:, None], tendency, -tendency)
-    return Geometry(
-        poses.astype(np.float32),
-        is_feminine,
-        shapes.astype(np.float32),
-        _expressions(mood),
-        np.exp(np.log(450) + view[:, 0] * np.log(2600 / 450)),
-        0.0024 + 0.0014 * view[:, 1],
-        0.43 + 0.14 * view[:, 2:],
-    )
+
+    hair_margin = 8.0
+    picture_stream = 3
+
+    def __init__(self, seed: tuple[int, ...], count: int, limits: np.ndarray):
+        self.seed = seed
+        rows = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+        pose, feminine, shape, mood, view = np.split(
+            rows.random((count, COLUMNS)), np.cumsum((3, 1, len(SHAPES), 9)), axis=1
+        )
+        poses = limits[:, 0] + pose * (limits[:, 1] - limits[:, 0])
+        self.poses = poses.astype(np.float32)
+        self.feminine = feminine[:, 0] < 0.5
+        shapes = ndtri(0.011 + 0.978 * shape)
+        tendency = np.array([_FEMININE.get(name, 0.0) for name in SHAPES])
+        shapes += np.where(self.feminine[:, None], tendency, -tendency)
+        self.shapes = shapes.astype(np.float32)
+        self.expressions = _expressions(mood)
+        self.cameras = Cameras(
+            np.exp(np.log(450) + view[:, 0] * np.log(2600 / 450)),
+            0.0024 + 0.0014 * view[:, 1],
+            0.43 + 0.14 * view[:, 2:],
+        )
+
+    def person(self, number: int) -> Person:
+        """The person of sample `number`."""
+        return sample_person(
+            self.stream(number, 2), self.shapes[number], bool(self.feminine[number])
+        )
+
+    def scene(self, number: int, pose: np.ndarray, rng: np.random.Generator) -> BuiltInScene:
+        del rng  # expression and shoulders have a stream of their own
+        shot = sample_shot(self.stream(number, 4), self.expressions[number])
+        return BuiltInScene(self.person(number), shot, pose)
+
+    def landmarks(self, numbers: np.ndarray) -> np.ndarray:
+        return points_468().of(self.shapes[numbers], self.expressions[numbers])
+
+    def frontal_landmarks(self, number: int) -> np.ndarray:
+        return points_468().of(self.shapes[number])
+
+    def points_68(self, numbers: np.ndarray) -> np.ndarray:
+        return points_68().of(self.shapes[numbers], self.expressions[numbers])
+
+    def outline(self, numbers: np.ndarray) -> np.ndarray:
+        return points_head().of(self.shapes[numbers], self.expressions[numbers])
 
 
 def _expressions(u: np.ndarray) -> np.ndarray:
@@ -144,44 +157,3 @@ def points_head() -> Points:
     nose_tip = 12.0
     azimuth, elevation = np.append(azimuth, 0.0), np.append(elevation, nose_tip)
     return _points(Placement(head_model(), azimuth, elevation))
-
-
-def boxes_of(
-    points: Points, geometry: Geometry, turns: np.ndarray, margin: float = 0
-) -> np.ndarray:
-    """(N, 4) float64 boxes of projected points in pictures of side 1.
-
-    Args:
-        points: which.
-        geometry: of N samples.
-        turns: (N, 3, 3) rotations of the heads.
-        margin: mm that the surface lies outside of the points.
-    """
-    boxes = np.empty((len(turns), 4))
-    for start in range(0, len(turns), 1024):
-        part = slice(start, start + 1024)
-        places = points.of(geometry.shapes[part], geometry.expressions[part])
-        places = places @ np.swapaxes(turns[part], 1, 2)
-        near = geometry.distances[part, None] / (geometry.distances[part, None] - places[..., 2])
-        scale, shift = geometry.scales[part, None], geometry.shifts[part]
-        flat = places[..., :2] * (near * scale)[..., None] + shift[:, None]
-        boxes[part, :2] = flat.min(axis=1) - margin * scale
-        boxes[part, 2:] = flat.max(axis=1) + margin * scale
-    return boxes
-
-
-def disturbed(boxes: np.ndarray, seed: tuple[int, ...], jitter: float, loose: float) -> np.ndarray:
-    """(N, 4) boxes as finders of faces and published sets draw them: not quite around the face.
-
-    Args:
-        boxes: (N, 4) exact ones.
-        seed: of what is drawn; box i is the same whatever their number.
-        jitter: standard deviation of the sides, relative to the box's size.
-        loose: share of the boxes whose sides lie further out, by up to `LOOSE` of their size.
-    """
-    extent = np.tile(np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6), 2)
-    noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*seed, 1))))
-    boxes = boxes + jitter * noise.standard_normal(boxes.shape) * extent
-    loosened = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*seed, 5))))
-    chance, growth = np.split(loosened.random((len(boxes), 5)), (1,), axis=1)
-    return boxes + (chance < loose) * growth * LOOSE * extent

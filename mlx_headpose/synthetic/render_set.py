@@ -1,7 +1,7 @@
 """Render a set of any size to disk: in parallel, resumable, the same whatever the workers.
 
-A picture is written under another name and renamed, so killing the command leaves whole pictures
-only, and the list names only pictures that are there.
+An image is written under another name and renamed, so killing the command leaves whole images
+only, and the list names only images that are there.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import os
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -31,27 +30,25 @@ from ..core.crop import BoxMargins
 from ..errors import InputError
 from ..files import atomic_path, write_json
 from .dataset import HEAD, LANDMARKS, Range, SyntheticHeads
-from .effects import Effects
-from .photo import PLAIN
+from .effects import photo
 from .rendered import COLUMNS, LIST
 
 SETTINGS = "render.json"
 QUALITY = 93  # of the JPEGs: most pictures were compressed more by the camera before
 PER_FOLDER = 1000
-_TASK = 8  # heads a worker draws before it answers
+_TASK = 8  # heads that a worker renders before it answers
 _LIST_EVERY = 60.0  # seconds between two lists while rendering goes on
-_LOOK_EVERY = 0.2  # seconds between two looks for a Ctrl-C
 # Workers share the cores; threads of a matrix library would only contend for them.
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides how head i looks.
+    """What decides the looks of head i.
 
     Attributes:
         seed, split, size, yaw, pitch, roll, mesh, identities, natural: see `SyntheticHeads`.
-        camera_without: groups of camera effects left out; None means the plain camera.
+        camera_without: groups of camera effects to leave out; None means the plain camera.
     """
 
     seed: int = 0
@@ -67,24 +64,12 @@ class Settings:
 
     def heads(self, count: int, around: BoxMargins = LANDMARKS) -> SyntheticHeads:
         """The set itself, with exact boxes."""
-        return SyntheticHeads(
-            count,
-            self.split,
-            self.seed,
-            size=self.size,
-            yaw=self.yaw,
-            pitch=self.pitch,
-            roll=self.roll,
-            around=around,
-            jitter=0,
-            photo=PLAIN if self.camera_without is None else Effects(self.camera_without),
-            mesh=self.mesh,
-            identities=self.identities,
-            natural=self.natural,
-        )
+        arguments = asdict(self)
+        camera = photo(arguments.pop("camera_without"))
+        return SyntheticHeads(count, around=around, jitter=0, photo=camera, **arguments)
 
     def record(self) -> dict[str, Any]:
-        """The settings as JSON has them, and who draws; the mesh by its content, not its place."""
+        """The settings as JSON, with the version; the mesh by its content, not its place."""
         record = {"version": __version__, **json.loads(json.dumps(asdict(self), default=str))}
         if self.mesh is not None:
             try:
@@ -100,23 +85,25 @@ def render_set(
     """Render heads 0 … count − 1 to `folder`/`settings.split`; those that are there stay.
 
     Args:
-        settings: of the heads.
-        count: how many.
-        folder: gets a folder for the split.
-        workers: processes; None means one per core.
+        settings: settings of the heads.
+        count: number of heads.
+        folder: parent of the split's folder.
+        workers: number of processes; None means one per core.
         part: name of a further part of the split, which then has the folder `split-part`.
 
     Returns:
-        How many heads were rendered now.
+        Number of heads that were not there before.
 
     Raises:
         InputError: the folder holds heads of other settings, or cannot be written.
         KeyboardInterrupt: Ctrl-C; what was rendered is saved and listed.
     """
     folder = folder / part_folder(settings.split, part)
-    heads = settings.heads(count)
+    faces, wholes = settings.heads(count), settings.heads(count, around=HEAD)
     _claim(folder, settings)
-    rows = _rows(heads, settings.heads(count, around=HEAD))
+    for boxes in (faces.boxes, wholes.boxes):
+        boxes[:, 2:] -= boxes[:, :2]
+    rows = np.concatenate((wholes.boxes, wholes.poses, faces.boxes), axis=1)  # see `COLUMNS`
     done = np.array(sorted(_present(folder, count)), int)
     waiting = np.setdiff1d(np.arange(count), done)
     finished = list(done)
@@ -127,12 +114,11 @@ def render_set(
         try:
             with (
                 bar,
-                _one_thread(),
-                closing(_drawn(settings, count, folder, waiting, workers, interrupts)) as drawn,
+                closing(_rendered(settings, count, folder, waiting, workers, interrupts)) as new,
             ):
-                for indices in drawn:
-                    finished += indices
-                    bar.update(len(indices))
+                for index in new:
+                    finished.append(index)
+                    bar.update()
                     if time.monotonic() - listed > _LIST_EVERY:
                         _write_list(folder, rows, finished)
                         listed = time.monotonic()
@@ -146,14 +132,14 @@ def part_folder(split: str, part: str) -> str:
     return f"{split}-{part}" if part else split
 
 
-def _drawn(
+def _rendered(
     settings: Settings,
     count: int,
     folder: Path,
     waiting: np.ndarray,
     workers: int,
     interrupts: list[int],
-) -> Generator[list[int], None, None]:
+) -> Generator[int, None, None]:
     """Have processes render the heads `waiting`; yields the numbers of those that are done.
 
     Raises:
@@ -161,8 +147,6 @@ def _drawn(
     """
     if not len(waiting):
         return
-    tasks = [waiting[at : at + _TASK].tolist() for at in range(0, len(waiting), _TASK)]
-    running: deque[Future[list[int]]] = deque()
     pool = ProcessPoolExecutor(
         min(workers, -(-len(waiting) // _TASK)),
         multiprocessing.get_context("spawn"),
@@ -170,13 +154,12 @@ def _drawn(
         (settings, count, folder),
     )
     try:
-        for task in tasks:
-            with _interrupts_blocked():  # a task may start a process, which inherits this
-                running.append(pool.submit(_draw, task))
-            if len(running) > 2 * workers:
-                yield _result(running.popleft(), interrupts)
-        while running:
-            yield _result(running.popleft(), interrupts)
+        with _as_workers():
+            done = pool.map(_render, waiting.tolist(), chunksize=_TASK)
+        for index in done:
+            if interrupts:
+                raise KeyboardInterrupt
+            yield index
     except BrokenProcessPool:
         raise InputError(
             "a rendering process died, perhaps for want of memory; the same command goes on, "
@@ -184,15 +167,6 @@ def _drawn(
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _result(future: Future[list[int]], interrupts: list[int]) -> list[int]:
-    """What a worker answers, or KeyboardInterrupt if there is something in `interrupts`."""
-    while not interrupts and not wait([future], _LOOK_EVERY).done:
-        pass
-    if interrupts:
-        raise KeyboardInterrupt
-    return future.result()
 
 
 @contextmanager
@@ -213,13 +187,19 @@ def _interrupts_noted() -> Iterator[list[int]]:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Processes that start within never see a Ctrl-C."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _as_workers() -> Iterator[None]:
+    """Processes that start within have one thread each and never see a Ctrl-C."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 _worker: tuple[SyntheticHeads, Path]
@@ -239,16 +219,15 @@ def _start_worker(settings: Settings, count: int, folder: Path) -> None:
     _worker = settings.heads(count), folder
 
 
-def _draw(indices: list[int]) -> list[int]:
+def _render(index: int) -> int:
     heads, folder = _worker
-    for index in indices:
-        with atomic_path(folder / picture_name(index)) as temporary:
-            heads.draw(index).save(temporary, "JPEG", quality=QUALITY)
-    return indices
+    with atomic_path(folder / picture_name(index)) as temporary:
+        heads.rendered(index).save(temporary, "JPEG", quality=QUALITY)
+    return index
 
 
 def picture_name(index: int) -> str:
-    """Of head `index`, relative to the list."""
+    """File of head `index`, relative to the list."""
     return f"{index // PER_FOLDER:03d}/{index:06d}.jpg"
 
 
@@ -291,15 +270,6 @@ def _present(folder: Path, count: int) -> set[int]:
     return {index for index in found if index < count}
 
 
-def _rows(face: SyntheticHeads, whole: SyntheticHeads) -> np.ndarray:
-    """(N, 11) numbers of every head's row, in the order of `COLUMNS`."""
-
-    def sides(boxes: np.ndarray) -> np.ndarray:
-        return np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
-
-    return np.concatenate((sides(whole.boxes), whole.poses, sides(face.boxes)), axis=1)
-
-
 def _write_list(folder: Path, rows: np.ndarray, finished: list[int]) -> None:
     with (
         atomic_path(folder / LIST) as temporary,
@@ -309,18 +279,3 @@ def _write_list(folder: Path, rows: np.ndarray, finished: list[int]) -> None:
         writer.writerow(COLUMNS)
         for index in sorted(finished):
             writer.writerow([picture_name(index), *(f"{v:.3f}" for v in rows[index])])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Processes that start within get one thread for their matrix products."""
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value

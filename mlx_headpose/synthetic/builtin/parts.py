@@ -2,67 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from .grid import grid_normals, grid_triangles, smooth_noise, smoothstep
-from .person import Person
+from ..grid import grid_normals, grid_triangles, smooth_noise, smoothstep
+from ..material import Material
+from ..person import Person
+from ..scene import Part
 from .shape import CENTRE, EYE_X, HeadModel, head_model
 
-
-class Material(IntEnum):
-    """What a vertex is made of; `paint.py` gives it its colour."""
-
-    HEAD = 0  # skin, and hair where it grows
-    EAR = 1
-    NECK = 2  # skin above the collar, cloth below
-    HAIR = 3
-    FRAME = 4
-    LENS = 5
-    HAT = 6
+PLACES = 6  # attributes that `paint.py` reads, after the normal, the sky and the lamp
+LIGHT = 5
 
 
 @dataclass
-class Part:
-    """A surface in the head's axes.
+class GridPart(Part):
+    """A part that is a grid of vertices, in the template's axes.
+
+    Its places are two numbers whose units depend on the material and, of the head, x and y on the
+    template and the degrees inside hair and inside hat.
 
     Attributes:
-        vertices: (R, C, 3) mm.
-        normals: (R, C, 3).
-        material: of the whole part.
-        uv: (R, C, 2) what `paint.py` needs to know of a place, in units that depend on material.
-        occlusion: (R, C) share of the sky that it sees.
-        double: whether its back is visible too.
-        stays: (R, C) 1 where it follows the body, 0 where it follows the head.
-        extra: (R, C, 4) of the head: x and y on the template, degrees inside hair and inside hat.
+        stays: (V,) 0 where a vertex follows the head … 1 where it follows the body, or None.
     """
 
-    vertices: np.ndarray
-    normals: np.ndarray
-    material: Material
-    uv: np.ndarray
-    occlusion: np.ndarray
-    double: bool = False
     stays: np.ndarray | None = None
-    extra: np.ndarray | None = None
 
 
-def _part(vertices, closed, material, uv=None, occlusion=None, double=False, stays=None) -> Part:
+def _part(material, vertices, closed, *places, sky=None, stays=None) -> GridPart:
+    """A part of a grid (R, C, 3) of vertices and of (R, C) places."""
     shape = vertices.shape[:2]
     vertices = np.ascontiguousarray(vertices, np.float32)
-    return Part(
-        vertices,
-        grid_normals(vertices, closed),
+    attributes = np.zeros((*shape, LIGHT + PLACES), np.float32)
+    attributes[..., :3] = grid_normals(vertices, closed)
+    attributes[..., 3] = 1 if sky is None else sky
+    for column, values in enumerate(places, start=LIGHT):
+        attributes[..., column] = values
+    return GridPart(
         material,
-        np.zeros((*shape, 2), np.float32) if uv is None else uv.astype(np.float32),
-        np.ones(shape, np.float32) if occlusion is None else occlusion.astype(np.float32),
-        double,
-        stays,
+        vertices.reshape(-1, 3),
+        attributes.reshape(-1, LIGHT + PLACES),
+        grid_triangles(*shape),
+        None if stays is None else np.broadcast_to(stays, shape).astype(np.float32).reshape(-1, 1),
     )
+
+
+def both_sides(part: GridPart, sky: float = 1.0) -> list[GridPart]:
+    """A part and its back, which sees a share of the sky of the front's."""
+    attributes = part.attributes.copy()
+    attributes[:, :3] *= -1
+    attributes[:, 3] *= sky
+    return [part, replace(part, attributes=attributes, triangles=part.triangles[::-1])]
 
 
 # The hairline: elevation of the lowest hair by azimuth, for short hair.
@@ -121,7 +114,7 @@ def _waves() -> np.ndarray:
     return np.concatenate((np.sin(angle), np.cos(angle))).astype(np.float32) * np.float32(0.7)
 
 
-def covered_head(person: Person, bald: np.ndarray, rng: np.random.Generator) -> Part:
+def covered_head(person: Person, bald: np.ndarray, rng: np.random.Generator) -> GridPart:
     """The head (R, C, 3) with the thickness of hair and hat on it."""
     model = head_model()
     # A column of the grid has one azimuth.
@@ -134,14 +127,9 @@ def covered_head(person: Person, bald: np.ndarray, rng: np.random.Generator) -> 
     outward = bald - CENTRE.astype(np.float32)
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
     surface = bald + thickness[..., None].astype(np.float32) * outward
-    return Part(
-        surface,
-        grid_normals(surface, True),
-        Material.HEAD,
-        np.stack((model.azimuth, model.elevation), -1),
-        model.occlusion,
-        extra=np.concatenate((model.place, np.stack((hair, hat), -1)), -1),
-    )
+    x, y = np.moveaxis(model.place, -1, 0)
+    places = (model.azimuth, model.elevation, x, y, hair, hat)
+    return _part(Material.SKIN, surface, True, *places, sky=model.occlusion)
 
 
 def _thickness(
@@ -174,7 +162,7 @@ def _thickness(
 
 @lru_cache(maxsize=1)
 def _ear_template() -> tuple[np.ndarray, np.ndarray]:
-    """Back, down and outward coordinates (rings, angles) of an ear, in mm, and its occlusion."""
+    """Back, down and outward coordinates (rings, angles) of an ear, in mm, and its sky."""
     radius = np.array([0, 0.2, 0.4, 0.55, 0.68, 0.8, 0.9, 1.0, 0.97, 0.6])[:, None]
     angle = np.linspace(np.pi, -np.pi, 25)[None]
     back, down = radius * np.cos(angle), radius * np.sin(angle)
@@ -183,18 +171,18 @@ def _ear_template() -> tuple[np.ndarray, np.ndarray]:
     height = height + 1.2 * np.exp(-(((radius - 0.55) / 0.1) ** 2)) * (back > 0)
     height = height + 3 * np.exp(-(((back + 0.62) / 0.15) ** 2 + ((down - 0.15) / 0.2) ** 2))
     height[-2:] = np.array([[-3.0], [-12.0]])
-    occlusion = np.clip(0.72 + 0.09 * height, 0.4, 1)
+    sky = np.clip(0.72 + 0.09 * height, 0.4, 1)
     # Wider above than below, and leaning back.
     width = 17.5 - 4.0 * down + 1.5 * np.abs(down)
     x, y = back * width, down * 31.0
     lean = np.radians(14)
     x, y = x * np.cos(lean) - y * np.sin(lean), x * np.sin(lean) + y * np.cos(lean)
-    return np.stack((x, y, height), -1), occlusion
+    return np.stack((x, y, height), -1), sky
 
 
-def ears(person: Person, surface: np.ndarray, anchor: tuple[int, int]) -> list[Part]:
+def ears(person: Person, surface: np.ndarray, anchor: tuple[int, int]) -> list[GridPart]:
     """Both ears; `anchor` is the grid's row and (right side's) column in front of the ear."""
-    local, occlusion = _ear_template()
+    local, sky = _ear_template()
     local = local * person.ear_size
     flare = np.radians(person.ear_flare)
     row, column = anchor
@@ -211,8 +199,8 @@ def ears(person: Person, surface: np.ndarray, anchor: tuple[int, int]) -> list[P
             shift = surface[row, surface.shape[1] - 1 - column, 0] + surface[row, column, 0]
             mirrored[..., 0] += shift
             mirrored = mirrored[:, ::-1]
-        ao = occlusion if side > 0 else occlusion[:, ::-1]
-        parts.append(_part(mirrored, True, Material.EAR, occlusion=ao))
+        seen = sky if side > 0 else sky[:, ::-1]
+        parts.append(_part(Material.EAR, mirrored, True, sky=seen))
     return parts
 
 
@@ -227,7 +215,7 @@ _BODY = np.array(
 NECK_JOINT = np.array([0.0, 120.0, -18.0])
 
 
-def body(person: Person) -> Part:
+def body(person: Person) -> GridPart:
     """Neck, shoulders and chest, as the head's axes see them when the head looks ahead."""
     azimuth = np.radians(np.linspace(-180, 180, 41))
     y, width, front, back = (column[:, None] for column in _BODY.T)
@@ -243,13 +231,12 @@ def body(person: Person) -> Part:
         y + fall + 14 * smoothstep(150, 172, y) * smoothstep(320, 172, y) * np.maximum(cosine, 0)
     )
     vertices = np.stack((x, height, z), -1)
-    uv = np.stack(np.broadcast_arrays(np.degrees(azimuth), y), -1)
-    occlusion = 0.45 + 0.55 * smoothstep(112, 165, y) + 0 * azimuth
-    stays = smoothstep(88, 150, y) + 0 * azimuth
-    return _part(vertices, True, Material.NECK, uv, occlusion, stays=stays.astype(np.float32))
+    sky = 0.45 + 0.55 * smoothstep(112, 165, y)
+    stays = smoothstep(88, 150, y)
+    return _part(Material.NECK, vertices, True, np.degrees(azimuth), y, sky=sky, stays=stays)
 
 
-def long_hair(person: Person, rng: np.random.Generator) -> Part:
+def long_hair(person: Person, rng: np.random.Generator) -> GridPart:
     """The curtain of hair that hangs beside and behind the face."""
     start = person.opening + 6
     azimuth = np.linspace(start, 360 - start, 61)[None]
@@ -270,12 +257,9 @@ def long_hair(person: Person, rng: np.random.Generator) -> Part:
     # The ends are uneven.
     jag = 1 + 0.05 * np.sin(7 * a + 5 * wave[0]) * t
     vertices = np.stack((x, y * jag, z), -1)
-    uv = np.stack((azimuth + 0 * t, y + 0 * azimuth), -1)
-    occlusion = 1 - 0.35 * smoothstep(40, 150, y) + 0 * azimuth
-    stays = 0.75 * smoothstep(90, 190, y) + 0 * azimuth
-    return _part(
-        vertices, False, Material.HAIR, uv, occlusion, double=True, stays=stays.astype(np.float32)
-    )
+    sky = 1 - 0.35 * smoothstep(40, 150, y)
+    stays = 0.75 * smoothstep(90, 190, y)
+    return _part(Material.HAIR, vertices, False, azimuth, y, sky=sky, stays=stays)
 
 
 def _ball(centre, radii, rows=12, columns=21) -> np.ndarray:
@@ -293,7 +277,7 @@ def _ball(centre, radii, rows=12, columns=21) -> np.ndarray:
     return np.asarray(centre) + unit * np.asarray(radii)
 
 
-def knot(person: Person, rng: np.random.Generator) -> Part:
+def knot(person: Person, rng: np.random.Generator) -> GridPart:
     """A bun or a ponytail."""
     if person.style == "bun":
         size = rng.uniform(22, 38)
@@ -306,10 +290,10 @@ def knot(person: Person, rng: np.random.Generator) -> Part:
     elevation, azimuth = np.meshgrid(
         np.linspace(-90, 90, 12), np.linspace(-180, 180, 21), indexing="ij"
     )
-    return _part(vertices, True, Material.HAIR, np.stack((azimuth, elevation), -1))
+    return _part(Material.HAIR, vertices, True, azimuth, elevation)
 
 
-def glasses(person: Person, points: np.ndarray) -> list[Part]:
+def glasses(person: Person, points: np.ndarray) -> list[GridPart]:
     """Rims, lenses, bridge and temples; `points` are the (468, 3) landmarks."""
     assert person.glasses is not None
     half_width, half_height, thickness, power = person.glasses
@@ -333,7 +317,7 @@ def glasses(person: Person, points: np.ndarray) -> list[Part]:
             # The rims follow the face round.
             z = plane - 0.0048 * x * x + (0.0 if material == Material.LENS else 0.6)
             vertices = np.stack((x, eye_y + ring[..., 1], z), -1)
-            parts.append(_part(vertices, True, material, double=True))
+            parts.append(_part(material, vertices, True))
     hinge = centre_x + half_width
     hinge_z = plane - 0.0048 * hinge * hinge
     bridge_x = np.linspace(-centre_x + half_width, centre_x - half_width, 5)
@@ -341,7 +325,7 @@ def glasses(person: Person, points: np.ndarray) -> list[Part]:
     bridge = np.stack(
         [np.stack((bridge_x, low + d, np.full(5, plane + 1)), -1) for d in (-thickness, thickness)]
     )
-    parts.append(_part(bridge, False, Material.FRAME, double=True))
+    parts.append(_part(Material.FRAME, bridge, False))
     for side in (1, -1):
         along = np.linspace(0, 1, 6)
         arm = np.stack(
@@ -357,12 +341,13 @@ def glasses(person: Person, points: np.ndarray) -> list[Part]:
                 for d in (-1, 1)
             ]
         )
-        parts.append(_part(arm, False, Material.FRAME, double=True))
+        parts.append(_part(Material.FRAME, arm, False))
     return parts
 
 
-def brim(surface: np.ndarray, model: HeadModel, rng: np.random.Generator) -> Part:
-    """The visor of a cap; `surface` includes the cap."""
+def brim(head: GridPart, model: HeadModel, rng: np.random.Generator) -> GridPart:
+    """The visor of a cap; `head` includes the cap."""
+    surface = head.vertices.reshape(model.rest.shape)
     row = int(np.searchsorted(model.elevation[:, 0], -33))
     front = np.flatnonzero(np.abs(model.azimuth[0]) < 62)
     edge = surface[row, front]
@@ -372,14 +357,4 @@ def brim(surface: np.ndarray, model: HeadModel, rng: np.random.Generator) -> Par
     down = rng.uniform(0.1, 0.45) + 0.25 * (np.abs(away) / 62) ** 2
     direction = np.concatenate((0.25 * np.sin(np.radians(away)), down, np.ones_like(away)), -1)
     vertices = edge[None] + reach * length * direction
-    return _part(vertices, False, Material.HAT, double=True)
-
-
-def triangles_of(part: Part) -> np.ndarray:
-    """(3, T) vertex numbers within the part."""
-    return _cached_triangles(*part.vertices.shape[:2])
-
-
-@lru_cache(maxsize=32)
-def _cached_triangles(rows: int, columns: int) -> np.ndarray:
-    return grid_triangles(rows, columns)
+    return _part(Material.HAT, vertices, False)

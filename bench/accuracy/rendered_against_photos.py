@@ -1,6 +1,6 @@
-"""How far drawn heads are from photographed ones, in numbers and side by side.
+"""How far rendered heads are from photographed ones, in numbers and side by side.
 
-`python -m bench.accuracy.drawn_against_photos --photos FOLDER [--mesh FILE] [--sheet sheet.png]`
+`python -m bench.accuracy.rendered_against_photos --photos FOLDER [--mesh FILE] [--sheet sheet.png]`
 cuts heads out of AFLW2000 and out of rendered images by the same rule, at 64 px, and
 prints for each statistic of a crop its median on both sides and the Kolmogorov-Smirnov distance
 between them, with the camera effects and with the plain camera: 0 where the two are spread
@@ -59,13 +59,13 @@ def statistics(pictures: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def sheet(photos: np.ndarray, drawn: np.ndarray) -> Image.Image:
-    """64 photos to the left and 64 drawings to the right."""
+def sheet(photos: np.ndarray, rendered: np.ndarray) -> Image.Image:
+    """64 photos to the left and 64 rendered heads to the right."""
     side = photos.shape[1]
     picture = Image.new("RGB", (16 * side + 16, 8 * side), "white")
     for number in range(64):
         row, column = divmod(number, 8)
-        for pictures, left in ((photos, 0), (drawn, 8 * side + 16)):
+        for pictures, left in ((photos, 0), (rendered, 8 * side + 16)):
             at = left + column * side, row * side
             picture.paste(Image.fromarray(pictures[number % len(pictures)]), at)
     return picture
@@ -77,13 +77,13 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="folder of AFLW2000")
     parser.add_argument("--mesh", type=Path, help="head model (default: the built-in heads)")
     parser.add_argument("--count", type=int, default=500, help="heads on each side")
-    parser.add_argument("--sheet", type=Path, help="picture to draw")
+    parser.add_argument("--sheet", type=Path, help="image to write")
     args = parser.parse_args()
     real = open_dataset("AFLW2000", args.photos, crop=AROUND_LANDMARKS)
     chosen = np.linspace(0, len(real) - 1, args.count).astype(int)
     numbers = np.arange(args.count)
 
-    def drawn(photo: Photo) -> SyntheticHeads:
+    def rendered(photo: Photo) -> SyntheticHeads:
         limits = (-99, 99), (-50, 50), (-50, 50)
         natural = args.mesh is not None
         return SyntheticHeads(
@@ -92,8 +92,8 @@ def main() -> None:
         )  # fmt: skip
 
     photos = statistics(crops(real, chosen, SIZE))
-    varied = statistics(crops(drawn(Effects()), numbers, SIZE))
-    plain = statistics(crops(drawn(PLAIN), numbers, SIZE))
+    varied = statistics(crops(rendered(Effects()), numbers, SIZE))
+    plain = statistics(crops(rendered(PLAIN), numbers, SIZE))
     print(f"{'':44} median: photos   effects    plain   distance: effects  plain")
     for name, values in photos.items():
         sides = values, varied[name], plain[name]
@@ -103,7 +103,7 @@ def main() -> None:
     if args.sheet:
         with atomic_path(args.sheet) as temporary:
             few = slice(None, None, max(len(chosen) // 64, 1))
-            both = crops(real, chosen[few], 112), crops(drawn(Effects()), numbers[:64], 112)
+            both = crops(real, chosen[few], 112), crops(rendered(Effects()), numbers[:64], 112)
             sheet(*both).save(temporary)
 
 

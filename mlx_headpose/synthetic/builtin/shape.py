@@ -18,8 +18,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from ..pose import pose_to_matrix
-from .grid import grid_triangles, smoothstep
+from ...pose import pose_to_matrix
+from ..grid import grid_triangles, smoothstep
 
 # Directions are counted from here; heads turn about PIVOT.
 CENTRE = np.array([0.0, 20.0, 10.0])
