@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .errors import InputError
+from ..errors import InputError
 
 DEVICES = {"cpu": 0, "gpu": 1}
 STREAM = struct.Struct("<iii")
@@ -70,12 +70,13 @@ STATES = {
     "Unflatten": "iI",
     "View": "T",
 }
-STATELESS = frozenset(
-    "Abs Add ArcCos ArcCosh ArcSin ArcSinh ArcTan ArcTan2 ArcTanh Ceil Copy Cos Cosh Divide DivMod "
-    "Erf ErfInv Exp Expm1 Floor Greater GreaterEqual Less LessEqual Log1p LogAddExp LogicalAnd "
-    "LogicalNot LogicalOr LogSumExp Matmul Maximum Minimum Multiply Negative NotEqual Power "
-    "Remainder Round Select Sigmoid Sign Sin Sinh Square StopGradient Subtract Tan Tanh".split()
-)
+NAMES = """
+Abs Add ArcCos ArcCosh ArcSin ArcSinh ArcTan ArcTan2 ArcTanh Ceil Copy Cos Cosh Divide DivMod Erf
+ErfInv Exp Expm1 Floor Greater GreaterEqual Less LessEqual Log1p LogAddExp LogicalAnd LogicalNot
+LogicalOr LogSumExp Matmul Maximum Minimum Multiply Negative NotEqual Power Remainder Round Select
+Sigmoid Sign Sin Sinh Square StopGradient Subtract Tan Tanh
+"""
+STATELESS = frozenset(NAMES.split())
 
 
 class Malformed(InputError):
