@@ -1,0 +1,3 @@
+import MLX
+import HeadPoseCore
+public let two = one + 1

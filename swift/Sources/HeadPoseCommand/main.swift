@@ -1,0 +1,2 @@
+import HeadPose
+print(two)
