@@ -18,12 +18,14 @@ import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
 
 import mlx.core as mx  # isort: skip
 import numpy as np
+from PIL import ExifTags, Image
 from scipy.spatial.transform import Rotation
 
 from mlx_headpose.core.crop import CropRule
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.export.metadata import describe, fed_with_images, margins
 from mlx_headpose.inference.estimator import HeadPoseEstimator
+from mlx_headpose.inference.pictures import open_picture
 from mlx_headpose.inference.smoothing import PoseFilter
 from mlx_headpose.methods import config_class
 from mlx_headpose.pose import geodesic_degrees, matrix_to_pose, pose_to_matrix, wrap
@@ -136,6 +138,24 @@ def zero() -> dict[str, Any]:
     }
 
 
+def pixel_forms() -> dict[str, Any]:
+    """What Python makes of EXIF orientations and of transparency."""
+    rng = np.random.default_rng(4)
+    stored = rng.integers(0, 256, (2, 3, 3), np.uint8)
+    upright = {}
+    for orientation in range(1, 9):
+        image = Image.fromarray(stored)
+        image.getexif()[ExifTags.Base.Orientation] = orientation
+        upright[str(orientation)] = open_picture(image).ravel().tolist()
+    rgba = rng.integers(0, 256, (1, 50, 4), np.uint8)
+    return {
+        "stored": stored.ravel().tolist(),
+        "upright": upright,
+        "rgba": rgba.ravel().tolist(),
+        "on_white": open_picture(rgba).ravel().tolist(),
+    }
+
+
 def functions() -> dict[str, str]:
     """A tiny function in both forms of the file, in base64."""
     config = config_class("rotation9d")()
@@ -167,6 +187,7 @@ def golden() -> dict[str, bytes]:
         "rotations": rotations(),
         "filter": filtered(),
         "zero": zero(),
+        "pixels": pixel_forms(),
     }
     return {
         "golden.json": (json.dumps(values) + "\n").encode(),

@@ -28,12 +28,24 @@ struct Golden: Decodable {
         let poses: [[Double]]
         let relative: [[Double]]
     }
+    struct Pixels: Decodable {
+        let stored: [UInt8]
+        let upright: [String: [UInt8]]
+        let rgba: [UInt8]
+        let onWhite: [UInt8]
+
+        enum CodingKeys: String, CodingKey {
+            case stored, upright, rgba
+            case onWhite = "on_white"
+        }
+    }
 
     let sizes: [[Int]]
     let crops: [Crop]
     let rotations: [OneRotation]
     let filter: Filter
     let zero: Zero
+    let pixels: Pixels
 
     static func file(_ name: String) throws -> Data {
         let folder = try XCTUnwrap(Bundle.module.url(forResource: "golden", withExtension: nil))

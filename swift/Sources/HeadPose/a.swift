@@ -1,3 +1,0 @@
-import MLX
-import HeadPoseCore
-public let two = one + 1
