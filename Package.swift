@@ -48,5 +48,10 @@ if mlx != "0" {
             dependencies: ["HeadPose"],
             path: "swift/Sources/HeadPoseCommand"
         ),
+        .testTarget(
+            name: "HeadPoseTests",
+            dependencies: ["HeadPose"],
+            path: "swift/Tests/HeadPoseTests"
+        ),
     ]
 }
