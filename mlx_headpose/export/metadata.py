@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def describe(
     name: str = "network",
     licence: str = NO_LICENCE,
 ) -> dict[str, Any]:
-    """What a program needs to know of an exported network, as plain values.
+    """What a program needs to know of an exported network, as JSON gives it back.
 
     Args:
         config: the network's.
@@ -42,7 +43,7 @@ def describe(
         licence: of its weights.
     """
     shape = ["N", *example.shape[1:]]
-    return {
+    about = {
         "format": FORMAT,
         "version": __version__,
         "name": name,
@@ -57,6 +58,7 @@ def describe(
         "batch_sizes": list(batch_sizes),
         "config": config.to_dict(),
     }
+    return json.loads(json.dumps(about))
 
 
 def fed_with_images(config: ModelConfig) -> dict[str, Any]:

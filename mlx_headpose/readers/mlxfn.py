@@ -257,7 +257,7 @@ class _Reader:
         return count
 
     def string(self, limit: int | None = None) -> str:
-        length = self.count(1)
+        length = self.long()
         if limit is not None and length > limit:
             raise Malformed("not a .mlxfn file")
         start = self.move(length)
