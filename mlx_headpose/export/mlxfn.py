@@ -131,7 +131,7 @@ def export_mlxfn(
     text = json.dumps(about)
     device = device or usual_device(reader)
     function = pose_function(model)
-    with atomic_path(path) as temporary, atomic_path(metadata_path(path)) as beside:
+    with atomic_path(metadata_path(path)) as beside, atomic_path(path) as temporary:
         try:
             # On the CPU, MLX traces its fused operations as the plain ones that they are made of.
             # Their states in the file are the same in all versions and on all devices.
