@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 
 import mlx.core as mx
 import numpy as np
@@ -16,7 +13,7 @@ from support.converted import seeded_network
 
 from mlx_headpose.convert import convert_file
 from mlx_headpose.errors import InputError
-from mlx_headpose.export.mlxfn import BATCH_SIZES, export_mlxfn
+from mlx_headpose.export.mlxfn import BATCH_SIZES, export_mlxfn, metadata_path
 from mlx_headpose.methods import build, config_class
 from mlx_headpose.weights import from_pretrained, save_pretrained, tensors_of
 
@@ -89,8 +86,10 @@ def test_mlxfn_gives_the_same_angles(seeded, tmp_path, name):
     export_mlxfn(network, tmp_path / "net.mlxfn", batch_sizes=(2,))
     exported = mx.import_function(str(tmp_path / "net.mlxfn"))(images)
     np.testing.assert_allclose(np.array(exported[0]), pose, atol=tolerance)
-    assert len(exported) == 1 + len(outputs)
-    for output in exported[1:]:
+    known = np.array(network.confidence(outputs))
+    np.testing.assert_allclose(np.array(exported[-1]), known, atol=tolerance)
+    assert len(exported) == 2 + len(outputs)
+    for output in exported[1:-1]:
         np.testing.assert_allclose(np.array(output).sum(axis=-1), 1, atol=1e-5)
 
 
@@ -106,9 +105,10 @@ def test_mlxfn_takes_one_to_eight_images_and_says_what_it_is(snapshot, tmp_path)
         )
     assert np.ptp(pose[:, 0]) > 0.1
     assert about["config"]["model_type"] == "hopenet"
-    assert about["input"] == {"shape": ["N", 224, 224, 3], "dtype": "uint8"}
-    assert about["outputs"] == ["pose", "output0", "output1", "output2"]
-    assert json.dumps(about)
+    assert about["input"]["shape"] == ["N", 224, 224, 3]
+    assert about["input"]["dtype"] == "uint8"
+    assert about["outputs"] == ["pose", "output0", "output1", "output2", "confidence"]
+    assert json.loads(metadata_path(tmp_path / "net.mlxfn").read_text()) == about
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -127,7 +127,7 @@ def test_onnx_gives_the_same_angles(seeded, tmp_path, name):
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = session.run(None, {session.get_inputs()[0].name: images})
     np.testing.assert_allclose(found[0], pose, atol=tolerance)
-    expected = network.head.probabilities(outputs)
+    expected = (*network.head.probabilities(outputs), network.confidence(outputs))
     for ours, theirs in zip(expected, found[1:], strict=True):
         np.testing.assert_allclose(theirs, np.array(ours), atol=max(1e-4, tolerance / 10))
 
@@ -202,40 +202,6 @@ def test_an_unknown_operation_is_named_not_guessed(tmp_path, snapshot):
     assert not (tmp_path / "net.onnx").exists()
 
 
-def test_the_cpp_program_prints_the_same_angles(snapshot, tmp_path):
-    if not (shutil.which("cmake") and shutil.which("c++")):
-        pytest.skip("needs cmake and a C++ compiler")
-    network = from_pretrained(snapshot)
-    image = pictures(network, 1)
-    pose = np.array(network.decode(network(mx.array(image))))[0]
-    export_mlxfn(network, tmp_path / "net.mlxfn")
-    Image.fromarray(image[0]).save(tmp_path / "face.ppm")
-    build = tmp_path / "build"
-    for step in (
-        [
-            *("cmake", "-S", ROOT / "examples" / "cpp", "-B", build),
-            f"-DPython_EXECUTABLE={sys.executable}",
-        ],
-        ["cmake", "--build", build],
-    ):
-        subprocess.run(step, check=True, capture_output=True)
-    program = build / "headpose"
-    done = subprocess.run(
-        [program, tmp_path / "net.mlxfn", tmp_path / "face.ppm"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    words = done.stdout.split()
-    assert words[::2] == ["yaw", "pitch", "roll"]
-    np.testing.assert_allclose([float(word) for word in words[1::2]], pose, atol=1e-3)
-    refused = subprocess.run(
-        [program, tmp_path / "net.mlxfn", snapshot], check=False, capture_output=True, text=True
-    )
-    assert refused.returncode == 2
-    assert "not a binary PPM" in refused.stderr
-
-
 def test_export_as_a_user_types_it(snapshot, tmp_path):
     def export(*arguments):
         return run("export.py", "--snapshot", snapshot, *arguments, folder=tmp_path)
@@ -277,4 +243,4 @@ def test_export_overwrites_no_network_and_ignores_no_option(snapshot, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["weights"]
     assert [p.name for p in own.parent.iterdir()] == [own.name]
     done = export("--format", "mlxfn")
-    assert "It reads pictures of" in done.stdout
+    assert "It reads images of 224" in done.stdout

@@ -70,6 +70,8 @@ def main() -> None:
             if count:
                 arguments = ["--snapshot", "network.safetensors", "--format", form]
                 arguments += ["--output", f"out/network.{form}"]
+                if form == "mlxfn":
+                    arguments += ["--for", "current", "--device", "cpu"]
                 kill_command(f"export to {form}", count, rng, "export", arguments)
         if options.caching:
             make_pictures(Path("listed"), LISTED)
@@ -182,6 +184,8 @@ def open_all(folder: Path) -> None:
         elif path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 assert all(len(arrays[name].shape) < 3 for name in arrays.files)
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
         elif path.suffix == ".log":
             for line in path.read_text().splitlines():
                 json.loads(line)

@@ -1,51 +1,31 @@
-// Yaw, pitch and roll of one cut-out face, by MLX's C++ library alone.
+// Yaw, pitch and roll of a face in an image, by MLX's C++ library alone.
 //
-//   headpose network.mlxfn face.ppm
+//   headpose NETWORK.mlxfn IMAGE.ppm X,Y,WIDTH,HEIGHT
 //
-// `export.py --format mlxfn` writes the first, `face.ppm` is the crop at the network's size, in
-// binary PPM (P6): the format that needs no library. Normalisation and decoding are in the network.
+// `export.py --format mlxfn --for current` writes the network and the NETWORK.mlxfn.json beside it.
+// The image is a binary PPM file (P6): the format that needs no library. Normalisation and decoding
+// are in the network.
 
-#include <cstdint>
 #include <cstdio>
 #include <exception>
-#include <fstream>
-#include <limits>
-#include <stdexcept>
-#include <string>
-#include <vector>
 
+#include "crop.hpp"
 #include "mlx/mlx.h"
 
 namespace mx = mlx::core;
 
-// A binary PPM file as a (1, height, width, 3) array of bytes.
-mx::array read_ppm(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string magic;
-  int width = 0, height = 0, largest = 0;
-  file >> magic >> width >> height >> largest;
-  file.ignore(1);
-  const bool plausible = width > 0 && height > 0 && width <= 8192 && height <= 8192;
-  if (!file || magic != "P6" || largest != 255 || !plausible) {
-    throw std::runtime_error(path + ": not a binary PPM picture of 8 bits");
-  }
-  std::vector<uint8_t> pixels(static_cast<size_t>(width) * height * 3);
-  file.read(reinterpret_cast<char*>(pixels.data()), static_cast<std::streamsize>(pixels.size()));
-  if (file.gcount() != static_cast<std::streamsize>(pixels.size())) {
-    throw std::runtime_error(path + ": the picture is cut short");
-  }
-  return mx::array(pixels.data(), {1, height, width, 3}, mx::uint8);
-}
-
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    std::fprintf(stderr, "usage: %s network.mlxfn face.ppm\n", argv[0]);
+  float x, y, width, height;
+  if (argc != 4 || std::sscanf(argv[3], "%f,%f,%f,%f", &x, &y, &width, &height) != 4) {
+    std::fprintf(stderr, "usage: %s NETWORK.mlxfn IMAGE.ppm X,Y,WIDTH,HEIGHT\n", argv[0]);
     return 2;
   }
   try {
     auto network = mx::import_function(argv[1]);
-    std::vector<mx::array> outputs = network({read_ppm(argv[2])});
-    mx::array pose = outputs.at(0);  // (1, 3) degrees; the rest are probabilities of the bins
+    auto input = headpose::read_input(std::string(argv[1]) + ".json");
+    auto face = headpose::cut(headpose::read_ppm(argv[2]), {x, y, x + width, y + height}, input);
+    mx::array pixels(face.pixels.data(), {1, input.side, input.side, 3}, mx::uint8);
+    mx::array pose = network({pixels}).at(0);  // (1, 3) degrees
     mx::eval(pose);
     const float* angle = pose.data<float>();
     std::printf("yaw %.4f pitch %.4f roll %.4f\n", angle[0], angle[1], angle[2]);

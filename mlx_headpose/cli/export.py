@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
-from ..export.mlxfn import export_mlxfn
+from ..export.metadata import known_licence, network_name
+from ..export.mlxfn import READERS, export_mlxfn, metadata_path, usual_device
 from ..files import require_apart
 from ..inference.estimator import find_network
 from ..methods import Estimator
@@ -23,6 +24,7 @@ FORMATS = {
 }
 FUNCTIONS = ("mlxfn", "onnx")  # formats that hold no more than pixels in, angles out
 OTHERS = {*FORMATS.values()} - {".safetensors"}
+MLXFN = "is for --format mlxfn"
 
 
 def run(program: str, arguments: list[str]) -> None:
@@ -31,8 +33,8 @@ def run(program: str, arguments: list[str]) -> None:
     parser.add_argument(
         "--snapshot",
         "--model_path",
-        required=True,
-        help=".safetensors file, folder, hub id, or name in weights/",
+        help=".safetensors file, folder, hub id, or name in weights/; by default the bundled "
+        "network",
     )
     parser.add_argument(
         "--format",
@@ -46,7 +48,26 @@ def run(program: str, arguments: list[str]) -> None:
         "--output",
         type=Path,
         help="file to write, or, for safetensors, a folder for the hub's form (config.json beside "
-        "model.safetensors); by default weights/<name>[-<quantisation>].<format>",
+        "model.safetensors); by default weights/<name>[-<quantisation>].<format>, with the "
+        "training's name for its best.safetensors",
+    )
+    parser.add_argument(
+        "--for",
+        dest="reader",
+        choices=READERS,
+        default="mlx-swift",
+        help="what reads a .mlxfn: no file is read by all. "
+        + "; ".join(f"{name}: {reader.who}" for name, reader in READERS.items()),
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "gpu"),
+        help="where the reader of a .mlxfn computes, which the file decides; by default the GPU "
+        "for mlx-swift, else this machine's",
+    )
+    parser.add_argument(
+        "--licence",
+        help="of the weights, for the metadata of mlxfn and onnx; by default what is known here",
     )
     parser.add_argument(
         "--batch_size", type=positive, default=1, help="images that an ONNX file takes at once"
@@ -57,22 +78,42 @@ def run(program: str, arguments: list[str]) -> None:
         raise InputError("--quantize writes safetensors; export that file in a second call")
     if options.format != "onnx":
         refuse(given, ("batch_size",), "is for --format onnx")
+    if options.format != "mlxfn":
+        refuse({"for" if name == "reader" else name for name in given}, ("for", "device"), MLXFN)
+    if options.format not in FUNCTIONS:
+        refuse(given, ("licence",), "is for --format mlxfn and onnx")
     if not options.quantize:
         refuse(given, CALIBRATION, "is for --quantize")
     network = find_network(options.snapshot)
     ending = f"-{options.quantize}" if options.quantize else ""
-    name = f"{Path(network).stem}{ending}{FORMATS[options.format]}"
-    output = options.output or Path("weights") / name
+    name = network_name(network)
+    output = options.output or Path("weights") / f"{name}{ending}{FORMATS[options.format]}"
     require_ending(output, options.format)
-    require_apart([network], [output, output / "model.safetensors"])
+    written = [output, output / "model.safetensors"]
+    require_apart([network], [*written, metadata_path(output)])
     model = from_pretrained(network)
     if options.quantize:
         write_quantized(model, options, output)
         return
-    writer(options.format, options.batch_size)(model, output)
-    print(f"wrote {output}")
+    licence = options.licence or known_licence(network)
+    if options.format == "mlxfn":
+        device = options.device or usual_device(options.reader)
+        export_mlxfn(
+            model, output, reader=options.reader, device=device, name=name, licence=licence
+        )
+        print(f"wrote {output} and {metadata_path(output).name}, for {READERS[options.reader].who}")
+        where = "GPU" if device == "gpu" else "CPU"
+        print(f"It computes on the {where} wherever it is read. --for and --device change either.")
+    elif options.format == "onnx":
+        from ..export.onnx import export_onnx
+
+        export_onnx(model, output, options.batch_size, name, licence)
+        print(f"wrote {output}")
+    else:
+        writer(options.format)(model, output)
+        print(f"wrote {output}")
     if options.format in FUNCTIONS:
-        print(f"It reads {model.config.inputs}.")
+        print(f"It reads {model.config.inputs}; docs/export.md says how to make them.")
 
 
 def require_ending(output: Path, form: str) -> None:
@@ -90,14 +131,8 @@ def require_ending(output: Path, form: str) -> None:
     raise InputError(f"{output}: a file of --format {form} ends in {wanted}")
 
 
-def writer(form: str, batch_size: int) -> Callable[[Estimator, Path], object]:
-    """The function that writes a network in a format."""
-    if form == "mlxfn":
-        return export_mlxfn
-    if form == "onnx":
-        from ..export.onnx import export_onnx
-
-        return lambda model, path: export_onnx(model, path, batch_size)
+def writer(form: str) -> Callable[[Estimator, Path], object]:
+    """The function that writes a network for training and conversion."""
     if form == "torch":
         from ..convert import write_torch
 

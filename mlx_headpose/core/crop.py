@@ -221,6 +221,8 @@ def cut(picture: Image.Image, box: np.ndarray, preprocessing: Preprocessing) -> 
         scaled = (short, int(short * height / width))
     else:
         scaled = (int(short * width / height), short)
-    crop = crop.resize(scaled, Image.Resampling.BILINEAR)
+    # First across, then down: Pillow from 13 on chooses the order by the sizes, and bytes differ.
+    for one in ((scaled[0], height), scaled):
+        crop = crop.resize(one, Image.Resampling.BILINEAR)
     left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
     return np.asarray(crop.crop((left, top, left + size, top + size)))

@@ -9,32 +9,58 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
-from .._version import __version__
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import Estimator
 from ..nn import plain_operations
 from ..quantization import fold_batch_norms
+from ..readers import mlxfn as container
+from .metadata import NO_LICENCE, describe
 
 BATCH_SIZES = tuple(range(1, 9))
 
 
+@dataclass(frozen=True)
+class Reader:
+    """Programs that read one form of the file.
+
+    Attributes:
+        who: their names, for people.
+        metadata: whether they expect metadata in the header (see `readers/mlxfn.py`).
+        device: where they are meant to compute; None leaves it to the machine that exports.
+    """
+
+    who: str
+    metadata: bool
+    device: str | None = None
+
+
+READERS = {
+    "mlx-swift": Reader("every MLX Swift up to 0.31.6, MLX 0.29.1 to 0.32.0", False, "gpu"),
+    "mlx-0.31": Reader("MLX 0.29.1 to 0.32.0 in Python and C++, MLX Swift up to 0.31.6", False),
+    "current": Reader("MLX from 0.32.1 on, in Python and C++", True),
+}
+
+
 def output_names(model: Estimator) -> list[str]:
-    """What the exported function returns, in order: the pose, then the head's own outputs."""
-    count = len(model(model.config.inputs.example(1)))
-    return ["pose", *(f"output{i}" for i in range(count))]
+    """What the exported function returns, in order: pose, the head's own outputs, confidence."""
+    outputs = model(model.config.inputs.example(1))
+    names = ["pose", *(f"output{i}" for i in range(len(outputs)))]
+    return names if model.confidence(outputs) is None else [*names, "confidence"]
 
 
 def pose_function(model: Estimator) -> Callable[[mx.array], list[mx.array]]:
-    """The function to trace: input → [(N, 3) yaw, pitch, roll in degrees, then the head's outputs].
+    """The function to trace: input → what `output_names` says.
 
-    Batch norms are folded into the model's convolutions, in place. Where the head classifies bins,
-    the further outputs are the probabilities of each angle's bins.
+    The pose is (N, 3) yaw, pitch, roll in degrees. Where the head classifies bins, its outputs are
+    the probabilities of each angle's bins. The confidence, (N,), is left out where a method has
+    none. Batch norms are folded into the model's convolutions, in place.
     """
     model.eval()
     if model.quantization is None:
@@ -44,48 +70,82 @@ def pose_function(model: Estimator) -> Callable[[mx.array], list[mx.array]]:
     def estimate(inputs: mx.array) -> list[mx.array]:
         with plain_operations():
             outputs = model(inputs)
-            return [model.decode(outputs), *model.head.probabilities(outputs)]
+            confidence = model.confidence(outputs)
+            known = [] if confidence is None else [confidence]
+            return [model.decode(outputs), *model.head.probabilities(outputs), *known]
 
     return estimate
 
 
-def metadata(model: Estimator, batch_sizes: tuple[int, ...]) -> dict[str, Any]:
-    """What a program needs to know of the function, as plain values."""
-    example = model.config.inputs.example(1)
-    return {
-        "format": "mlx-headpose function",
-        "version": __version__,
-        "config": model.config.to_dict(),
-        "input": {"shape": ["N", *example.shape[1:]], "dtype": str(example.dtype).split(".")[-1]},
-        "outputs": output_names(model),
-        "pose": "yaw, pitch, roll in degrees; see docs/conventions.md",
-        "batch_sizes": list(batch_sizes),
-    }
+def metadata(
+    model: Estimator,
+    batch_sizes: tuple[int, ...],
+    name: str = "network",
+    licence: str = NO_LICENCE,
+) -> dict[str, Any]:
+    """What a program needs to know of the function, as plain values; see `describe`."""
+    names = output_names(model)
+    return describe(model.config, model.config.inputs.example(1), names, batch_sizes, name, licence)
 
 
 def export_mlxfn(
-    model: Estimator, path: str | Path, batch_sizes: tuple[int, ...] = BATCH_SIZES
+    model: Estimator,
+    path: str | Path,
+    batch_sizes: tuple[int, ...] = BATCH_SIZES,
+    reader: str = "current",
+    device: str | None = None,
+    name: str = "network",
+    licence: str = NO_LICENCE,
 ) -> dict[str, Any]:
-    """Write a network as `.mlxfn`, traced once for each batch size, atomically.
+    """Write a network as `.mlxfn`, traced once for each batch size, and its metadata beside it.
+
+    Both files are written atomically; the metadata's is `path` with `.json` behind it.
 
     Args:
         model: its batch norms are folded in place.
         path: file to write.
         batch_sizes: the only ones that the function will accept.
+        reader: a key of `READERS`.
+        device: "cpu" or "gpu", on which the reader computes; None takes the usual one.
+        name: of the network.
+        licence: of its weights.
 
     Returns:
-        The metadata in the file.
+        The metadata.
 
     Raises:
         InputError: the network has an operation that MLX cannot export.
     """
-    about = metadata(model, batch_sizes)
+    about = metadata(model, batch_sizes, name, licence)
+    text = json.dumps(about)
+    device = device or usual_device(reader)
     function = pose_function(model)
-    with atomic_path(path) as temporary:
+    with atomic_path(metadata_path(path)) as beside, atomic_path(path) as temporary:
         try:
-            with mx.exporter(str(temporary), function, metadata=json.dumps(about)) as exporter:
+            # On the CPU, MLX traces its fused operations as the plain ones that they are made of.
+            # Their states in the file are the same in all versions and on all devices.
+            with mx.stream(mx.cpu), mx.exporter(str(temporary), function) as exporter:
                 for batch in batch_sizes:
                     exporter(model.config.inputs.example(batch))
         except ValueError as error:
             raise InputError(f"{path}: cannot be exported: {error}") from None
+        try:
+            content = container.on_device(temporary.read_bytes(), device)
+        except container.Malformed as error:
+            raise InputError(f"{path}: cannot be put on the {device}: {error}") from None
+        content = container.with_metadata(content, text if READERS[reader].metadata else None)
+        temporary.write_bytes(content)
+        beside.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return about
+
+
+def metadata_path(path: str | Path) -> Path:
+    """Where the metadata of a `.mlxfn` file lie as JSON."""
+    path = Path(path)
+    return path.with_name(f"{path.name}.json")
+
+
+def usual_device(reader: str) -> str:
+    """Where a reader computes unless it is told: apps on the GPU, others where this MLX does."""
+    own = "gpu" if mx.default_device().type == mx.gpu else "cpu"
+    return READERS[reader].device or own

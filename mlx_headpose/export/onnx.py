@@ -8,6 +8,7 @@ runtimes cancel.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import Estimator
+from .metadata import NO_LICENCE
 from .mlxfn import metadata, pose_function
 
 OPSET = 18
@@ -61,25 +63,36 @@ SAME = {
 REDUCTIONS = {2: "ReduceSum", 3: "ReduceProd", 4: "ReduceMin", 5: "ReduceMax"}
 
 
-def export_onnx(model: Estimator, path: str | Path, batch_size: int = 1) -> None:
+def export_onnx(
+    model: Estimator,
+    path: str | Path,
+    batch_size: int = 1,
+    name: str = "network",
+    licence: str = NO_LICENCE,
+) -> None:
     """Write a network as ONNX: uint8 images (or landmarks) in, angles and probabilities out.
+
+    The metadata are in the file, one entry a key; what is no text is JSON.
 
     Args:
         model: its batch norms are folded in place.
         path: file to write.
         batch_size: the one that the file will accept.
+        name: of the network.
+        licence: of its weights.
 
     Raises:
         InputError: onnx is not installed, or an operation has no translation.
     """
-    about = metadata(model, (batch_size,))
+    about = metadata(model, (batch_size,), name, licence)
     function = pose_function(model)
     try:
         proto = translate(function, model.config.inputs.example(batch_size), about["outputs"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    for key in ("version", "pose"):
-        proto.metadata_props.add(key=key, value=about[key])
+    for key, value in about.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        proto.metadata_props.add(key=key, value=text)
     with atomic_path(path) as temporary:
         temporary.write_bytes(proto.SerializeToString())
 

@@ -1,0 +1,183 @@
+// From a face box to the network's input, byte by byte as Python cuts it. Needs no library.
+//
+// The margins, the side and the resize rule are read from the JSON that `export.py` writes beside a
+// .mlxfn file.
+
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace headpose {
+
+// Rows from the top, each pixel as red, green, blue.
+struct Image {
+  int width = 0, height = 0;
+  std::vector<uint8_t> pixels;
+};
+
+// How a face becomes the network's input.
+struct Input {
+  int side = 0, resize_to = 0;
+  bool squash = false;
+  std::array<double, 4> face_margins{}, head_margins{};
+};
+
+// x_min, y_min, x_max, y_max in pixels: float, as detectors give it and as Python takes it.
+using Box = std::array<float, 4>;
+
+// A binary PPM file.
+inline Image read_ppm(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string magic;
+  Image image;
+  int largest = 0;
+  file >> magic >> image.width >> image.height >> largest;
+  file.ignore(1);
+  const auto plausible = [](int length) { return length > 0 && length <= 32768; };
+  if (!file || magic != "P6" || largest != 255 || !plausible(image.width) ||
+      !plausible(image.height)) {
+    throw std::runtime_error(path + ": not a binary PPM image of 8 bits");
+  }
+  image.pixels.resize(static_cast<size_t>(image.width) * image.height * 3);
+  const auto bytes = static_cast<std::streamsize>(image.pixels.size());
+  file.read(reinterpret_cast<char*>(image.pixels.data()), bytes);
+  if (file.gcount() != bytes) throw std::runtime_error(path + ": the image is cut short");
+  return image;
+}
+
+// The "input" of a network's metadata. This looks for the keys that export.py writes; a program
+// with a JSON library at hand had better use that.
+inline Input read_input(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const size_t start = text.find("\"input\"");
+  const auto after = [&](const std::string& key) {
+    const size_t at = start == std::string::npos ? start : text.find("\"" + key + "\":", start);
+    if (at == std::string::npos) {
+      throw std::runtime_error(path + ": is not the metadata of a network that reads images");
+    }
+    return text.c_str() + text.find_first_not_of(" \n[\"", at + key.size() + 3);
+  };
+  const auto four = [&](const std::string& key) {
+    std::array<double, 4> values{};
+    char* at = const_cast<char*>(after(key));
+    for (double& value : values) {
+      value = std::strtod(at, &at);
+      at += *at == ',';
+    }
+    return values;
+  };
+  Input input;
+  input.side = std::atoi(after("side"));
+  input.resize_to = std::atoi(after("resize_to"));
+  input.squash = std::string(after("resize"), 6) == "squash";
+  input.face_margins = four("face_margins");
+  input.head_margins = four("head_margins");
+  if (input.side < 1 || input.resize_to < input.side || input.resize_to > 8192) {
+    throw std::runtime_error(path + ": names an impossible input size");
+  }
+  return input;
+}
+
+// Weights of Pillow's bilinear filter with antialiasing, in its fixed point of 22 bits: of each
+// output pixel, those of the source pixels that lie in the image. What lies outside is black.
+struct Taps {
+  int first;
+  std::vector<int32_t> weights;
+};
+
+inline std::vector<Taps> taps(int source, int start, int limit, int scaled, int side) {
+  const double scale = static_cast<double>(source) / scaled;
+  const double support = std::max(scale, 1.0), inverse = 1 / support;
+  // Python rounds halves to even.
+  const int first = static_cast<int>(std::nearbyint((scaled - side) / 2.0));
+  std::vector<Taps> all;
+  for (int i = first; i < first + side; ++i) {
+    const double centre = (i + 0.5) * scale;
+    const int low = std::max(static_cast<int>(centre - support + 0.5), 0);
+    const int high = std::min(static_cast<int>(centre + support + 0.5), source);
+    std::vector<double> values;
+    double sum = 0;
+    for (int x = low; x < high; ++x) {
+      values.push_back(std::max(0.0, 1 - std::abs((x - centre + 0.5) * inverse)));
+      sum += values.back();
+    }
+    Taps one{std::max(start + low, 0), {}};
+    for (int x = low; x < high; ++x) {
+      if (start + x < 0 || start + x >= limit) continue;
+      one.weights.push_back(static_cast<int32_t>(0.5 + values[x - low] / sum * (1 << 22)));
+    }
+    if (one.weights.empty()) one.first = 0;
+    all.push_back(one);
+  }
+  return all;
+}
+
+// The network's input. For boxes of whole heads, give the input's head_margins.
+inline Image cut(const Image& image, Box box, const Input& input, std::array<double, 4> margins) {
+  double left = box[0], top = box[1], right = box[2], bottom = box[3];
+  if (!(left < right && top < bottom && std::isfinite(right - left + bottom - top))) {
+    throw std::runtime_error("a box must have x_max > x_min and y_max > y_min");
+  }
+  // Each side sees the box that the sides before it moved.
+  left -= margins[0] * std::abs(right - left);
+  top -= margins[1] * std::abs(bottom - top);
+  right += margins[2] * std::abs(right - left);
+  bottom += margins[3] * std::abs(bottom - top);
+  const auto whole = [](double value, int length) {
+    return static_cast<int>(std::clamp(value, -1.0 * length, 2.0 * length));
+  };
+  const int x = whole(left, image.width), y = whole(top, image.height);
+  const int width = std::max(whole(right, image.width) - x, 1);
+  const int height = std::max(whole(bottom, image.height) - y, 1);
+  int across = input.resize_to, down = input.resize_to;
+  if (!input.squash && width <= height) {
+    down = static_cast<int>(static_cast<double>(down) * height / width);
+  } else if (!input.squash) {
+    across = static_cast<int>(static_cast<double>(across) * width / height);
+  }
+  const auto columns = taps(width, x, image.width, across, input.side);
+  const auto rows = taps(height, y, image.height, down, input.side);
+
+  // First across, then down, with 8 bits between the two.
+  const auto byte = [](int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> 22, 0, 255)); };
+  Image middle{input.side, image.height, {}}, result{input.side, input.side, {}};
+  middle.pixels.resize(static_cast<size_t>(input.side) * image.height * 3);
+  result.pixels.resize(static_cast<size_t>(input.side) * input.side * 3);
+  const int stride = 3 * input.side;
+  for (int row = std::max(y, 0); row < std::min(y + height, image.height); ++row) {
+    for (int i = 0; i < stride; ++i) {
+      const Taps& one = columns[i / 3];
+      const uint8_t* at = &image.pixels[(static_cast<size_t>(row) * image.width + one.first) * 3];
+      int32_t sum = 1 << 21;
+      for (size_t t = 0; t < one.weights.size(); ++t) sum += one.weights[t] * at[3 * t + i % 3];
+      middle.pixels[static_cast<size_t>(row) * stride + i] = byte(sum);
+    }
+  }
+  for (int row = 0; row < input.side; ++row) {
+    const Taps& one = rows[row];
+    for (int i = 0; i < stride; ++i) {
+      int32_t sum = 1 << 21;
+      for (size_t t = 0; t < one.weights.size(); ++t) {
+        sum += one.weights[t] * middle.pixels[(one.first + t) * stride + i];
+      }
+      result.pixels[static_cast<size_t>(row) * stride + i] = byte(sum);
+    }
+  }
+  return result;
+}
+
+inline Image cut(const Image& image, Box box, const Input& input) {
+  return cut(image, box, input, input.face_margins);
+}
+
+}  // namespace headpose

@@ -1,0 +1,49 @@
+"""From a face box to an exported network's input, byte by byte as mlx-headpose cuts it.
+
+Copy this file into a program of your own: it needs Pillow and NumPy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+BILINEAR = Image.Resampling.BILINEAR
+
+
+def cut(
+    image: Image.Image, box: Sequence[float], fed: dict[str, Any], around: str = "face"
+) -> np.ndarray:
+    """A network's input.
+
+    Args:
+        image: upright (`ImageOps.exif_transpose`).
+        box: x_min, y_min, x_max, y_max in pixels.
+        fed: "input" of the network's metadata.
+        around: what the box is drawn around, "face" or "head".
+
+    Returns:
+        (side, side, 3) uint8.
+    """
+    margins, side, short = fed[f"{around}_margins"], fed["side"], fed["resize_to"]
+    # Detectors give float32, and a box in float64 can be cut one pixel beside.
+    left, top, right, bottom = (float(np.float32(value)) for value in box)
+    # Each side sees the box that the sides before it moved.
+    left -= margins[0] * (right - left)
+    top -= margins[1] * (bottom - top)
+    right += margins[2] * (right - left)
+    bottom += margins[3] * (bottom - top)
+    # A box far outside must not make a crop of unbounded size.
+    left, right = np.clip([left, right], -image.width, 2 * image.width)
+    top, bottom = np.clip([top, bottom], -image.height, 2 * image.height)
+    left, top, right, bottom = (int(value) for value in (left, top, right, bottom))
+    crop = image.crop((left, top, max(right, left + 1), max(bottom, top + 1))).convert("RGB")
+    width, height = crop.size if fed["resize"] == "short_side" else (1, 1)
+    width, height = max(short, short * width // height), max(short, short * height // width)
+    # First across, then down: Pillow from 13 on chooses the order by the sizes, and bytes differ.
+    crop = crop.resize((width, crop.height), BILINEAR).resize((width, height), BILINEAR)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    return np.asarray(crop.crop((left, top, left + side, top + side)))
