@@ -22,9 +22,9 @@ from PIL import ExifTags, Image
 from scipy.spatial.transform import Rotation
 
 from mlx_headpose.core.crop import Margins
+from mlx_headpose.core.inputs import ImageInput
 from mlx_headpose.core.preprocessing import Preprocessing
-from mlx_headpose.export.metadata import describe, fed_with_images, margins
-from mlx_headpose.inference.estimator import HeadPoseEstimator
+from mlx_headpose.export.metadata import describe, fed_with_images, shares
 from mlx_headpose.inference.pictures import open_picture
 from mlx_headpose.inference.smoothing import PoseFilter
 from mlx_headpose.methods import config_class
@@ -39,7 +39,7 @@ PREPROCESSINGS = [
     Preprocessing(size=14, resize="short_side", resize_to=20),
     Preprocessing(size=9, resize="squash", resize_to=12),
 ]
-RULES = [
+MARGINS = [
     Margins(),
     Margins((0.6, 0.275, 0.6, 0.6)),
     Margins((2.0, 2.0, 2.0, 0.6), (0.2, 0.4)),
@@ -80,13 +80,13 @@ def crops() -> tuple[list[dict[str, Any]], bytes]:
     for number, image in enumerate(images()):
         for index, box in enumerate(boxes(image.shape[1], image.shape[0])):
             preprocessing = PREPROCESSINGS[index % len(PREPROCESSINGS)]
-            rule = RULES[(index + number) % len(RULES)]
-            config = SimpleNamespace(inputs="image", preprocessing=preprocessing)
-            estimator = SimpleNamespace(model=SimpleNamespace(config=config), rule=rule)
-            crop = HeadPoseEstimator.input_of(estimator, image, np.array(box, np.float32))  # type: ignore[arg-type]
+            margins = MARGINS[(index + number) % len(MARGINS)]
+            config = SimpleNamespace(preprocessing=preprocessing)
+            read = ImageInput(preprocessing).head_reader(margins, None)
+            crop = read(image, np.array(box, np.float32))
             assert crop is not None
             pixels += crop.tobytes()
-            given = {"face_margins": margins(rule), "head_margins": [0.0, 0.0, 0.0, 0.0]}
+            given = {"face_margins": shares(margins), "head_margins": [0.0, 0.0, 0.0, 0.0]}
             fed = {**fed_with_images(config), **given}  # type: ignore[arg-type]
             cases.append({"image": number, "box": box, "input": fed})
     return cases, pixels
