@@ -21,6 +21,7 @@ from scipy.io import loadmat, savemat
 from support.commands import assert_refused, run
 
 from mlx_headpose import files
+from mlx_headpose.core.crop import AROUND_LANDMARKS
 from mlx_headpose.data import base
 from mlx_headpose.data.annotated import read_annotation
 from mlx_headpose.data.biwi import PackedBiwi
@@ -207,7 +208,7 @@ def test_no_list_leads_out_of_its_folder(stranger, name):
     entry = {"img_path": name.replace("\\", "/"), "bbox": [1, 2, 3, 4], "R": front}
     path = stranger("train.json", json.dumps([entry]))
     with pytest.raises(InputError, match="lies outside the data folder"):
-        DAD3DHeads(path.parent, path, train=False, skip_bad=False)
+        DAD3DHeads(path.parent, path, AROUND_LANDMARKS, train=False, skip_bad=False)
 
 
 def test_no_table_leads_out_of_its_folder(stranger):
@@ -236,7 +237,7 @@ HUGE = 10**400
 def test_numbers_beyond_floats_in_annotations(stranger, entry):
     path = stranger("train.json", json.dumps([entry]))
     with pytest.raises(InputError, match="entry 0 is broken"):
-        DAD3DHeads(path.parent, path, train=False, skip_bad=False)
+        DAD3DHeads(path.parent, path, AROUND_LANDMARKS, train=False, skip_bad=False)
 
 
 def test_numbers_beyond_floats_in_calibrations(stranger):
@@ -259,7 +260,7 @@ def test_json_that_would_fill_the_memory(stranger, tmp_path, monkeypatch):
         with pytest.raises(InputError, match="over 0 MB"):
             read(path)
     with pytest.raises(InputError, match="over 0 MB"):
-        DAD3DHeads(tmp_path, path, train=False, skip_bad=False)
+        DAD3DHeads(tmp_path, path, AROUND_LANDMARKS, train=False, skip_bad=False)
 
 
 @pytest.mark.parametrize("value", [HUGE, "1", None, [1.0], {"a": 1}, True])

@@ -132,7 +132,7 @@ def test_without_a_dataset_it_trains_on_synthetic_heads_and_says_so(
     assert quick in output.replace("norm batch, ", "")
     best = Path("workdirs_hopenet_synthetic_64/best.safetensors")
     # Tested by the margins that it saw, not by HopeNet's threefold ones.
-    assert read_config(best)["preprocessing"]["crop"] == "pyramid"
+    assert read_config(best)["preprocessing"]["crop"]["box"] == "landmarks"
     assert "python test.py --dataset synthetic --snapshot workdirs_hopenet" in output
 
 
