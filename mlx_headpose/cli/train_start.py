@@ -19,6 +19,7 @@ from ..data.landmarks import keep_within
 from ..errors import InputError
 from ..methods import METHODS, Estimator, ModelConfig, build, config_from_dict
 from ..training.checkpoint import read_network, read_run
+from ..training.options import TrainingOptions
 from ..weights import load_strictly, read_config
 from .datasets import open_for
 from .options import make_config, model_options, refuse_unused
@@ -127,8 +128,8 @@ def _open(
         _folder(args, prefix, name),
         getattr(args, f"{prefix}filename_list", None),
         train=train,
-        seed=args.seed,
-        skip_bad=args.skip_bad,
+        seed=getattr(args, "seed", TrainingOptions.seed),
+        skip_bad="skip_bad" in args and args.skip_bad,
         **{option: getattr(args, option, None) for option in names},
     )
     if config.limits is not None and not train:
