@@ -8,10 +8,9 @@ import sys
 
 import pytest
 
-CODE = (
-    "from mlx_headpose.cpu import blas as _blas; import sys; "
-    "maps = open('/proc/self/maps').read(); print('openblas' in maps)"
-)
+from mlx_headpose import cpu
+
+CODE = "import mlx_headpose; maps = open('/proc/self/maps').read(); print('openblas' in maps)"
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only Linux's CPU build needs another BLAS"
 )
@@ -36,6 +35,21 @@ def test_it_is_loaded_silently():
 def test_it_can_be_switched_off():
     done = in_process(MLX_HEADPOSE_BLAS="0")
     assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
+def test_one_switch_leaves_the_process_as_it_is():
+    done = in_process(MLX_HEADPOSE_BLAS="1", MLX_HEADPOSE_NO_TUNING="1")
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
+@pytest.mark.parametrize(("setting", "tuned"), [("1", False), ("0", True), ("", True)])
+def test_the_switch_is_for_malloc_and_blas(monkeypatch, setting, tuned):
+    called = []
+    monkeypatch.setattr(cpu, "keep_freed_memory", lambda: called.append("malloc"))
+    monkeypatch.setattr(cpu, "load_optimised_blas", lambda: called.append("blas"))
+    monkeypatch.setenv("MLX_HEADPOSE_NO_TUNING", setting)
+    cpu.tune()
+    assert called == (["malloc", "blas"] if tuned else [])
 
 
 @pytest.mark.parametrize(
@@ -93,7 +107,7 @@ def test_advice_where_there_is_none(monkeypatch, capsys):
 def test_threads_can_be_set():
     pytest.importorskip("cv2", reason="no wheel here that carries an optimised BLAS")
     code = (
-        "from mlx_headpose import _blas; print(_blas.threads()); "
+        "from mlx_headpose.cpu import blas as _blas; print(_blas.threads()); "
         "_blas.set_threads(1); print(_blas.threads())"
     )
     done = subprocess.run(

@@ -77,3 +77,42 @@ def test_a_wheel_has_all_code_and_the_network(checkout: Path, tmp_path: Path, wa
 
 def modules() -> list[Path]:
     return list((ROOT / "mlx_headpose").rglob("*.py"))
+
+
+PREDICT = ["docs/images/astronaut.jpg", "--bbox", "178,63,90,114"]
+
+
+def zipped(folder: Path) -> Path:
+    """The tracked files through a zip archive, which keeps no links."""
+    archive = folder / "tree.zip"
+    subprocess.run(["git", "archive", "-o", archive, "HEAD"], cwd=ROOT, check=True)
+    with zipfile.ZipFile(archive) as content:
+        content.extractall(folder / "tree")
+    return folder / "tree"
+
+
+def cloned(folder: Path) -> Path:
+    """A plain clone."""
+    clone = ["git", "clone", "--quiet", "--depth", "1", ROOT.as_uri(), folder / "clone"]
+    subprocess.run(clone, check=True)
+    return folder / "clone"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no checkout")
+@pytest.mark.parametrize("obtain", [zipped, cloned])
+def test_the_tree_runs_without_installation(obtain, tmp_path: Path) -> None:
+    tree = obtain(tmp_path)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    shown = []
+    for command in (["predict.py"], ["-m", "mlx_headpose", "predict"]):
+        done = subprocess.run(
+            [sys.executable, *command, *PREDICT],
+            cwd=tree,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        shown.append(done.stdout)
+    assert "yaw" in shown[0]
+    assert shown[0] == shown[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..files import require_writable
-from ..synthetic.makehuman import make_head_model
 from .options import Parser
 
 
@@ -16,6 +15,8 @@ def run(program: str, arguments: list[str]) -> None:
     parser.add_argument("--output", type=Path, required=True, help="file to write (.npz)")
     options = parser.parse_args(arguments)
     require_writable(options.output)
+    from ..synthetic.makehuman import make_head_model
+
     found = make_head_model(options.folder, options.output)
     counts = ", ".join(f"{count} {what}" for what, count in found.items())
     print(f"wrote {options.output} ({counts})")

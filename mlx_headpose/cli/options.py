@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from ..core.estimator import flag_of
 from ..data import DATASETS, dataset_options
 from ..errors import InputError
 from ..methods import DEFAULT, METHODS, ModelConfig, config_class
@@ -95,33 +96,69 @@ def largest_yaw(text: str) -> float:
     return value
 
 
-def add_model_options(parser: argparse.ArgumentParser, method: str) -> None:
-    """Offer every `option(...)` field of a method's config. Unset ones stay None."""
-    config = config_class(method)
-    group = parser.add_argument_group(f"network ({method})")
-    for field in dataclasses.fields(config):
-        if "help" not in field.metadata:
-            continue
-        default: Any = field.default
+def add_field(group: Any, field: dataclasses.Field, default: str, prefix: str = "") -> None:
+    """Offer an `option(...)` field of a dataclass. Unless it is given, the result lacks it.
+
+    Args:
+        group: of the parser.
+        field: to offer.
+        default: what holds without it, for `--help`.
+        prefix: of its name in the result.
+    """
+    about, value = field.metadata, field.default
+    kind: Any = {float: number, bool: boolean, tuple: str}.get(type(value), type(value))
+    if about["least"] is not None and kind is not number:
+        kind = positive if about["least"] else not_negative
+    how: dict[str, Any] = {"type": kind}
+    if value is False:
+        how = {"action": "store_true"}
+    elif isinstance(value, tuple):
+        how |= {"nargs": "+", "metavar": about["metavar"]}
+    elif value is True or about["bare"] is not None:
+        how |= {"nargs": "?", "const": True if value is True else about["bare"]}
+    if about["choices"]:
+        how["choices"] = about["choices"]
+    flag = flag_of(field)
+    text = f"{about['help']} (default: {default})"
+    for spelling in (flag, *about["flags"][1:]):
         group.add_argument(
-            f"--{field.name}",
-            *field.metadata["flags"],
-            dest=f"model_{field.name}",
-            type={bool: boolean, float: number}.get(type(default), type(default)),
-            choices=field.metadata["choices"],
+            spelling,
+            dest=prefix + flag.lstrip("-"),
             default=argparse.SUPPRESS,
-            help=f"{field.metadata['help']} (default: {default})",
+            help=text if spelling == flag else argparse.SUPPRESS,
+            **how,
         )
+
+
+def given_fields(arguments: argparse.Namespace, owner: type, prefix: str = "") -> dict[str, Any]:
+    """Name → value of the `option(...)` fields of a dataclass that the command line gave."""
+    given = {}
+    for field in dataclasses.fields(owner):
+        name = prefix + flag_of(field).lstrip("-") if field.metadata else ""
+        if name in arguments:
+            value = getattr(arguments, name)
+            given[field.name] = tuple(value) if isinstance(value, list) else value
+    return given
+
+
+def as_text(value: Any) -> str:
+    """A default as `--help` shows it."""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def add_model_options(parser: argparse.ArgumentParser, method: str) -> None:
+    """Offer every `option(...)` field of a method's config."""
+    group = parser.add_argument_group(f"network ({method})")
+    for field in dataclasses.fields(config_class(method)):
+        if field.metadata:
+            add_field(group, field, as_text(field.default), "model_")
 
 
 def model_options(arguments: argparse.Namespace, method: str) -> dict[str, Any]:
     """The config fields that were given on the command line."""
-    names = [field.name for field in dataclasses.fields(config_class(method))]
-    return {
-        name: getattr(arguments, f"model_{name}")
-        for name in names
-        if hasattr(arguments, f"model_{name}")
-    }
+    return given_fields(arguments, config_class(method), "model_")
 
 
 def make_config(arguments: argparse.Namespace, method: str, size: int | None = None) -> ModelConfig:

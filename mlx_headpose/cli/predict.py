@@ -18,7 +18,7 @@ from ..files import atomic_path, require_apart, require_writable, write_json
 from ..inference.draw import STYLES, draw_heads
 from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
-from ..inference.pictures import SUFFIXES, open_picture
+from ..inference.pictures import open_picture, suffixes
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources
 from ..inference.table import COLUMNS, frame_result, head_rows, table, write_csv
 from ..inference.video import Frame, VideoEstimator
@@ -279,7 +279,7 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
         raise InputError(f"--save {save}: one file for {len(sources)} inputs; give a folder")
     if one_file:
         film = sources[0].kind == "video"
-        known, usual = (VIDEO_SUFFIXES, ".mp4") if film else (SUFFIXES, ".jpg or .png")
+        known, usual = (VIDEO_SUFFIXES, ".mp4") if film else (suffixes(), ".jpg or .png")
         if save.suffix.lower() not in known:
             raise InputError(f"--save {save}: no {sources[0].kind} format; end it in {usual}")
     targets: list[Path | None] = []

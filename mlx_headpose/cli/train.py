@@ -20,6 +20,7 @@ from ..training.checkpoint import Progress, Workdir, find_state, is_state, read_
 from ..training.distributed import Processes
 from ..training.loop import Stopped, Training
 from ..training.options import TrainingOptions
+from .options import given_fields
 from .train_options import make_parser
 from .train_start import HELD_OUT_LIST, chosen_dataset, make_model, method_of, open_sets
 
@@ -33,7 +34,7 @@ def run(program: str, arguments: list[str]) -> None:
         mx.set_default_device(mx.cpu)
     processes = Processes()
     say: Callable[[str], None] = print if processes.rank == 0 else lambda line: None
-    mx.random.seed(args.seed)
+    mx.random.seed(getattr(args, "seed", TrainingOptions.seed))
     model, pretrained = make_model(args, state)
     for name in PICTURE_OPTIONS:
         if name in args and model.config.inputs.landmarks:
@@ -163,11 +164,7 @@ def training_options(
     args: argparse.Namespace, config: ModelConfig, pretrained: bool
 ) -> TrainingOptions:
     """The method's recipe with what the command line says in its place."""
-    names = {field.name for field in dataclasses.fields(TrainingOptions)}
-    given = {name: value for name, value in vars(args).items() if name in names}
-    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-    if "num_epochs" in args:
-        given["epochs"] = args.num_epochs
+    given = given_fields(args, TrainingOptions)
     return TrainingOptions.from_recipe(config.recipe, pretrained=pretrained, **given)
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 from ..methods import config_class
-from ..training.options import OPTIMIZERS, SCHEDULES
+from ..training.options import TrainingOptions
 from .datasets import BOXES
 from .options import (
     Parser,
+    add_field,
     add_method_option,
     add_model_options,
-    boolean,
+    as_text,
     largest_yaw,
-    not_negative,
-    number,
     positive,
 )
 
@@ -34,12 +34,14 @@ def make_parser(program: str, method: str) -> Parser:
         "it, and # begins a comment",
     )
     add_method_option(parser, method)
-    _data(parser)
-    _augmentation(parser)
+    groups = {name: parser.add_argument_group(name) for name in ("data", "augmentation")}
+    _data(groups["data"])
     add_model_options(parser, method)
-    _start(parser)
-    _optimisation(parser, method)
-    _output(parser)
+    _start(parser.add_argument_group("where to start"))
+    groups["optimisation"] = parser.add_argument_group("optimisation")
+    groups["output"] = parser.add_argument_group("output and machine")
+    _output(groups["output"])
+    _training(groups, method)
     return parser
 
 
@@ -52,8 +54,7 @@ def _add(group: Any, name: str, *aliases: str, help: str, **kwargs: Any) -> None
         )
 
 
-def _data(parser: Parser) -> None:
-    group = parser.add_argument_group("data")
+def _data(group: Any) -> None:
     _add(
         group,
         "--dataset",
@@ -110,35 +111,9 @@ def _data(parser: Parser) -> None:
         type=positive,
         help="side of the network's input in pixels (default: the method's)",
     )
-    group.add_argument("--skip_bad", action="store_true", help="leave out broken photos and count")
-    group.add_argument(
-        "--workers", type=not_negative, default=0, help="reading threads; 0 is one per core"
-    )
 
 
-def _augmentation(parser: Parser) -> None:
-    group = parser.add_argument_group("augmentation")
-    _add(
-        group,
-        "--augment",
-        type=number,
-        nargs="?",
-        const=0.5,
-        help="probability of augmenting a sample: one of flip, shift, crop, none; then one of "
-        "blur, brightness-contrast, noise, none (default: 0.5)",
-    )
-    _add(
-        group,
-        "--flip",
-        type=boolean,
-        nargs="?",
-        const=True,
-        help="whether to mirror some (default: True)",
-    )
-
-
-def _start(parser: Parser) -> None:
-    group = parser.add_argument_group("where to start")
+def _start(group: Any) -> None:
     _add(
         group,
         "--snapshot",
@@ -159,107 +134,26 @@ def _start(parser: Parser) -> None:
     )
 
 
-def _optimisation(parser: Parser, method: str) -> None:
+def _training(groups: dict[str, Any], method: str) -> None:
+    """Offer the fields of `TrainingOptions`, with the defaults of the method's recipe."""
     recipe = config_class(method).recipe
-    group = parser.add_argument_group("optimisation")
-    _add(
-        group,
-        "--num_epochs",
-        "--num_epoch",
-        "--epochs",
-        type=positive,
-        help=f"passes over the training set (default: {recipe.epochs})",
+    pretrained, scratch = (
+        TrainingOptions.from_recipe(recipe, pretrained=start) for start in (True, False)
     )
-    _add(
-        group,
-        "--batch_size",
-        type=positive,
-        help=f"samples per step (default: {recipe.batch_size})",
-    )
-    _add(
-        group,
-        "--lr",
-        type=number,
-        help=f"learning rate (default: {recipe.lr:g} from pretrained weights, "
-        f"{recipe.lr_scratch:g} from random ones)",
-    )
-    _add(
-        group,
-        "--optimizer",
-        choices=OPTIMIZERS,
-        help=f"how gradients become steps (default: {recipe.optimizer})",
-    )
-    _add(group, "--momentum", type=number, help="of sgd (default: 0.9)")
-    _add(
-        group,
-        "--weight_decay",
-        type=number,
-        help=f"of adamw, or of sgd's gradient (default: {recipe.weight_decay:g})",
-    )
-    _add(
-        group,
-        "--head_lr_scale",
-        type=number,
-        help="learning rate of the parameters under --head_parameters, as a multiple of --lr "
-        f"(default: {recipe.head_lr_scale:g} from pretrained weights, 1 from random ones)",
-    )
-    _add(
-        group,
-        "--head_parameters",
-        nargs="+",
-        metavar="NAME",
-        help=f"beginnings of their names (default: {' '.join(recipe.head_parameters)})",
-    )
-    _add(
-        group,
-        "--freeze",
-        nargs="+",
-        metavar="MODULE",
-        help="modules that do not train, such as backbone.conv1 backbone.bn1 (default: none)",
-    )
-    _add(
-        group,
-        "--schedule",
-        choices=SCHEDULES,
-        help="of the learning rate (default: constant from pretrained weights, cosine from random "
-        "ones)",
-    )
-    group.add_argument(
-        "--warmup", type=not_negative, default=0, help="steps of rising learning rate"
-    )
-    _add(
-        group,
-        "--milestones",
-        nargs="+",
-        type=positive,
-        metavar="EPOCH",
-        help="epochs after which the learning rate drops (default: "
-        f"{' '.join(map(str, recipe.milestones)) or 'none'})",
-    )
-    _add(
-        group,
-        "--milestone_factor",
-        type=number,
-        help=f"by which factor (default: {recipe.milestone_factor:g})",
-    )
-    group.add_argument(
-        "--clip_norm", type=number, default=0.0, help="largest norm of the gradient; 0 is no limit"
-    )
-    group.add_argument("--bfloat16", action="store_true", help="compute in bfloat16")
-    group.add_argument("--seed", type=not_negative, default=0, help="of everything random")
+    for field in dataclasses.fields(TrainingOptions):
+        if not field.metadata:
+            continue
+        first, second = (as_text(getattr(o, field.name)) for o in (pretrained, scratch))
+        both = f"{first} from pretrained weights, {second} from random ones"
+        add_field(groups[field.metadata["group"]], field, first if first == second else both)
 
 
-def _output(parser: Parser) -> None:
-    group = parser.add_argument_group("output and machine")
+def _output(group: Any) -> None:
     _add(
         group,
         "--output_string",
         help="the folder is workdirs_<output_string> (default: <model>_<dataset>_<input_size>)",
     )
-    group.add_argument(
-        "--save_every", type=positive, default=1000, help="steps between saves within an epoch"
-    )
-    group.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files too")
     group.add_argument(
         "--gpu", type=int, default=0, help="MLX finds the GPU by itself; -1 trains on the CPU"
     )

@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..methods import DEFAULT, METHODS, Estimator, ModelConfig, build, config_from_dict
 from ..readers.safetensors_file import read_config
 from ..training.checkpoint import read_network, read_run
+from ..training.options import TrainingOptions
 from ..weights import load_strictly
 from .datasets import open_for
 from .options import make_config, model_options, refuse_unused
@@ -128,8 +129,8 @@ def _open(
         _folder(args, prefix, name),
         getattr(args, f"{prefix}filename_list", None),
         train=train,
-        seed=args.seed,
-        skip_bad=args.skip_bad,
+        seed=getattr(args, "seed", TrainingOptions.seed),
+        skip_bad="skip_bad" in args and args.skip_bad,
         **{option: getattr(args, option, None) for option in names},
     )
     if config.limits is not None and not train:

@@ -27,6 +27,37 @@ if TYPE_CHECKING:
 Outputs = tuple[mx.array, ...]
 
 
+def option(
+    default: Any,
+    help: str,
+    *flags: str,
+    choices: tuple[Any, ...] | None = None,
+    least: int | None = None,
+    bare: Any = None,
+    metavar: str | None = None,
+    group: str = "optimisation",
+) -> Any:
+    """A field of a dataclass that the command line offers as an option.
+
+    Args:
+        default: its value where nobody says otherwise.
+        help: one line for `--help`.
+        *flags: its spellings, the first of which `--help` shows; without any, the field's name.
+        choices: the allowed values, if they are few.
+        least: smallest allowed number.
+        bare: the value of the option without one, if it may stand alone.
+        metavar: what its value is called in `--help`.
+        group: where the options of training stand in `--help`.
+    """
+    about = {"help": help, "flags": flags, "choices": choices, "least": least, "bare": bare}
+    return field(default=default, metadata={**about, "metavar": metavar, "group": group})
+
+
+def flag_of(field: dataclasses.Field) -> str:
+    """The spelling that `--help` shows of an `option(...)` field."""
+    return field.metadata["flags"][0] if field.metadata["flags"] else f"--{field.name}"
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a method trains where the command line does not say otherwise.
@@ -34,37 +65,29 @@ class Recipe:
     Attributes:
         lr: learning rate when training goes on from pretrained weights.
         lr_scratch: learning rate from random weights.
-        optimizer: "adam", "adamw" or "sgd".
-        weight_decay: of AdamW, or added to the gradient of SGD.
-        batch_size: samples per step.
-        epochs: passes over the training set.
-        head_lr_scale: factor on the learning rate of the parameters named in `head_parameters`.
-        head_parameters: prefixes of the parameters that train faster.
-        milestones: epochs after which the learning rate is multiplied by `milestone_factor`.
+        others: see their help.
     """
 
-    lr: float = 1e-5
+    epochs: int = option(
+        25, "passes over the training set", "--num_epochs", "--num_epoch", "--epochs", least=1
+    )
+    batch_size: int = option(32, "samples per step and process", least=1)
+    lr: float = option(1e-3, "learning rate")
     lr_scratch: float = 1e-3
-    optimizer: str = "adam"
-    weight_decay: float = 0.0
-    batch_size: int = 32
-    epochs: int = 25
-    head_lr_scale: float = 1.0
-    head_parameters: tuple[str, ...] = ("head.",)
-    milestones: tuple[int, ...] = ()
-    milestone_factor: float = 0.5
-
-
-def option(default: Any, help: str, *flags: str, choices: tuple[Any, ...] | None = None) -> Any:
-    """A config field that the command line offers as an option.
-
-    Args:
-        default: its value where nobody says otherwise.
-        help: one line for `--help`.
-        *flags: further spellings, such as "--efficient". The field's own name is always one.
-        choices: the allowed values, if they are few.
-    """
-    return field(default=default, metadata={"help": help, "flags": flags, "choices": choices})
+    optimizer: str = option("adam", "how gradients become steps", choices=("adam", "adamw", "sgd"))
+    weight_decay: float = option(0.0, "of adamw, or of sgd's gradient", least=0)
+    head_lr_scale: float = option(
+        1.0,
+        "learning rate of the parameters under --head_parameters, as a multiple of --lr",
+        least=0,
+    )
+    head_parameters: tuple[str, ...] = option(
+        ("head.",), "beginnings of their names", metavar="NAME"
+    )
+    milestones: tuple[int, ...] = option(
+        (), "epochs after which the learning rate drops", metavar="EPOCH", least=1
+    )
+    milestone_factor: float = option(0.5, "by which factor it does", least=0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +99,7 @@ class ModelConfig:
     """
 
     model_type: ClassVar[str] = ""
-    recipe: ClassVar[Recipe] = Recipe()
+    recipe: ClassVar[Recipe] = Recipe(lr=1e-5)
     # Fields that training on synthetic heads from random weights sets, unless options do: a network
     # that learns in minutes.
     quick: ClassVar[dict[str, Any]] = {}

@@ -8,7 +8,6 @@ symbol to the first library that offers it. macOS has Accelerate and needs none 
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import importlib.util
 import os
 import sys
@@ -30,6 +29,8 @@ TOO_LATE = (
 
 def candidates() -> list[str]:
     """Paths and names of optimised CBLAS libraries that this machine may have, best first."""
+    import ctypes.util  # and subprocess, which it imports
+
     found = []
     # Debian's and Fedora's libopenblas, then the copy inside the opencv wheel.
     name = ctypes.util.find_library("openblas")

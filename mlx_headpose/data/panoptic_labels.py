@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.spatial.transform import Rotation
 
 from ..errors import InputError
 from ..files import read_json
@@ -128,6 +127,8 @@ def align_head(keypoints: np.ndarray, confidence: np.ndarray, person: int = 0) -
     Returns:
         The head; None where fewer than seven keypoints have a confidence above 0.1.
     """
+    from scipy.spatial.transform import Rotation  # slow to import, and `--help` needs none
+
     sure = (confidence[KEYPOINTS] > MIN_CONFIDENCE) & np.isfinite(keypoints[KEYPOINTS]).all(1)
     if sure.sum() < MIN_POINTS:
         return None

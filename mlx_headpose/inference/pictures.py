@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,13 @@ Picture = str | Path | Image.Image | np.ndarray
 
 # What iPhones write; Pillow reads it with a plugin.
 HEIF_SUFFIXES = {".heic", ".heif"}
-SUFFIXES = HEIF_SUFFIXES | {
-    suffix for suffix, form in Image.registered_extensions().items() if form in FORMATS
-}
+
+
+@cache
+def suffixes() -> set[str]:
+    """The endings of image files, in small letters; asks Pillow for its formats."""
+    known = Image.registered_extensions()
+    return HEIF_SUFFIXES | {suffix for suffix, form in known.items() if form in FORMATS}
 
 
 def open_picture(source: Picture) -> np.ndarray:

@@ -8,10 +8,14 @@ rotations: yaw, pitch and roll wrap and mix near ±90°, rotations do not.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from ..pose import matrix_to_pose, pose_to_matrix, wrap
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 # Cutoff in Hz of the low-pass filter on the speed, as in the paper.
 SPEED_CUTOFF = 1.0
@@ -78,6 +82,8 @@ class PoseFilter:
         Returns:
             (3,) the filtered pose; of its two triples the one nearer to `pose`.
         """
+        from scipy.spatial.transform import Rotation  # slow to import, for videos alone
+
         pose = np.asarray(pose, np.float64)
         rotation = Rotation.from_matrix(pose_to_matrix(pose))
         if self.rotation is None:

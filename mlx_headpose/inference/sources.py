@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import InputError
-from .pictures import SUFFIXES
+from .pictures import suffixes
 
 VIDEO_SUFFIXES = {
     ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp"
@@ -63,4 +63,4 @@ def _kind(path: Path) -> Literal["picture", "video"] | None:
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return "video"
-    return "picture" if suffix in SUFFIXES else None
+    return "picture" if suffix in suffixes() else None

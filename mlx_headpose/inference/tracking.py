@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
-from scipy.optimize import linear_sum_assignment
 
 from ..detection.yolo import HeadDetector
 from ..detection.yunet import Detections, FaceDetector, suppress
@@ -112,6 +111,8 @@ class Tracker:
         Returns:
             The tracks that are alive, oldest first.
         """
+        from scipy.optimize import linear_sum_assignment  # half a second, for videos alone
+
         for track in self.tracks:
             track.move(dt)
         keep = faces.scores >= min(KEEP_SCORE, self.min_score)

@@ -7,86 +7,57 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ..core.estimator import Recipe, flag_of, option
 from ..errors import InputError
-from ..methods import Recipe
 
-# Each optimizer, and those of the options that only some have.
-OPTIMIZERS: dict[str, tuple[str, ...]] = {
-    "adam": (),
-    "adamw": ("weight_decay",),
-    "sgd": ("momentum", "weight_decay"),
-}
-SCHEDULES = ("constant", "cosine")
-NOT_NEGATIVE = (
-    *("momentum", "weight_decay", "head_lr_scale", "warmup", "milestone_factor", "clip_norm"),
-    *("seed", "workers"),
-)
+# The optimizers that have an option which others lack.
+OPTIMIZERS_WITH = {"momentum": ("sgd",), "weight_decay": ("adamw", "sgd")}
 
 
 @dataclass(frozen=True)
-class TrainingOptions:
-    """How to train. `from_recipe` fills it with a method's own defaults.
+class TrainingOptions(Recipe):
+    """How to train; what each option does says its help. `from_recipe` takes a method's defaults.
 
-    Attributes:
-        epochs: passes over the training set.
-        batch_size: samples per step and process.
-        lr: learning rate at its highest.
-        optimizer: "adam", "adamw" or "sgd".
-        momentum: of SGD.
-        weight_decay: of AdamW, or added to the gradient of SGD.
-        head_lr_scale: factor on the learning rate of the parameters under `head_parameters`.
-        head_parameters: prefixes of parameter names.
-        freeze: prefixes of module names that do not train; their norms keep their statistics.
-        schedule: "constant" or "cosine" (down to 1 % of `lr` at the end).
-        warmup: steps over which the learning rate rises from 0.
-        milestones: epochs after which the learning rate is multiplied by `milestone_factor`.
-        milestone_factor: see `milestones`.
-        clip_norm: largest norm of the whole gradient; 0 does not clip.
-        bfloat16: compute in bfloat16, with the weights, norm statistics and losses in float32.
-        augment: probability of augmenting a sample.
-        flip: whether mirroring is one of the augmentations.
-        seed: of the weights, the order and the augmentation.
-        save_every: steps between checkpoints within an epoch.
-        workers: threads that read samples; 0 means one per core.
-        skip_bad: whether to go on after broken photos.
-        tensorboard: whether to write TensorBoard's event files too.
+    The cosine schedule ends at 1 % of `lr`. Modules that `freeze` names keep their norms'
+    statistics. In bfloat16, the weights, norm statistics and losses stay in float32.
     """
 
-    epochs: int = 25
-    batch_size: int = 32
-    lr: float = 1e-3
-    optimizer: str = "adam"
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    head_lr_scale: float = 1.0
-    head_parameters: tuple[str, ...] = ("head.",)
-    freeze: tuple[str, ...] = ()
-    schedule: str = "constant"
-    warmup: int = 0
-    milestones: tuple[int, ...] = ()
-    milestone_factor: float = 0.5
-    clip_norm: float = 0.0
-    bfloat16: bool = False
-    augment: float = 0.5
-    flip: bool = True
-    seed: int = 0
-    save_every: int = 1000
-    workers: int = 0
-    skip_bad: bool = False
-    tensorboard: bool = False
+    momentum: float = option(0.9, "of sgd", least=0)
+    freeze: tuple[str, ...] = option(
+        (), "modules that do not train, such as backbone.conv1 backbone.bn1", metavar="MODULE"
+    )
+    schedule: str = option("constant", "of the learning rate", choices=("constant", "cosine"))
+    warmup: int = option(0, "steps of rising learning rate", least=0)
+    clip_norm: float = option(0.0, "largest norm of the gradient; 0 is no limit", least=0)
+    bfloat16: bool = option(False, "compute in bfloat16")
+    seed: int = option(0, "of everything random", least=0)
+    skip_bad: bool = option(False, "leave out broken photos and count", group="data")
+    workers: int = option(0, "reading threads; 0 is one per core", least=0, group="data")
+    augment: float = option(
+        0.5,
+        "probability of augmenting a sample: one of flip, shift, crop, none; then one of blur, "
+        "brightness-contrast, noise, none",
+        bare=0.5,
+        group="augmentation",
+    )
+    flip: bool = option(True, "whether to mirror some", group="augmentation")
+    save_every: int = option(1000, "steps between saves within an epoch", least=1, group="output")
+    tensorboard: bool = option(False, "write TensorBoard's files too", group="output")
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"--optimizer {self.optimizer}: choose one of {', '.join(OPTIMIZERS)}")
-        if self.schedule not in SCHEDULES:
-            raise InputError(f"--schedule {self.schedule}: choose one of {', '.join(SCHEDULES)}")
+        for field in dataclasses.fields(self):
+            value, about = getattr(self, field.name), field.metadata
+            flag = f"{flag_of(field)} {value}" if about else ""
+            if about.get("choices") and value not in about["choices"]:
+                raise InputError(f"{flag}: choose one of {', '.join(about['choices'])}")
+            least = about.get("least")
+            numbers = value if isinstance(value, tuple) else (value,)
+            if least is not None and not all(least <= n < math.inf for n in numbers):
+                raise InputError(f"{flag}: give a number of {least} or more")
         if not 0 < self.lr < math.inf:
             raise InputError(f"--lr {self.lr}: give a positive number, such as 0.0001")
         if not 0 <= self.augment <= 1:
             raise InputError(f"--augment {self.augment}: give a probability between 0 and 1")
-        for name in NOT_NEGATIVE:
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"--{name} {getattr(self, name)}: give a number of 0 or more")
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, *, pretrained: bool, **given: Any) -> TrainingOptions:
@@ -96,17 +67,16 @@ class TrainingOptions:
         network, and falls by a cosine; from pretrained ones it is `lr`, larger for the head where
         the recipe says so, and follows the recipe's milestones.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
-        values = {k: v for k, v in dataclasses.asdict(recipe).items() if k in names}
+        values = dataclasses.asdict(recipe)
         if not pretrained:
             values["lr"] = recipe.lr_scratch
             values["head_lr_scale"] = 1.0
             values["schedule"] = "constant" if recipe.milestones else "cosine"
         values.update({key: value for key, value in given.items() if value is not None})
         options = cls(**values)
-        for name in ("momentum", "weight_decay"):
+        for name, optimizers in OPTIMIZERS_WITH.items():
             asked = given.get(name) not in (None, getattr(cls, name))  # the default asks nothing
-            if asked and name not in OPTIMIZERS[options.optimizer]:
+            if asked and options.optimizer not in optimizers:
                 raise InputError(f"--{name} is not for --optimizer {options.optimizer}")
         return options
 
