@@ -11,9 +11,9 @@ from mlx_headpose.cli import main as run_command
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
 from mlx_headpose.pose import pose_to_matrix
+from mlx_headpose.readers.head_model import read_head_model
 from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic.material import Material
-from mlx_headpose.synthetic.mesh.file import read_mesh
 from mlx_headpose.synthetic.mesh.identity import Identities, rows_of, sliders_of
 from mlx_headpose.synthetic.mesh.model import load_head
 from mlx_headpose.synthetic.mesh.people import sample_body, sample_poses
@@ -115,7 +115,7 @@ def test_a_head_model_is_made_of_a_makehuman_folder(tmp_path, capsys):
     output = tmp_path / "head.npz"
     run_command("makehuman", [str(tmp_path), "--output", str(output)])
     assert "768 vertices, 2 targets, 1 assets" in capsys.readouterr().out
-    made = read_mesh(output)
+    made = read_head_model(output)
     vertices, quads = egg()
     np.testing.assert_allclose(made.vertices, vertices, atol=1e-5)
     np.testing.assert_array_equal(made.quads, quads)
@@ -164,7 +164,7 @@ def refused(tmp_path, **changes) -> str:
     path = tmp_path / "bad.npz"
     np.savez(path, **tiny(**changes))
     with pytest.raises(InputError) as error:
-        read_mesh(path)
+        read_head_model(path)
     assert str(path) in str(error.value)
     return str(error.value)
 
@@ -188,10 +188,10 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"far\.npz: its body has no head"):
         load_head(tmp_path / "far.npz")
     with pytest.raises(InputError, match="no such file"):
-        read_mesh(tmp_path / "missing.npz")
+        read_head_model(tmp_path / "missing.npz")
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(InputError, match=r"text\.npz"):
-        read_mesh(tmp_path / "text.npz")
+        read_head_model(tmp_path / "text.npz")
 
 
 def test_a_sample_is_the_same_in_any_order_and_in_a_set_of_any_length(model):

@@ -23,7 +23,6 @@ from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic import render_set as render_module
 from mlx_headpose.synthetic.effects import GROUPS, Effects
 from mlx_headpose.synthetic.occlusion import hand
-
 from mlx_headpose.synthetic.render_set import Settings, _interrupts_noted
 from mlx_headpose.synthetic.rendered import COLUMNS, read_list
 

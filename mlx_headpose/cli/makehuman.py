@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..files import require_writable
-from ..synthetic.makehuman import make_head_model
+from ..readers.makehuman import make_head_model
 from .options import Parser
 
 

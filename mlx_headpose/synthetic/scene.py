@@ -1,4 +1,4 @@
-"""One picture: a person in a pose, under some light, before some background, through a camera."""
+"""One image: a person in a pose, under some light, before some background, through a camera."""
 
 from __future__ import annotations
 
@@ -100,27 +100,33 @@ class Scene(ABC):
         """What gives the surfaces their colours."""
 
 
-def render(
-    scene: Scene,
-    camera: Camera,
-    side: int,
-    rng: np.random.Generator,
-    photo: Photo = PLAIN,
-) -> Image.Image:
-    """A picture of a person.
+@dataclass(frozen=True)
+class View:
+    """What a camera sees of a mesh: one entry per covered pixel.
+
+    Attributes:
+        pixel: (P,) index into the flattened image, ascending.
+        colour: (3, P) float32, 0..255.
+        material: (P,) uint8 `Material`.
+        attributes: (C, P) float32, see `Mesh`.
+    """
+
+    pixel: np.ndarray
+    colour: np.ndarray
+    material: np.ndarray
+    attributes: np.ndarray
+
+
+def view(scene: Scene, mesh: Mesh, light: Light, camera: Camera, side: int) -> View:
+    """A lit person without surroundings.
 
     Args:
         scene: person and pose.
-        camera: camera for pictures of side 1.
-        side: side of the square picture in pixels.
-        rng: source of light, background and what else the pose has no part in.
-        photo: background, what is before the head, and what the camera does.
+        mesh: mesh of the scene, perhaps with triangles left out. Changed in place.
+        light: what shines.
+        camera: camera for images of `side` pixels.
+        side: side of the square image in pixels.
     """
-    light = scene.sample_light(rng)
-    large = round(side * SUPERSAMPLING)
-    canvas = photo.background(large, rng)
-    mesh = scene.mesh(rng)
-    camera = camera.sized(large)
     projected = camera.project(mesh.vertices)
     both = np.isin(mesh.material, scene.two_sided)
     turned = both[mesh.triangles[0]]
@@ -128,15 +134,38 @@ def render(
     depth = np.maximum(camera.distance - mesh.vertices[:, 2] - mesh.nearer, 1.0)
     projected[:, 2] = camera.distance / depth
     mesh.attributes[:, LAMP] = scene.shadows(mesh, light.direction)
-    fragments = rasterize(projected, mesh.triangles, large, large)
+    fragments = rasterize(projected, mesh.triangles, side, side)
     attributes = np.ascontiguousarray(fragments.interpolate(mesh.attributes).T)
     first = fragments.corners[0]
     attributes[:3, both[first] & (attributes[2] < 0)] *= -1
     material = mesh.material[first]
     albedo, gloss = scene.painter().paint(material, attributes)
     colour = shade(attributes, albedo, gloss, material, light, scene.finish)
+    return View(fragments.pixel, colour, material, attributes)
+
+
+def render(
+    scene: Scene,
+    camera: Camera,
+    side: int,
+    rng: np.random.Generator,
+    photo: Photo = PLAIN,
+) -> Image.Image:
+    """An image of a person.
+
+    Args:
+        scene: person and pose.
+        camera: camera for images of side 1.
+        side: side of the square image in pixels.
+        rng: source of light, background and what else the pose has no part in.
+        photo: background, what is before the head, and what the camera does.
+    """
+    light = scene.sample_light(rng)
+    large = round(side * SUPERSAMPLING)
+    canvas = photo.background(large, rng)
+    seen = view(scene, scene.mesh(rng), light, camera.sized(large), large)
     pixels = np.asarray(canvas).reshape(-1, 3).copy()
-    pixels[fragments.pixel] = colour.T.astype(np.uint8)
-    picture = Image.fromarray(pixels.reshape(large, large, 3))
-    photo.occlude(picture, scene.skin, rng)
-    return photo.develop(picture, side, rng)
+    pixels[seen.pixel] = seen.colour.T.astype(np.uint8)
+    image = Image.fromarray(pixels.reshape(large, large, 3))
+    photo.occlude(image, scene.skin, rng)
+    return photo.develop(image, side, rng)
