@@ -66,16 +66,16 @@ class People(ABC):
     """N samples. Everything of sample i follows from (seed, i), whatever N.
 
     Attributes:
-        seed: of the set and its split.
+        seed: random seed of the set and its split.
         poses: (N, 3) float32 yaw, pitch, roll in degrees.
-        cameras: of the samples.
+        cameras: cameras of the samples.
     """
 
     seed: tuple[int, ...]
     poses: np.ndarray
     cameras: Cameras
     hair_margin: float  # mm of hair around the bald head in the head's box
-    picture_stream: int  # number of the stream that `picture` draws from
+    picture_stream: int  # number of the random stream of `picture`
 
     @abstractmethod
     def landmarks(self, numbers: np.ndarray) -> np.ndarray:

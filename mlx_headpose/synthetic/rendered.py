@@ -1,6 +1,6 @@
 """Synthetic heads that were rendered to disk: JPEGs and one list of boxes and poses.
 
-`python -m mlx_headpose.synthetic render` makes such a folder. Anything else may make one too:
+`mlx-headpose render` makes such a folder. Anything else may make one too:
 a folder `train`, a folder `val`, and in each a `heads.csv` whose columns are `COLUMNS`. Folders
 beside these whose names begin with `train-` or `val-` are further parts of the same split.
 """
@@ -38,8 +38,8 @@ class RenderedHeads(Dataset):
         rule: how a box becomes a crop; for the rule "box" the box is the whole head's, for the
             others that of the 68 landmarks.
         yaw: largest yaw in degrees; heads that turn further are left out and counted.
-        samples: how many heads of the lists' beginning to take; None takes all.
-        seed: of the boxes' jitter.
+        samples: number of heads at the lists' beginning to take; None takes all.
+        seed: random seed of the boxes' jitter.
         jitter, loose: see `SyntheticHeads`.
     """
 
@@ -111,10 +111,10 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray]:
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such list; check --data_dir, or render the heads with "
-            "python -m mlx_headpose.synthetic render"
+            "mlx-headpose render"
         ) from None
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: row {len(rows) + 1} is broken ({error}); mend it") from None
+        raise InputError(f"{path}: row {len(rows) + 1} is broken ({error}); fix it") from None
     if not rows:
         raise InputError(f"{path}: lists no head; render some")
     values = np.array(rows)
@@ -122,7 +122,7 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray]:
     broken |= (values[:, [2, 3, 9, 10]] <= 0).any(axis=1) | (np.abs(values[:, 4:7]) > 180).any(1)
     if broken.any():
         row = int(np.argmax(broken)) + 1
-        raise InputError(f"{path}: row {row} has an impossible box or angle; mend it")
+        raise InputError(f"{path}: row {row} has an impossible box or angle; fix it")
     return names, values
 
 
@@ -144,8 +144,8 @@ def open_dataset(
         filename_list: another list; its pictures are relative to `folder`.
         crop: "hopenet", "tokenhpe" or "pyramid" (box of the 68 landmarks), or "box" (whole head).
         train: the training split, a third of whose boxes are loose.
-        seed: of the training boxes' jitter.
-        samples: how many; None means all.
+        seed: random seed of the training boxes' jitter.
+        samples: number of heads; None means all.
         yaw: largest yaw in degrees; None means 99, as in the photo sets, and the full circle for
             the rule "box".
     """

@@ -24,7 +24,7 @@ class Part:
     """A surface of one material.
 
     Attributes:
-        material: of the whole part.
+        material: material of the whole part.
         vertices: (V, 3) float32 mm.
         attributes: (V, C) float32, see `Mesh`.
         triangles: (3, T) vertex numbers.

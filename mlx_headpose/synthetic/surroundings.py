@@ -1,4 +1,4 @@
-"""Backgrounds for drawn heads: backdrops, textures, patterns, blurred rooms, lights and people."""
+"""Backgrounds for rendered heads: backdrops, textures, patterns, blurred rooms, lights and people."""
 
 from __future__ import annotations
 

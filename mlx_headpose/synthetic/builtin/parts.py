@@ -108,7 +108,7 @@ def hat_cover(person: Person, azimuth: np.ndarray, elevation: np.ndarray) -> np.
 
 @lru_cache(maxsize=1)
 def _waves() -> np.ndarray:
-    """(12, R, C) slow waves around the head, to draw lumpy hair from."""
+    """(12, R, C) slow waves around the head, for lumpy hair."""
     model = head_model()
     phases = [(k + 2) * model.azimuth + 3 * (-1) ** k * model.elevation for k in range(6)]
     angle = np.radians(np.stack(phases))

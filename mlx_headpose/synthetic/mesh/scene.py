@@ -100,7 +100,7 @@ class MeshScene(Scene):
     Args:
         head: the model.
         identity, expression: (T,) weights of the targets.
-        looks: of the person.
+        looks: looks of the person.
         pose: (3,) yaw, pitch, roll of the head in degrees.
         body: (3, 3) float32 rotation of the shoulders.
         gaze: (2,) degrees, see `PersonPainter`.
