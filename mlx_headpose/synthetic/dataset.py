@@ -20,7 +20,7 @@ from .people import People, disturbed
 from .photo import PLAIN, Photo
 
 _SPLITS = {"train": 0, "val": 1}
-# Rendering takes about as long as training on a small picture, and every epoch asks for all of them.
+# Rendering takes about as long as training on a small image, and every epoch asks for all of them.
 KEPT_BYTES = 512 << 20
 
 Range = tuple[float, float]

@@ -110,8 +110,7 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray]:
                 names.append(name)
     except FileNotFoundError:
         raise InputError(
-            f"{path}: no such list; check --data_dir, or render the heads with "
-            "mlx-headpose render"
+            f"{path}: no such list; check --data_dir, or render the heads with mlx-headpose render"
         ) from None
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: row {len(rows) + 1} is broken ({error}); fix it") from None

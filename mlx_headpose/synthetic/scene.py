@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -74,14 +75,17 @@ class Scene(ABC):
     """A person in a pose: what a source of heads offers to `render`.
 
     Attributes:
-        skin: (3,) albedo, for hands before the head.
         finish: how the surfaces take light.
         two_sided: materials whose triangles are seen from both sides.
     """
 
-    skin: np.ndarray
-    finish: Finish
-    two_sided: tuple[Material, ...] = ()
+    finish: ClassVar[Finish]
+    two_sided: ClassVar[tuple[Material, ...]] = ()
+
+    @property
+    @abstractmethod
+    def skin(self) -> np.ndarray:
+        """(3,) albedo, for hands before the head."""
 
     @abstractmethod
     def sample_light(self, rng: np.random.Generator) -> Light:
@@ -145,11 +149,7 @@ def view(scene: Scene, mesh: Mesh, light: Light, camera: Camera, side: int) -> V
 
 
 def render(
-    scene: Scene,
-    camera: Camera,
-    side: int,
-    rng: np.random.Generator,
-    photo: Photo = PLAIN,
+    scene: Scene, camera: Camera, side: int, rng: np.random.Generator, photo: Photo = PLAIN
 ) -> Image.Image:
     """An image of a person.
 

@@ -148,12 +148,7 @@ class Placement:
         corner = r * columns + c
         self.corners = np.stack((corner, corner + 1, corner + columns, corner + columns + 1))
         self.weights = np.stack(
-            (
-                (1 - down) * (1 - right),
-                (1 - down) * right,
-                down * (1 - right),
-                down * right,
-            )
+            ((1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right)
         ).astype(np.float32)
 
     def on(self, surface: np.ndarray) -> np.ndarray:

@@ -53,21 +53,26 @@ def sample_shot(rng: np.random.Generator, expression: np.ndarray) -> Shot:
     )
 
 
+@dataclass(frozen=True)
 class BuiltInScene(Scene):
     """A built-in head.
 
-    Args:
+    Attributes:
         person: colours and looks.
         shape: (K,) weights of `shape.SHAPES`.
         shot: expression, gaze and shoulders.
         pose: (3,) yaw, pitch, roll of the head in degrees.
     """
 
+    person: Person
+    shape: np.ndarray
+    shot: Shot
+    pose: np.ndarray
     finish = _FINISH
 
-    def __init__(self, person: Person, shape: np.ndarray, shot: Shot, pose: np.ndarray) -> None:
-        self.person, self.shape, self.shot, self.pose = person, shape, shot, pose
-        self.skin = person.skin
+    @property
+    def skin(self) -> np.ndarray:
+        return self.person.skin
 
     def sample_light(self, rng: np.random.Generator) -> Light:
         return sample_light(rng)

@@ -223,8 +223,7 @@ def _fields(p: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
     expressions = {
         # The jaw turns about the ears; the lips part in the middle of the mouth.
         "mouth_open": field(
-            dy=18 * below * (0.35 * inside + 0.65 * hinge * np.exp(-((x / 60) ** 4))),
-            dz=-5 * hinge,
+            dy=18 * below * (0.35 * inside + 0.65 * hinge * np.exp(-((x / 60) ** 4))), dz=-5 * hinge
         ),
         "smile": field(
             dx=5.5 * side * corner,
