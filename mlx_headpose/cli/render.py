@@ -61,7 +61,7 @@ def sheet(heads: SyntheticHeads) -> Image.Image:
     image = Image.new("RGB", (COLUMNS * side, rows * side))
     for index in range(len(heads)):
         row, column = divmod(index, COLUMNS)
-        image.paste(heads.rendered(index), (column * side, row * side))
+        image.paste(heads.rendered(index)[0], (column * side, row * side))
     return image
 
 

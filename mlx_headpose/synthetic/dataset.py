@@ -100,13 +100,17 @@ class SyntheticHeads(Dataset):
         key = (number, self.poses[index].tobytes())
         if key in self._kept:
             return Image.fromarray(self._kept[key])
-        picture = self.rendered(index)
+        picture, _ = self.rendered(index)
         if (number + 1) * self.size**2 * 3 <= KEPT_BYTES:
             self._kept[key] = np.array(picture)
         return picture
 
-    def rendered(self, index: int) -> Image.Image:
-        """Sample `index`, rendered anew and not kept."""
+    def rendered(self, index: int) -> tuple[Image.Image, np.ndarray]:
+        """Sample `index`, rendered anew and not kept, and 300W's landmarks in it.
+
+        Returns:
+            The image, and (68, 3) float32: x and y in pixels, and 1 where a landmark is seen.
+        """
         number = int(self.numbers[index])
         return self.people.picture(number, self.poses[index], self.size, self.photo)
 

@@ -105,11 +105,17 @@ class People(ABC):
 
     def picture(
         self, number: int, pose: np.ndarray, side: int, photo: Photo = PLAIN
-    ) -> Image.Image:
-        """Sample `number` in a (3,) pose, as a picture of `side` pixels."""
+    ) -> tuple[Image.Image, np.ndarray]:
+        """Sample `number` in a (3,) pose, as an image of `side` pixels.
+
+        Returns:
+            The image, and (68, 3) float32 300W's landmarks in it, see `scene.render`.
+        """
         rng = self.stream(number, self.picture_stream)
         scene = self.scene(number, pose, rng)
-        return render(scene, self.cameras[number], side, rng, photo)
+        turn = np.asarray(pose_to_matrix(np.asarray(pose, np.float64)))
+        points = self.points_68(np.array([number]))[0] @ turn.T
+        return render(scene, self.cameras[number], side, rng, photo, points)
 
     def stream(self, number: int, purpose: int) -> np.random.Generator:
         """Random numbers of their own for something of sample (or person) `number`."""

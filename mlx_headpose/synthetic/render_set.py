@@ -31,7 +31,7 @@ from ..errors import InputError
 from ..files import atomic_path, write_json
 from .dataset import Range, SyntheticHeads
 from .effects import photo
-from .rendered import COLUMNS, LIST
+from .rendered import COLUMNS, LANDMARKS, LIST, open_landmarks
 
 SETTINGS = "render.json"
 QUALITY = 93  # of the JPEGs: most pictures were compressed more by the camera before
@@ -101,6 +101,7 @@ def render_set(
     folder = folder / part_folder(settings.split, part)
     faces, wholes = settings.heads(count), settings.heads(count, rule=AS_GIVEN)
     _claim(folder, settings)
+    _make_room(folder / LANDMARKS, count)
     for boxes in (faces.boxes, wholes.boxes):
         boxes[:, 2:] -= boxes[:, :2]
     rows = np.concatenate((wholes.boxes, wholes.poses, faces.boxes), axis=1)  # see `COLUMNS`
@@ -202,7 +203,7 @@ def _as_workers() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-_worker: tuple[SyntheticHeads, Path]
+_worker: tuple[SyntheticHeads, Path, np.ndarray]
 
 
 def _start_worker(settings: Settings, count: int, folder: Path) -> None:
@@ -216,13 +217,14 @@ def _start_worker(settings: Settings, count: int, folder: Path) -> None:
             os._exit(1)
 
         threading.Thread(target=end_with_parent, daemon=True).start()
-    _worker = settings.heads(count), folder
+    _worker = settings.heads(count), folder, open_landmarks(folder / LANDMARKS, "r+")
 
 
 def _render(index: int) -> int:
-    heads, folder = _worker
+    heads, folder, landmarks = _worker
     with atomic_path(folder / picture_name(index)) as temporary:
-        heads.rendered(index).save(temporary, "JPEG", quality=QUALITY)
+        image, landmarks[index] = heads.rendered(index)
+        image.save(temporary, "JPEG", quality=QUALITY)
     return index
 
 
@@ -253,6 +255,16 @@ def _claim(folder: Path, settings: Settings) -> None:
         raise InputError(
             f"{folder}: holds heads of another {' and '.join(keys)}; give another --out"
         )
+
+
+def _make_room(path: Path, count: int) -> None:
+    """Let the file of landmarks have rows for `count` heads; NaN where a head is not there."""
+    before = open_landmarks(path) if path.exists() else np.zeros((0, 68, 3), np.float32)
+    if len(before) < count:
+        rows = np.full((count, 68, 3), np.nan, np.float32)
+        rows[: len(before)] = before
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, rows)
 
 
 def _present(folder: Path, count: int) -> set[int]:

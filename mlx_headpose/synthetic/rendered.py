@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -22,6 +22,9 @@ from ..errors import InputError
 from .people import disturbed
 
 LIST = "heads.csv"
+# 300W's landmarks in pixels and whether they are seen, (N, 68, 3) float32; optional. Row i is that
+# of the image whose name is the number i.
+LANDMARKS = "landmarks.npy"
 # The first box holds the whole head, the second 300W's 68 landmarks, seen or hidden, as the
 # published sets draw it; both in pixels. Angles in degrees.
 BOX = ("x", "y", "width", "height")
@@ -69,6 +72,7 @@ class RenderedHeads(Dataset):
             rule=rule,
             protocol=f"rendered heads of {', '.join(lists) or 'a list'}, crop rule {rule.name}",
         )
+        self._landmarks: dict[Path, np.ndarray] = {}
         self.folders = {beginning: folder for beginning, (folder, _) in lists.items()}
         self.drop(np.abs(self.poses[:, 0]) > yaw, f"a yaw outside ±{yaw:g}°")
         if not self.ids:
@@ -86,6 +90,45 @@ class RenderedHeads(Dataset):
             return self.folders[""] / name
         beginning, _, name = name.partition("/")
         return self.folders[beginning] / name
+
+    def image_landmarks(self, index: int) -> np.ndarray:
+        """(68, 3) float32 of sample `index`: x and y in pixels, and 1 where a landmark is seen.
+
+        Raises:
+            InputError: the folder has no landmarks of it.
+        """
+        path = self.path(index)
+        place = path.parent.parent / LANDMARKS
+        if place not in self._landmarks:
+            self._landmarks[place] = open_landmarks(place)
+        row = int(path.stem) if path.stem.isdecimal() else -1
+        if not 0 <= row < len(self._landmarks[place]):
+            raise InputError(f"{place}: has no row for {path.name}; render the heads again")
+        values = np.array(self._landmarks[place][row])
+        if not np.isfinite(values).all():
+            raise InputError(f"{place}: its row {row} is empty; render the heads again")
+        return values
+
+
+def open_landmarks(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:
+    """(N, 68, 3) float32 of a file of landmarks, mapped into memory.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        values = np.load(path, mmap_mode=mode)
+        if values.shape[1:] != (68, 3) or values.dtype != np.float32:
+            raise ValueError(f"shape {values.shape}, {values.dtype}")
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; render the heads with mlx-headpose render"
+        ) from None
+    except (OSError, ValueError, AttributeError, EOFError) as error:
+        raise InputError(
+            f"{path}: no file of landmarks ({error}); render the heads again"
+        ) from None
+    return values
 
 
 def read_list(path: Path) -> tuple[list[str], np.ndarray]:

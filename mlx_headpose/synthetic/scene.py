@@ -17,7 +17,8 @@ from .rasterize import Camera, facing, rasterize
 
 # The head is rendered this much larger than asked for and scaled down, against jagged edges.
 SUPERSAMPLING = 1.4
-LAMP = 4  # the attribute that `render` fills in
+LAMP = 4  # the attribute that `view` fills in
+COVERED = 8.0  # mm that something lies before a point that it hides
 
 
 @dataclass
@@ -113,12 +114,14 @@ class View:
         colour: (3, P) float32, 0..255.
         material: (P,) uint8 `Material`.
         attributes: (C, P) float32, see `Mesh`.
+        height: (P,) float32 mm of z.
     """
 
     pixel: np.ndarray
     colour: np.ndarray
     material: np.ndarray
     attributes: np.ndarray
+    height: np.ndarray
 
 
 def view(scene: Scene, mesh: Mesh, light: Light, camera: Camera, side: int) -> View:
@@ -145,13 +148,19 @@ def view(scene: Scene, mesh: Mesh, light: Light, camera: Camera, side: int) -> V
     material = mesh.material[first]
     albedo, gloss = scene.painter().paint(material, attributes)
     colour = shade(attributes, albedo, gloss, material, light, scene.finish)
-    return View(fragments.pixel, colour, material, attributes)
+    height = fragments.interpolate(mesh.vertices[:, 2:])[:, 0]
+    return View(fragments.pixel, colour, material, attributes, height)
 
 
 def render(
-    scene: Scene, camera: Camera, side: int, rng: np.random.Generator, photo: Photo = PLAIN
-) -> Image.Image:
-    """An image of a person.
+    scene: Scene,
+    camera: Camera,
+    side: int,
+    rng: np.random.Generator,
+    photo: Photo = PLAIN,
+    points: np.ndarray | None = None,
+) -> tuple[Image.Image, np.ndarray]:
+    """An image of a person, and which of some points of the head it shows.
 
     Args:
         scene: person and pose.
@@ -159,13 +168,31 @@ def render(
         side: side of the square image in pixels.
         rng: source of light, background and what else the pose has no part in.
         photo: background, what is before the head, and what the camera does.
+        points: (L, 3) mm from the head's pivot, turned with the head.
+
+    Returns:
+        The image, and (L, 3) float32 of each point: x and y in its pixels, and 1 where the point
+        is seen or 0 where it lies outside of the image or behind something. Without `points`, L
+        is 0.
     """
     light = scene.sample_light(rng)
     large = round(side * SUPERSAMPLING)
     canvas = photo.background(large, rng)
-    seen = view(scene, scene.mesh(rng), light, camera.sized(large), large)
-    pixels = np.asarray(canvas).reshape(-1, 3).copy()
-    pixels[seen.pixel] = seen.colour.T.astype(np.uint8)
-    image = Image.fromarray(pixels.reshape(large, large, 3))
+    camera = camera.sized(large)
+    seen = view(scene, scene.mesh(rng), light, camera, large)
+    pixels = np.array(canvas)
+    pixels.reshape(-1, 3)[seen.pixel] = seen.colour.T.astype(np.uint8)
+    image = Image.fromarray(pixels)
     photo.occlude(image, scene.skin, rng)
-    return photo.develop(image, side, rng)
+    shown = np.zeros((0, 3), np.float32)
+    if points is not None:
+        height = np.full((large, large), -np.inf, np.float32)
+        height.ravel()[seen.pixel] = seen.height
+        height[(np.asarray(image) != pixels).any(axis=-1)] = np.inf  # a hand or a thing
+        shown = camera.project(points)
+        place = np.floor(shown[:, :2]).astype(np.intp)
+        inside = ((place >= 0) & (place < large)).all(axis=1)
+        column, row = np.clip(place, 0, large - 1).T
+        shown[:, 2] = inside & (height[row, column] < points[:, 2] + COVERED)
+        shown[:, :2] *= side / large
+    return photo.develop(image, side, rng), shown
