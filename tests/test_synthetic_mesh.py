@@ -16,7 +16,7 @@ from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic.material import Material
 from mlx_headpose.synthetic.mesh.identity import Identities, rows_of, sliders_of
 from mlx_headpose.synthetic.mesh.model import load_head
-from mlx_headpose.synthetic.mesh.people import sample_body, sample_poses
+from mlx_headpose.synthetic.mesh.people import sample_body, sample_poses, tilt
 from mlx_headpose.synthetic.mesh.places import LANDMARKS_68
 from mlx_headpose.synthetic.rasterize import rasterize
 
@@ -271,6 +271,37 @@ def test_natural_poses_are_denser_in_front_and_reach_everywhere():
     assert (np.abs(poses[:, 1:]) > 45).mean() > 0.05
     uniform = sample_poses(u, limits, natural=False)
     np.testing.assert_allclose(uniform.std(axis=0), (104, 34.6, 34.6), rtol=0.03)
+
+
+def test_tilted_cameras_reach_steep_poses_within_the_limits():
+    u = np.random.default_rng(0).random((20000, 10))
+    limits = np.array([[-180, 180], [-80, 80], [-95, 95.0]])
+    upright = sample_poses(u[:, :6], np.clip(limits, -50, 50), natural=True)
+    poses, tilts = tilt(u[:, 6:], upright, limits)
+    assert (np.abs(poses) <= limits[:, 1]).all()
+    assert (np.abs(poses[:, 2]) > 60).mean() > 0.05
+    assert (np.abs(poses[:, 1]) > 50).mean() > 0.03
+    assert (tilts == 0).all(axis=1).mean() > 0.25
+    # Turned back by its camera, every head is as it was.
+    elevation, roll = np.radians(tilts[:200]).T
+    zero, one = np.zeros(200), np.ones(200)
+    up = np.array([[one, zero, zero], [zero, np.cos(elevation), -np.sin(elevation)],
+                   [zero, np.sin(elevation), np.cos(elevation)]]).transpose(2, 0, 1)  # fmt: skip
+    turn = np.array([[np.cos(roll), -np.sin(roll), zero], [np.sin(roll), np.cos(roll), zero],
+                     [zero, zero, one]]).transpose(2, 0, 1)  # fmt: skip
+    back = np.swapaxes(turn @ up, 1, 2) @ pose_to_matrix(poses[:200].astype(float))
+    np.testing.assert_allclose(back, pose_to_matrix(upright[:200].astype(float)), atol=1e-4)
+
+
+def test_people_before_a_tilted_camera_lean_as_a_whole(model):
+    heads = SyntheticHeads(
+        200, size=32, mesh=model, natural=True, tilted=True, pitch=(-80, 80), roll=(-95, 95)
+    )
+    assert np.abs(heads.poses[:, 2]).max() > 80
+    number = int(np.argmax(np.abs(heads.people.tilts[:, 1])))
+    scene = heads.people.scene(number, heads.poses[number], np.random.default_rng(0))
+    assert scene.body[1, 1] < 0.5, "the shoulders are not upright in the image"
+    assert heads.image(number).size == (32, 32)
 
 
 def test_landmarks_lie_where_their_names_say():

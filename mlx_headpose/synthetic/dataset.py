@@ -49,6 +49,7 @@ class SyntheticHeads(Dataset):
         identities: number of people of the head model; None means another one for each sample.
         natural: whether the head model's poses are denser where people's heads are (see
             `mesh.people.sample_poses`) instead of uniform.
+        tilted: whether many of its heads are seen by a tilted camera, see `MeshPeople`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class SyntheticHeads(Dataset):
         mesh: Path | None = None,
         identities: int | None = None,
         natural: bool = False,
+        tilted: bool = False,
     ):
         self.seed = (seed, _SPLITS[split])
         self.size = size
@@ -75,7 +77,7 @@ class SyntheticHeads(Dataset):
         self.people: People = (
             BuiltInPeople(self.seed, count, limits)
             if mesh is None
-            else MeshPeople(mesh, self.seed, count, limits, identities, natural)
+            else MeshPeople(mesh, self.seed, count, limits, identities, natural, tilted)
         )
         self.numbers = np.arange(count)
         self._kept: dict[tuple[int, bytes], np.ndarray] = {}

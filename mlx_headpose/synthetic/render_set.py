@@ -47,7 +47,8 @@ class Settings:
     """What decides the looks of head i.
 
     Attributes:
-        seed, split, size, yaw, pitch, roll, mesh, identities, natural: see `SyntheticHeads`.
+        seed, split, size, yaw, pitch, roll, mesh, identities, natural, tilted: see
+            `SyntheticHeads`.
         camera_without: groups of camera effects to leave out; None means the plain camera.
     """
 
@@ -60,6 +61,7 @@ class Settings:
     mesh: Path | None = None
     identities: int | None = None
     natural: bool = False
+    tilted: bool = False
     camera_without: tuple[str, ...] | None = None
 
     def heads(self, count: int, rule: CropRule = HOPENET_TRAIN) -> SyntheticHeads:
@@ -71,6 +73,8 @@ class Settings:
     def record(self) -> dict[str, Any]:
         """The settings as JSON, with the version; the mesh by its content, not its place."""
         record = {"version": __version__, **json.loads(json.dumps(asdict(self), default=str))}
+        if not self.tilted:  # as sets were noted before there was a choice
+            del record["tilted"]
         if self.mesh is not None:
             try:
                 record["mesh"] = hashlib.sha256(self.mesh.read_bytes()).hexdigest()
