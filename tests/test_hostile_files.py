@@ -35,7 +35,7 @@ from mlx_headpose.inference.landmark_files import read_landmarks
 from mlx_headpose.inference.pictures import open_picture
 from mlx_headpose.inference.video import VideoReader, VideoWriter
 from mlx_headpose.readers import npy as npz
-from mlx_headpose.synthetic.makehuman import read_target
+from mlx_headpose.readers.makehuman import read_target
 from mlx_headpose.weights import from_pretrained
 
 

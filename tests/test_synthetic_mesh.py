@@ -11,12 +11,12 @@ from mlx_headpose.cli import main as run_command
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
 from mlx_headpose.pose import pose_to_matrix
+from mlx_headpose.readers.head_model import read_head_model
 from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic.material import Material
-from mlx_headpose.synthetic.mesh.file import read_mesh
 from mlx_headpose.synthetic.mesh.identity import Identities, rows_of, sliders_of
 from mlx_headpose.synthetic.mesh.model import load_head
-from mlx_headpose.synthetic.mesh.people import sample_body, sample_poses
+from mlx_headpose.synthetic.mesh.people import sample_body, sample_poses, tilt
 from mlx_headpose.synthetic.mesh.places import LANDMARKS_68
 from mlx_headpose.synthetic.rasterize import rasterize
 
@@ -115,7 +115,7 @@ def test_a_head_model_is_made_of_a_makehuman_folder(tmp_path, capsys):
     output = tmp_path / "head.npz"
     run_command("makehuman", [str(tmp_path), "--output", str(output)])
     assert "768 vertices, 2 targets, 1 assets" in capsys.readouterr().out
-    made = read_mesh(output)
+    made = read_head_model(output)
     vertices, quads = egg()
     np.testing.assert_allclose(made.vertices, vertices, atol=1e-5)
     np.testing.assert_array_equal(made.quads, quads)
@@ -164,7 +164,7 @@ def refused(tmp_path, **changes) -> str:
     path = tmp_path / "bad.npz"
     np.savez(path, **tiny(**changes))
     with pytest.raises(InputError) as error:
-        read_mesh(path)
+        read_head_model(path)
     assert str(path) in str(error.value)
     return str(error.value)
 
@@ -188,10 +188,10 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"far\.npz: its body has no head"):
         load_head(tmp_path / "far.npz")
     with pytest.raises(InputError, match="no such file"):
-        read_mesh(tmp_path / "missing.npz")
+        read_head_model(tmp_path / "missing.npz")
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(InputError, match=r"text\.npz"):
-        read_mesh(tmp_path / "text.npz")
+        read_head_model(tmp_path / "text.npz")
 
 
 def test_a_sample_is_the_same_in_any_order_and_in_a_set_of_any_length(model):
@@ -271,6 +271,37 @@ def test_natural_poses_are_denser_in_front_and_reach_everywhere():
     assert (np.abs(poses[:, 1:]) > 45).mean() > 0.05
     uniform = sample_poses(u, limits, natural=False)
     np.testing.assert_allclose(uniform.std(axis=0), (104, 34.6, 34.6), rtol=0.03)
+
+
+def test_tilted_cameras_reach_steep_poses_within_the_limits():
+    u = np.random.default_rng(0).random((20000, 10))
+    limits = np.array([[-180, 180], [-80, 80], [-95, 95.0]])
+    upright = sample_poses(u[:, :6], np.clip(limits, -50, 50), natural=True)
+    poses, tilts = tilt(u[:, 6:], upright, limits)
+    assert (np.abs(poses) <= limits[:, 1]).all()
+    assert (np.abs(poses[:, 2]) > 60).mean() > 0.05
+    assert (np.abs(poses[:, 1]) > 50).mean() > 0.03
+    assert (tilts == 0).all(axis=1).mean() > 0.25
+    # Turned back by its camera, every head is as it was.
+    elevation, roll = np.radians(tilts[:200]).T
+    zero, one = np.zeros(200), np.ones(200)
+    up = np.array([[one, zero, zero], [zero, np.cos(elevation), -np.sin(elevation)],
+                   [zero, np.sin(elevation), np.cos(elevation)]]).transpose(2, 0, 1)  # fmt: skip
+    turn = np.array([[np.cos(roll), -np.sin(roll), zero], [np.sin(roll), np.cos(roll), zero],
+                     [zero, zero, one]]).transpose(2, 0, 1)  # fmt: skip
+    back = np.swapaxes(turn @ up, 1, 2) @ pose_to_matrix(poses[:200].astype(float))
+    np.testing.assert_allclose(back, pose_to_matrix(upright[:200].astype(float)), atol=1e-4)
+
+
+def test_people_before_a_tilted_camera_lean_as_a_whole(model):
+    heads = SyntheticHeads(
+        200, size=32, mesh=model, natural=True, tilted=True, pitch=(-80, 80), roll=(-95, 95)
+    )
+    assert np.abs(heads.poses[:, 2]).max() > 80
+    number = int(np.argmax(np.abs(heads.people.tilts[:, 1])))
+    scene = heads.people.scene(number, heads.poses[number], np.random.default_rng(0))
+    assert scene.body[1, 1] < 0.5, "the shoulders are not upright in the image"
+    assert heads.image(number).size == (32, 32)
 
 
 def test_landmarks_lie_where_their_names_say():

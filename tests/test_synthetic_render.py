@@ -172,7 +172,7 @@ def test_a_picture_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         Path(file).write_bytes(b"half of a picture")
         raise KeyboardInterrupt
 
-    worker = Settings(size=32).heads(2), tmp_path
+    worker = Settings(size=32).heads(2), tmp_path, np.zeros((2, 68, 3), np.float32)
     monkeypatch.setattr(render_module, "_worker", worker, raising=False)
     monkeypatch.setattr(Image.Image, "save", fails)
     with pytest.raises(KeyboardInterrupt):
@@ -257,6 +257,29 @@ def test_heads_on_disk_are_those_of_the_set(rendered):
         stored = np.asarray(Image.open(rendered / "train" / names[index])).astype(float)
         sharp += np.abs(stored - np.asarray(heads.image(index))).mean() < 12
     assert sharp >= 7, "but for the JPEG's loss"
+
+
+def test_landmarks_lie_in_the_face_box_and_say_what_is_seen(rendered, tmp_path):
+    heads = open_dataset("rendered", rendered, train=True, yaw=180)
+    values = read_list(rendered / "train" / "heads.csv")[1]
+    points = np.stack([heads.image_landmarks(i) for i in range(60)])
+    low, high = points[..., :2].min(axis=1), points[..., :2].max(axis=1)
+    np.testing.assert_allclose(low, values[:, 7:9], atol=2e-3)
+    np.testing.assert_allclose(high - low, values[:, 9:], atol=2e-3)
+    yaw, seen = values[:, 4], points[..., 2]
+    assert set(np.unique(seen)) == {0, 1}
+    assert seen[np.abs(yaw) < 30, 17:].mean() > 0.6
+    # The eye on the image's left is the first to go when the head turns to the left.
+    left, right = seen[:, 36:42].mean(axis=1), seen[:, 42:48].mean(axis=1)
+    turned = (np.abs(yaw) > 50) & (np.abs(yaw) < 100)
+    far, near = np.where(yaw > 0, (left, right), (right, left))[:, turned]
+    assert near.mean() > far.mean() + 0.3
+    shutil.copytree(rendered, tmp_path / "heads")
+    place = tmp_path / "heads" / "train" / "landmarks.npy"
+    for held, sentence in ((b"hello", "no file of landmarks"), (None, "no such file")):
+        place.write_bytes(held) if held else place.unlink()
+        with pytest.raises(InputError, match=sentence):
+            open_dataset("rendered", tmp_path / "heads", train=True).image_landmarks(0)
 
 
 def test_both_splits_and_all_crop_rules_are_read(rendered):
@@ -367,7 +390,7 @@ def test_training_and_testing_on_rendered_heads(rendered, tmp_path, monkeypatch,
         ("--out x", "--out needs --count"),
         ("--count 2", "one of the arguments --out --sheet is required"),
         ("--sheet s.png --part p", "--part and --workers are for --out"),
-        ("--sheet s.png --poses natural", "--identities and --poses natural need --mesh"),
+        ("--sheet s.png --poses wide", "--identities and --poses natural or wide need --mesh"),
     ],
 )
 def test_impossible_wishes_are_refused_in_a_sentence(

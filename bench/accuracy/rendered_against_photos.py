@@ -1,10 +1,10 @@
 """How far rendered heads are from photographed ones, in numbers and side by side.
 
 `python -m bench.accuracy.rendered_against_photos --photos FOLDER [--mesh FILE] [--sheet sheet.png]`
-cuts heads out of AFLW2000 and out of rendered images by the same rule, at 64 px, and
-prints for each statistic of a crop its median on both sides and the Kolmogorov-Smirnov distance
-between them, with the camera effects and with the plain camera: 0 where the two are spread
-alike, 1 where they never overlap.
+cuts heads out of AFLW2000 and out of rendered images by the same rule, at 64 px, and prints for
+each statistic of a crop its median on both sides and the Kolmogorov-Smirnov distance between them,
+with the camera effects and with the plain camera: 0 where the two are spread alike, 1 where they
+never overlap.
 """
 
 from __future__ import annotations

@@ -60,9 +60,9 @@ def make_video(path: Path, person: int, poses: np.ndarray) -> None:
             # The same light, background and clothes in every frame; the head drifts a little.
             still = np.random.default_rng(1000 + person)
             shot = sample_shot(still, people.expressions[person])
-            scene = BuiltInScene(people.person(person), shot, pose)
+            scene = BuiltInScene(people.person(person), people.shapes[person], shot, pose)
             centre = 0.5 + 0.06 * np.sin(step / 25), 0.5 + 0.03 * np.sin(step / 40)
-            picture = np.asarray(render(scene, Camera(900.0, 0.0022, centre), SIDE, still))
+            picture = np.asarray(render(scene, Camera(900.0, 0.0022, centre), SIDE, still)[0])
             noisy = picture + rng.normal(0, NOISE, picture.shape)
             writer.put(np.clip(noisy, 0, 255).astype(np.uint8), [])
 

@@ -267,10 +267,10 @@ def _mesh_seeds(shared: Path, folder: Path) -> list[Path]:
     return [saved(folder, "mesh.npz", lambda p: np.savez_compressed(p, **small))]
 
 
-def _read_mesh(path: Path) -> None:
-    from mlx_headpose.synthetic.mesh.file import read_mesh
+def _read_head_model(path: Path) -> None:
+    from mlx_headpose.readers.head_model import read_head_model
 
-    read_mesh(path)
+    read_head_model(path)
 
 
 READERS = {
@@ -285,5 +285,5 @@ READERS = {
     "json": Reader(".json", ("json",), _json_seeds, _read_json),
     "npz": Reader(".npz", ("zip",), _npz_seeds, _read_npz),
     "npy": Reader(".npy", ("npy",), _npy_seeds, _read_npy),
-    "mesh": Reader(".npz", ("zip",), _mesh_seeds, _read_mesh),
+    "mesh": Reader(".npz", ("zip",), _mesh_seeds, _read_head_model),
 }

@@ -41,9 +41,9 @@ def head_pictures(person: int) -> list[np.ndarray]:
         still = np.random.default_rng(1000 + person)
         shot = sample_shot(still, people.expressions[person])
         pose = np.array([40 * np.sin(2 * np.pi * step / POSES), 5.0 * person - 8, 0.0])
-        scene = BuiltInScene(people.person(person), shot, pose)
+        scene = BuiltInScene(people.person(person), people.shapes[person], shot, pose)
         camera = Camera(900.0, 0.0022, (0.5, 0.5))
-        pictures.append(np.asarray(render(scene, camera, SIDE, still)))
+        pictures.append(np.asarray(render(scene, camera, SIDE, still)[0]))
     return pictures
 
 

@@ -15,7 +15,7 @@ def run(program: str, arguments: list[str]) -> None:
     parser.add_argument("--output", type=Path, required=True, help="file to write (.npz)")
     options = parser.parse_args(arguments)
     require_writable(options.output)
-    from ..synthetic.makehuman import make_head_model
+    from ..readers.makehuman import make_head_model
 
     found = make_head_model(options.folder, options.output)
     counts = ", ".join(f"{count} {what}" for what, count in found.items())

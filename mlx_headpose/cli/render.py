@@ -19,6 +19,7 @@ from .options import Parser, positive
 COLUMNS = 8
 ANGLES = ("yaw", "pitch", "roll")
 # Count, split, side of an image in pixels, and largest angles, where the command line gives none.
+STEEP = (180.0, 80.0, 95.0)  # largest angles with --poses wide
 SET, SHEET = (None, "train", 160, (180.0, 50.0, 50.0)), (48, "val", 128, (90.0, 40.0, 40.0))
 
 
@@ -31,8 +32,10 @@ def run(program: str, arguments: list[str]) -> None:
         raise InputError("--out needs --count, the number of heads")
     if args.out is None and (args.part or args.workers):
         raise InputError("--part and --workers are for --out; leave them out")
-    if args.mesh is None and (args.identities or args.poses == "natural"):
-        raise InputError("--identities and --poses natural need --mesh")
+    if args.mesh is None and (args.identities or args.poses in ("natural", "wide")):
+        raise InputError("--identities and --poses natural or wide need --mesh")
+    if args.poses == "wide":
+        largest = STEEP
     limits = {}
     for angle, default in zip(ANGLES, largest, strict=True):
         low, high = limits[angle] = tuple(getattr(args, angle) or (-default, default))
@@ -47,6 +50,7 @@ def run(program: str, arguments: list[str]) -> None:
         mesh=args.mesh,
         identities=args.identities,
         natural=args.mesh is not None and args.poses != "uniform",
+        tilted=args.poses == "wide",
         camera_without=() if args.mesh and args.camera_without is None else args.camera_without,
     )
     if args.out is None:
@@ -61,7 +65,7 @@ def sheet(heads: SyntheticHeads) -> Image.Image:
     image = Image.new("RGB", (COLUMNS * side, rows * side))
     for index in range(len(heads)):
         row, column = divmod(index, COLUMNS)
-        image.paste(heads.rendered(index), (column * side, row * side))
+        image.paste(heads.rendered(index)[0], (column * side, row * side))
     return image
 
 
@@ -110,9 +114,10 @@ def _parser(program: str) -> Parser:
     )
     add(
         "--poses",
-        choices=("natural", "uniform"),
-        help="distribution of the poses: denser where people's heads are, or even (default: "
-        "natural with --mesh, and without only uniform)",
+        choices=("natural", "uniform", "wide"),
+        help="distribution of the poses: denser where people's heads are; even; or natural with "
+        "many tilted cameras and people who lie, by default to ±80 of pitch and ±95 of roll "
+        "(default: natural with --mesh, and without only uniform)",
     )
     add("--size", type=positive, help="side of each image (default: 160, on a sheet 128)")
     add("--seed", type=int, default=0, help="random seed (default: 0)")

@@ -1,8 +1,8 @@
-"""Built-in synthetic heads: a procedural head, its looks, and a renderer in numpy.
+"""Synthetic heads: people, a renderer in numpy, and the datasets made of them.
 
-`shape` says what a head's surface is, `person` who somebody is, `parts` what hair, ears, shoulders
-and glasses add, `paint` what colour each place has, `scene` how one picture is made, `geometry`
-and `landmarks` where everything lies, and `dataset` offers it all as a dataset.
+There are two sources of people: `builtin/`, a procedural head that needs no file, and `mesh/`, the
+people of a head model. `scene` makes an image of either; `light`, `material`, `rasterize`, `photo`
+and `effects` say how; `dataset` offers it as a dataset, and `render_set` writes it to disk.
 """
 
 from .dataset import SyntheticHeads, open_dataset

@@ -1,4 +1,4 @@
-"""Heads of our own at exactly known poses, drawn as they are asked for."""
+"""Heads at exactly known poses, rendered as they are asked for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .people import People, disturbed
 from .photo import PLAIN, Photo
 
 _SPLITS = {"train": 0, "val": 1}
-# Drawing takes about as long as training on a small picture, and every epoch asks for all of them.
+# Rendering takes about as long as training on a small image, and every epoch asks for all of them.
 KEPT_BYTES = 512 << 20
 
 Range = tuple[float, float]
@@ -31,30 +31,29 @@ HEAD = BoxMargins("head", NONE)
 
 
 class SyntheticHeads(Dataset):
-    """Drawn heads: sample i is the same on every machine and whatever the set's length.
+    """Rendered heads: sample i is the same on every machine and whatever the set's length.
 
-    Each sample is a new person. People, poses and all else are drawn from (seed, split, i), so no
+    Each sample is a new person. People, poses and all else follow from (seed, split, i), so no
     person of one split is in another. Light, background, shoulders, camera and the box's jitter
-    are drawn without looking at the pose.
+    are sampled without looking at the pose.
 
     Args:
         count: number of samples.
         split: "train" or "val".
-        seed: of everything.
+        seed: random seed.
         size: side of the square pictures in pixels. The crop of the usual rules is about 0.8 of it.
-        yaw, pitch, roll: the lowest and highest angle in degrees, drawn uniformly between.
+        yaw, pitch, roll: lowest and highest angle in degrees, uniform between them.
         around: which box is cut out, and its margins: that of 300W's 68 landmarks, seen or hidden,
-            as the published sets draw it, or the whole head's.
+            as the published sets have it, or the whole head's.
         jitter: standard deviation of the box's sides, relative to its size.
-        loose: share of the boxes whose sides lie further out, by up to `geometry.LOOSE` of their
+        loose: share of the boxes whose sides lie further out, by up to `people.LOOSE` of their
             size. So they do in AFLW2000's published test, whose box holds hidden points' −1.
-        photo: makes background and camera; `effects.Effects` offers more than the plain one.
-        mesh: file of a head model (see `mesh/`), whose people are drawn instead of the built-in
-            ones; None draws those.
-        identities: how many people of the head model there are; None means another one for each
-            sample.
+        photo: background and camera; `effects.Effects` offers more than the plain one.
+        mesh: file of a head model (see `mesh/`); None means the built-in heads.
+        identities: number of people of the head model; None means another one for each sample.
         natural: whether the head model's poses are denser where people's heads are (see
-            `mesh.people.draw_poses`) instead of uniform.
+            `mesh.people.sample_poses`) instead of uniform.
+        tilted: whether many of its heads are seen by a tilted camera, see `MeshPeople`.
     """
 
     def __init__(
@@ -73,6 +72,7 @@ class SyntheticHeads(Dataset):
         mesh: Path | None = None,
         identities: int | None = None,
         natural: bool = False,
+        tilted: bool = False,
     ):
         self.seed = (seed, _SPLITS[split])
         self.size = size
@@ -81,7 +81,7 @@ class SyntheticHeads(Dataset):
         self.people: People = (
             BuiltInPeople(self.seed, count, limits)
             if mesh is None
-            else MeshPeople(mesh, self.seed, count, limits, identities, natural)
+            else MeshPeople(mesh, self.seed, count, limits, identities, natural, tilted)
         )
         self.numbers = np.arange(count)
         self._kept: dict[tuple[int, bytes], np.ndarray] = {}
@@ -100,19 +100,23 @@ class SyntheticHeads(Dataset):
     def image(self, index: int) -> Image.Image:
         """Sample `index`; threads may call it at the same time.
 
-        The first samples, up to `KEPT_BYTES`, are drawn once and kept, the others at each call.
+        The first samples, up to `KEPT_BYTES`, are rendered once and kept, the others at each call.
         """
         number = int(self.numbers[index])
         key = (number, self.poses[index].tobytes())
         if key in self._kept:
             return Image.fromarray(self._kept[key])
-        picture = self.rendered(index)
+        picture, _ = self.rendered(index)
         if (number + 1) * self.size**2 * 3 <= KEPT_BYTES:
             self._kept[key] = np.array(picture)
         return picture
 
-    def rendered(self, index: int) -> Image.Image:
-        """Sample `index`, rendered anew and not kept."""
+    def rendered(self, index: int) -> tuple[Image.Image, np.ndarray]:
+        """Sample `index`, rendered anew and not kept, and 300W's landmarks in it.
+
+        Returns:
+            The image, and (68, 3) float32: x and y in pixels, and 1 where a landmark is seen.
+        """
         number = int(self.numbers[index])
         return self.people.picture(number, self.poses[index], self.size, self.photo)
 
@@ -157,26 +161,26 @@ def open_dataset(
     """Synthetic heads for training or, by default, validation.
 
     Args:
-        folder, filename_list: must be None; the heads are drawn, not read.
-        crop: of the network.
+        folder, filename_list: must be None; the heads are rendered, not read.
+        crop: crop of the network.
         train: the training split, with wider poses: yaw ±95°, pitch and roll ±50°, and a third of
             the boxes loose. Validation poses are uniform in yaw ±75° and in pitch and roll ±40°.
-        seed: of the training split; the validation split is always the same.
-        samples: how many; None means 20000 for training, 1000 for validation.
+        seed: random seed of the training split; the validation split is always the same.
+        samples: number of heads; None means 20000 for training, 1000 for validation.
         yaw: largest yaw in degrees; None means as above, and the full circle for crops
             of the whole head.
         input_size: side of the network's input; pictures are a quarter larger.
-        camera_without: groups of `effects.GROUPS` that the pictures lack, by commas, or "none" for
+        camera_without: groups of `effects.GROUPS` that the images lack, by commas, or "none" for
             all effects; None means those with a head model, and the plain camera without.
-        mesh: file of a head model to draw people of; None draws the built-in heads.
-        identities: how many people of the head model there are; None means one for each sample.
+        mesh: file of a head model; None means the built-in heads.
+        identities: number of people of the head model; None means one for each sample.
 
     Raises:
         InputError: options contradict each other, or one is not of its kind.
     """
     if folder is not None or filename_list is not None:
         raise InputError(
-            "synthetic heads are drawn, not read; leave --data_dir and --filename_list out"
+            "synthetic heads are rendered, not read; leave --data_dir and --filename_list out"
         )
     if identities is not None and mesh is None:
         raise InputError("--identities counts people of a head model; give its file as --mesh")

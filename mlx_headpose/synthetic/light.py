@@ -69,7 +69,8 @@ def sample_tint(rng: np.random.Generator, strength: float) -> np.ndarray:
 def towards(azimuth: np.ndarray | float, elevation: np.ndarray | float) -> np.ndarray:
     """(..., 3) unit vectors of directions in radians, 0 to the viewer, elevation upwards."""
     level = np.cos(elevation)
-    return np.stack((np.sin(azimuth) * level, -np.sin(elevation), np.cos(azimuth) * level), -1)
+    vector = np.sin(azimuth) * level, -np.sin(elevation), np.cos(azimuth) * level
+    return np.stack(np.broadcast_arrays(*vector), -1)
 
 
 def sample_light(rng: np.random.Generator) -> Light:

@@ -1,4 +1,4 @@
-"""What lies before a drawn head: hands, and things of a hand's size."""
+"""What lies before a rendered head: hands, and things of a hand's size."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def clipped(colour: np.ndarray) -> tuple[int, ...]:
 
 
 def occlude(picture: Image.Image, skin: np.ndarray, rng: np.random.Generator) -> None:
-    """At times draw something over an RGB picture.
+    """At times paint something over an RGB picture.
 
     Args:
         picture: changed in place.
         skin: (3,) albedo of the person's skin.
-        rng: draws it, without looking at where the head is.
+        rng: random numbers that do not know where the head is.
     """
     kind = rng.random() / SHARE
     if kind < 0.5:

@@ -66,16 +66,16 @@ class People(ABC):
     """N samples. Everything of sample i follows from (seed, i), whatever N.
 
     Attributes:
-        seed: of the set and its split.
+        seed: random seed of the set and its split.
         poses: (N, 3) float32 yaw, pitch, roll in degrees.
-        cameras: of the samples.
+        cameras: cameras of the samples.
     """
 
     seed: tuple[int, ...]
     poses: np.ndarray
     cameras: Cameras
     hair_margin: float  # mm of hair around the bald head in the head's box
-    picture_stream: int  # number of the stream that `picture` draws from
+    picture_stream: int  # number of the random stream of `picture`
 
     @abstractmethod
     def landmarks(self, numbers: np.ndarray) -> np.ndarray:
@@ -105,11 +105,17 @@ class People(ABC):
 
     def picture(
         self, number: int, pose: np.ndarray, side: int, photo: Photo = PLAIN
-    ) -> Image.Image:
-        """Sample `number` in a (3,) pose, as a picture of `side` pixels."""
+    ) -> tuple[Image.Image, np.ndarray]:
+        """Sample `number` in a (3,) pose, as an image of `side` pixels.
+
+        Returns:
+            The image, and (68, 3) float32 300W's landmarks in it, see `scene.render`.
+        """
         rng = self.stream(number, self.picture_stream)
         scene = self.scene(number, pose, rng)
-        return render(scene, self.cameras[number], side, rng, photo)
+        turn = np.asarray(pose_to_matrix(np.asarray(pose, np.float64)))
+        points = self.points_68(np.array([number]))[0] @ turn.T
+        return render(scene, self.cameras[number], side, rng, photo, points)
 
     def stream(self, number: int, purpose: int) -> np.random.Generator:
         """Random numbers of their own for something of sample (or person) `number`."""

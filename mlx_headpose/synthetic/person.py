@@ -13,21 +13,22 @@ _SKIN = np.array(
         (186, 132, 98), (160, 108, 78), (128, 84, 60), (98, 64, 48), (74, 49, 39),
     ]
 )  # fmt: skip
+# Colour and share of the people.
 _HAIR = {
-    "black": (26, 22, 22),
-    "dark brown": (52, 36, 28),
-    "brown": (92, 62, 42),
-    "light brown": (134, 98, 64),
-    "blond": (205, 168, 110),
-    "light blond": (230, 206, 158),
-    "red": (150, 68, 34),
-    "grey": (140, 138, 136),
-    "white": (218, 216, 212),
-}
-_HAIR_SHARE = (0.3, 0.24, 0.15, 0.08, 0.08, 0.04, 0.04, 0.05, 0.02)
+    "black": ((26, 22, 22), 0.3), "dark brown": ((52, 36, 28), 0.24), "brown": ((92, 62, 42), 0.15),
+    "light brown": ((134, 98, 64), 0.08), "blond": ((205, 168, 110), 0.08),
+    "light blond": ((230, 206, 158), 0.04), "red": ((150, 68, 34), 0.04),
+    "grey": ((140, 138, 136), 0.05), "white": ((218, 216, 212), 0.02),
+}  # fmt: skip
 _EYES = ((64, 42, 28), (92, 62, 38), (40, 30, 24), (98, 118, 92), (92, 124, 156), (124, 134, 140))
 
-HAIR_STYLES = ("bald", "buzz", "short", "receding", "crown", "curls", "bob", "long", "bun", "tail")
+# Thickness of the hair in mm, share of the women, share of the men.
+_STYLES = {
+    "bald": (0, 0.0, 0.08), "buzz": (3, 0.01, 0.16), "short": (12, 0.09, 0.44),
+    "receding": (5, 0.0, 0.1), "crown": (5, 0.0, 0.06), "curls": (12, 0.1, 0.07),
+    "bob": (12, 0.22, 0.03), "long": (12, 0.36, 0.04), "bun": (7, 0.12, 0.0),
+    "tail": (7, 0.1, 0.02),
+}  # fmt: skip
 
 
 def linear(colour) -> np.ndarray:
@@ -37,68 +38,40 @@ def linear(colour) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Person:
-    """One identity.
+    """Colours and looks of one identity; colours are (3,) float32 albedos."""
 
-    Attributes:
-        shape: (K,) float32 weights of `shape.SHAPES`, standard deviations.
-        skin, lips, iris, hair, brow: (3,) albedos.
-        style: one of HAIR_STYLES.
-        volume: thickness of the hair in mm.
-        fringe: how far the hair comes down the forehead in degrees; negative where it recedes.
-        opening: azimuth in degrees at which long hair begins beside the face.
-        length: height (y, mm) at which long hair ends.
-        parting: azimuth of the parting in degrees.
-        sweep: how much further the fringe comes down on one side, −1..1.
-        tousled: unevenness of the hair's surface.
-        strands: contrast of the strands.
-        beard: density 0..1 of moustache, chin and cheeks.
-        brow_size: thickness of the brows in mm.
-        brow_density: 0..1.
-        makeup: 0..1, darkens the lids and colours the cheeks.
-        ear_size, ear_flare: relative size; degrees that the ears stand off.
-        glasses: None, or (rim's half width, half height, thickness in mm, roundness).
-        glasses_colour: (3,) albedo of the rims.
-        sunglasses: whether the lenses are dark.
-        hat: None, "beanie", "cap" or "scarf".
-        hat_colour, clothes, clothes2: (3,) albedos.
-        collar: height (y, mm) at which the clothes begin.
-        shoulders: relative width.
-        neck: relative width.
-        freckles: strength of the skin's unevenness.
-    """
-
-    shape: np.ndarray
     skin: np.ndarray
     lips: np.ndarray
     iris: np.ndarray
     hair: np.ndarray
     brow: np.ndarray
-    style: str
-    volume: float
-    fringe: float
-    opening: float
-    length: float
-    parting: float
-    sweep: float
-    tousled: float
-    strands: float
-    beard: tuple[float, float, float]
-    brow_size: float
-    brow_density: float
-    makeup: float
-    ear_size: float
-    ear_flare: float
-    glasses: tuple[float, float, float, float] | None
+    style: str  # one of `_STYLES`
+    volume: float  # thickness of the hair in mm
+    fringe: float  # how far the hair comes down the forehead in degrees; negative where it recedes
+    opening: float  # azimuth in degrees at which long hair begins beside the face
+    length: float  # height (y, mm) at which long hair ends
+    parting: float  # azimuth of the parting in degrees
+    sweep: float  # how much further the fringe comes down on one side, −1..1
+    tousled: float  # unevenness of the hair's surface
+    strands: float  # contrast of the strands
+    beard: tuple[float, float, float]  # density 0..1 of moustache, chin and cheeks
+    brow_size: float  # thickness of the brows in mm
+    brow_density: float  # 0..1
+    makeup: float  # 0..1, darkens the lids and colours the cheeks
+    ear_size: float  # relative
+    ear_flare: float  # degrees that the ears stand off
+    glasses: tuple[float, float, float, float] | None  # half width, half height, thickness in mm,
+    # and roundness of the rims
     glasses_colour: np.ndarray
-    sunglasses: bool
-    hat: str | None
+    sunglasses: bool  # whether the lenses are dark
+    hat: str | None  # None, "beanie", "cap" or "scarf"
     hat_colour: np.ndarray
     clothes: np.ndarray
     clothes2: np.ndarray
-    collar: float
-    shoulders: float
-    neck: float
-    freckles: float
+    collar: float  # height (y, mm) at which the clothes begin
+    shoulders: float  # relative width
+    neck: float  # relative width
+    freckles: float  # strength of the skin's unevenness
 
 
 def _vivid(rng: np.random.Generator) -> np.ndarray:
@@ -116,34 +89,27 @@ def _skin(rng: np.random.Generator) -> np.ndarray:
     return linear(np.clip(colour * (1 + rng.normal(0, 0.025, 3)), 5, 255))
 
 
-def sample_person(rng: np.random.Generator, shape: np.ndarray, feminine: bool) -> Person:
-    """Draw the looks of an identity whose (K,) shape is given."""
+def sample_person(rng: np.random.Generator, feminine: bool) -> Person:
+    """Random looks of a woman or a man."""
     skin = _skin(rng)
     darkness = 1 - float(skin.mean()) / 0.7
-    names = list(_HAIR)
-    share = np.array(_HAIR_SHARE)
+    share = np.array([share for _, share in _HAIR.values()])
     if darkness > 0.7:
         share = share * np.array((5, 1.5, 0.4, 0.1, 0.05, 0.03, 0.05, 0.7, 0.4))
-    hair_name = names[int(rng.choice(len(names), p=share / share.sum()))]
-    hair = linear(np.clip(np.array(_HAIR[hair_name]) * rng.uniform(0.75, 1.25), 4, 250))
+    tone = [tone for tone, _ in _HAIR.values()][rng.choice(len(_HAIR), p=share / share.sum())]
+    hair = linear(np.clip(np.array(tone) * rng.uniform(0.75, 1.25), 4, 250))
     if feminine and rng.random() < 0.06:
         hair = _vivid(rng) * 0.7
     brow_colour = np.minimum(hair, linear((120, 92, 66))) * rng.uniform(0.5, 0.95)
-    if feminine:
-        style = rng.choice(HAIR_STYLES, p=(0.0, 0.01, 0.09, 0.0, 0.0, 0.1, 0.22, 0.36, 0.12, 0.1))
-    else:
-        style = rng.choice(
-            HAIR_STYLES, p=(0.08, 0.16, 0.44, 0.1, 0.06, 0.07, 0.03, 0.04, 0.0, 0.02)
-        )
-    volume = {"bald": 0.0, "buzz": 3.0, "receding": 5.0, "crown": 5.0, "bun": 7.0, "tail": 7.0}.get(
-        style, 12.0
-    ) * rng.uniform(0.7, 1.5)
+    _, women, men = zip(*_STYLES.values(), strict=True)
+    style = str(rng.choice(list(_STYLES), p=women if feminine else men))
+    volume = _STYLES[style][0] * rng.uniform(0.7, 1.5)
     if style == "curls":
         volume = rng.uniform(14, 42)
     fringe = rng.normal(0, 3)
     if style in ("short", "bob", "long", "curls") and rng.random() < 0.4:
         fringe = rng.uniform(6, 25)
-    reddish = np.array((0.85, 0.5, 0.52)) if not feminine else np.array((0.92, 0.42, 0.46))
+    reddish = np.array((0.92, 0.42, 0.46) if feminine else (0.85, 0.5, 0.52))
     lips = skin * (reddish + rng.normal(0, 0.05, 3))
     if feminine and rng.random() < 0.45:
         paint = linear((rng.uniform(130, 215), rng.uniform(20, 95), rng.uniform(40, 105)))
@@ -159,22 +125,18 @@ def sample_person(rng: np.random.Generator, shape: np.ndarray, feminine: bool) -
             beard = (rng.uniform(0.6, 1), rng.uniform(0.6, 1), 0.1)
         elif kind < 0.56:
             beard = (rng.uniform(0.6, 1), 0.05, 0.0)
-    glasses = None
+    glasses = hat = None
     if rng.random() < 0.17:
-        glasses = (
-            rng.uniform(23, 30), rng.uniform(14, 23), rng.uniform(1.2, 3.6), rng.uniform(2, 4.5),
-        )  # fmt: skip
-    hat = None
+        glasses = tuple(rng.uniform((23, 14, 1.2, 2), (30, 23, 3.6, 4.5)))
     if rng.random() < 0.11:
         hat = str(rng.choice(("beanie", "cap", "cap", "scarf")))
     return Person(
-        shape=shape,
         skin=skin,
         lips=np.clip(lips, 0.004, 0.8).astype(np.float32),
         iris=linear(_EYES[int(rng.choice(6, p=(0.3, 0.22, 0.2, 0.09, 0.12, 0.07)))]),
         hair=hair.astype(np.float32),
         brow=brow_colour.astype(np.float32),
-        style=str(style),
+        style=style,
         volume=float(volume),
         fringe=float(fringe),
         opening=float(rng.uniform(50, 72)),

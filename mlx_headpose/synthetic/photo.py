@@ -18,7 +18,7 @@ def natural(rng: np.random.Generator) -> np.ndarray:
 
 
 class Photo:
-    """Surroundings and camera of a picture, drawn without looking at the head's pose."""
+    """Surroundings and camera of an image, sampled without looking at the head's pose."""
 
     def background(self, side: int, rng: np.random.Generator) -> Image.Image:
         """Something behind the head: blurred colours, edges, shapes; never flat."""

@@ -85,7 +85,7 @@ def rasterize(projected: np.ndarray, triangles: np.ndarray, width: int, height: 
     Args:
         projected: (V, 3) float32 from `Camera.project`.
         triangles: (3, T) vertex numbers, anticlockwise as the viewer sees their front.
-        width, height: of the picture.
+        width, height: size of the image in pixels.
     """
     x, y, near = (np.ascontiguousarray(column) for column in projected.T)
     x0, x1, x2 = (x[corner] for corner in triangles)

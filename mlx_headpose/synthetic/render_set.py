@@ -31,7 +31,7 @@ from ..errors import InputError
 from ..files import atomic_path, write_json
 from .dataset import HEAD, LANDMARKS, Range, SyntheticHeads
 from .effects import photo
-from .rendered import COLUMNS, LIST
+from .rendered import COLUMNS, LANDMARKS, LIST, open_landmarks
 
 SETTINGS = "render.json"
 QUALITY = 93  # of the JPEGs: most pictures were compressed more by the camera before
@@ -47,7 +47,8 @@ class Settings:
     """What decides the looks of head i.
 
     Attributes:
-        seed, split, size, yaw, pitch, roll, mesh, identities, natural: see `SyntheticHeads`.
+        seed, split, size, yaw, pitch, roll, mesh, identities, natural, tilted: see
+            `SyntheticHeads`.
         camera_without: groups of camera effects to leave out; None means the plain camera.
     """
 
@@ -60,6 +61,7 @@ class Settings:
     mesh: Path | None = None
     identities: int | None = None
     natural: bool = False
+    tilted: bool = False
     camera_without: tuple[str, ...] | None = None
 
     def heads(self, count: int, around: BoxMargins = LANDMARKS) -> SyntheticHeads:
@@ -71,6 +73,8 @@ class Settings:
     def record(self) -> dict[str, Any]:
         """The settings as JSON, with the version; the mesh by its content, not its place."""
         record = {"version": __version__, **json.loads(json.dumps(asdict(self), default=str))}
+        if not self.tilted:  # as sets were noted before there was a choice
+            del record["tilted"]
         if self.mesh is not None:
             try:
                 record["mesh"] = hashlib.sha256(self.mesh.read_bytes()).hexdigest()
@@ -101,6 +105,7 @@ def render_set(
     folder = folder / part_folder(settings.split, part)
     faces, wholes = settings.heads(count), settings.heads(count, around=HEAD)
     _claim(folder, settings)
+    _make_room(folder / LANDMARKS, count)
     for boxes in (faces.boxes, wholes.boxes):
         boxes[:, 2:] -= boxes[:, :2]
     rows = np.concatenate((wholes.boxes, wholes.poses, faces.boxes), axis=1)  # see `COLUMNS`
@@ -202,7 +207,7 @@ def _as_workers() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-_worker: tuple[SyntheticHeads, Path]
+_worker: tuple[SyntheticHeads, Path, np.ndarray]
 
 
 def _start_worker(settings: Settings, count: int, folder: Path) -> None:
@@ -216,13 +221,14 @@ def _start_worker(settings: Settings, count: int, folder: Path) -> None:
             os._exit(1)
 
         threading.Thread(target=end_with_parent, daemon=True).start()
-    _worker = settings.heads(count), folder
+    _worker = settings.heads(count), folder, open_landmarks(folder / LANDMARKS, "r+")
 
 
 def _render(index: int) -> int:
-    heads, folder = _worker
+    heads, folder, landmarks = _worker
     with atomic_path(folder / picture_name(index)) as temporary:
-        heads.rendered(index).save(temporary, "JPEG", quality=QUALITY)
+        image, landmarks[index] = heads.rendered(index)
+        image.save(temporary, "JPEG", quality=QUALITY)
     return index
 
 
@@ -253,6 +259,16 @@ def _claim(folder: Path, settings: Settings) -> None:
         raise InputError(
             f"{folder}: holds heads of another {' and '.join(keys)}; give another --out"
         )
+
+
+def _make_room(path: Path, count: int) -> None:
+    """Let the file of landmarks have rows for `count` heads; NaN where a head is not there."""
+    before = open_landmarks(path) if path.exists() else np.zeros((0, 68, 3), np.float32)
+    if len(before) < count:
+        rows = np.full((count, 68, 3), np.nan, np.float32)
+        rows[: len(before)] = before
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, rows)
 
 
 def _present(folder: Path, count: int) -> set[int]:

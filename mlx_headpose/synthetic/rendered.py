@@ -1,6 +1,6 @@
 """Synthetic heads that were rendered to disk: JPEGs and one list of boxes and poses.
 
-`python -m mlx_headpose.synthetic render` makes such a folder. Anything else may make one too:
+`mlx-headpose render` makes such a folder. Anything else may make one too:
 a folder `train`, a folder `val`, and in each a `heads.csv` whose columns are `COLUMNS`. Folders
 beside these whose names begin with `train-` or `val-` are further parts of the same split.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -22,6 +22,9 @@ from ..errors import InputError
 from .people import disturbed
 
 LIST = "heads.csv"
+# 300W's landmarks in pixels and whether they are seen, (N, 68, 3) float32; optional. Row i is that
+# of the image whose name is the number i.
+LANDMARKS = "landmarks.npy"
 # The first box holds the whole head, the second 300W's 68 landmarks, seen or hidden, as the
 # published sets draw it; both in pixels. Angles in degrees.
 BOXES = ("landmarks", "head")
@@ -38,8 +41,8 @@ class RenderedHeads(Dataset):
             parts and splits apart; where there is one list it may be "".
         around: which box is cut out ("landmarks" or "head"), and its margins.
         yaw: largest yaw in degrees; heads that turn further are left out and counted.
-        samples: how many heads of the lists' beginning to take; None takes all.
-        seed: of the boxes' jitter.
+        samples: number of heads at the lists' beginning to take; None takes all.
+        seed: random seed of the boxes' jitter.
         jitter, loose: see `SyntheticHeads`.
     """
 
@@ -69,6 +72,7 @@ class RenderedHeads(Dataset):
             margins=around.margins,
             protocol=f"rendered heads of {', '.join(lists) or 'a list'}, {around}",
         )
+        self._landmarks: dict[Path, np.ndarray] = {}
         self.folders = {beginning: folder for beginning, (folder, _) in lists.items()}
         self.drop(np.abs(self.poses[:, 0]) > yaw, f"a yaw outside ±{yaw:g}°")
         if not self.ids:
@@ -86,6 +90,45 @@ class RenderedHeads(Dataset):
             return self.folders[""] / name
         beginning, _, name = name.partition("/")
         return self.folders[beginning] / name
+
+    def image_landmarks(self, index: int) -> np.ndarray:
+        """(68, 3) float32 of sample `index`: x and y in pixels, and 1 where a landmark is seen.
+
+        Raises:
+            InputError: the folder has no landmarks of it.
+        """
+        path = self.path(index)
+        place = path.parent.parent / LANDMARKS
+        if place not in self._landmarks:
+            self._landmarks[place] = open_landmarks(place)
+        row = int(path.stem) if path.stem.isdecimal() else -1
+        if not 0 <= row < len(self._landmarks[place]):
+            raise InputError(f"{place}: has no row for {path.name}; render the heads again")
+        values = np.array(self._landmarks[place][row])
+        if not np.isfinite(values).all():
+            raise InputError(f"{place}: its row {row} is empty; render the heads again")
+        return values
+
+
+def open_landmarks(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:
+    """(N, 68, 3) float32 of a file of landmarks, mapped into memory.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        values = np.load(path, mmap_mode=mode)
+        if values.shape[1:] != (68, 3) or values.dtype != np.float32:
+            raise ValueError(f"shape {values.shape}, {values.dtype}")
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; render the heads with mlx-headpose render"
+        ) from None
+    except (OSError, ValueError, AttributeError, EOFError) as error:
+        raise InputError(
+            f"{path}: no file of landmarks ({error}); render the heads again"
+        ) from None
+    return values
 
 
 def read_list(path: Path) -> tuple[list[str], np.ndarray]:
@@ -110,11 +153,10 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray]:
                 names.append(name)
     except FileNotFoundError:
         raise InputError(
-            f"{path}: no such list; check --data_dir, or render the heads with "
-            "python -m mlx_headpose.synthetic render"
+            f"{path}: no such list; check --data_dir, or render the heads with mlx-headpose render"
         ) from None
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: row {len(rows) + 1} is broken ({error}); mend it") from None
+        raise InputError(f"{path}: row {len(rows) + 1} is broken ({error}); fix it") from None
     if not rows:
         raise InputError(f"{path}: lists no head; render some")
     values = np.array(rows)
@@ -122,7 +164,7 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray]:
     broken |= (values[:, [2, 3, 9, 10]] <= 0).any(axis=1) | (np.abs(values[:, 4:7]) > 180).any(1)
     if broken.any():
         row = int(np.argmax(broken)) + 1
-        raise InputError(f"{path}: row {row} has an impossible box or angle; mend it")
+        raise InputError(f"{path}: row {row} has an impossible box or angle; fix it")
     return names, values
 
 
@@ -144,8 +186,8 @@ def open_dataset(
         filename_list: another list; its pictures are relative to `folder`.
         crop: of the network.
         train: the training split, a third of whose boxes are loose.
-        seed: of the training boxes' jitter.
-        samples: how many; None means all.
+        seed: random seed of the training boxes' jitter.
+        samples: number of heads; None means all.
         yaw: largest yaw in degrees; None means 99, as in the photo sets, and the full circle for
             crops of the whole head.
     """

@@ -1,4 +1,4 @@
-"""Backgrounds for drawn heads: backdrops, textures, patterns, blurred rooms, lights and people."""
+"""Backgrounds of rendered heads: backdrops, textures, patterns, blurred rooms, lights, people."""
 
 from __future__ import annotations
 

@@ -148,12 +148,7 @@ class Placement:
         corner = r * columns + c
         self.corners = np.stack((corner, corner + 1, corner + columns, corner + columns + 1))
         self.weights = np.stack(
-            (
-                (1 - down) * (1 - right),
-                (1 - down) * right,
-                down * (1 - right),
-                down * right,
-            )
+            ((1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right)
         ).astype(np.float32)
 
     def on(self, surface: np.ndarray) -> np.ndarray:
@@ -225,16 +220,8 @@ def mediapipe_placement() -> Placement:
 
 # 300W's 68 points: MediaPipe's numbers at the same places, in 300W's order, from the 17 of the jaw.
 _JAW = (
-    (83, -4),
-    (84, 6),
-    (83, 16),
-    (79, 26),
-    (71, 35),
-    (57, 42.5),
-    (39, 48),
-    (20, 51.2),
-    (0, 52.5),
-)
+    (83, -4), (84, 6), (83, 16), (79, 26), (71, 35), (57, 42.5), (39, 48), (20, 51.2), (0, 52.5),
+)  # fmt: skip
 FEATURES_68 = (
     70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 197, 5, 1, 98, 97, 2, 326, 327,
     33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,

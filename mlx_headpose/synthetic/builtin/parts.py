@@ -9,6 +9,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from ..grid import grid_normals, grid_triangles, smooth_noise, smoothstep
+from ..light import towards
 from ..material import Material
 from ..person import Person
 from ..scene import Part
@@ -107,7 +108,7 @@ def hat_cover(person: Person, azimuth: np.ndarray, elevation: np.ndarray) -> np.
 
 @lru_cache(maxsize=1)
 def _waves() -> np.ndarray:
-    """(12, R, C) slow waves around the head, to draw lumpy hair from."""
+    """(12, R, C) slow waves around the head, for lumpy hair."""
     model = head_model()
     phases = [(k + 2) * model.azimuth + 3 * (-1) ** k * model.elevation for k in range(6)]
     angle = np.radians(np.stack(phases))
@@ -129,7 +130,7 @@ def covered_head(person: Person, bald: np.ndarray, rng: np.random.Generator) -> 
     surface = bald + thickness[..., None].astype(np.float32) * outward
     x, y = np.moveaxis(model.place, -1, 0)
     places = (model.azimuth, model.elevation, x, y, hair, hat)
-    return _part(Material.SKIN, surface, True, *places, sky=model.occlusion)
+    return _part(Material.SKIN, surface, True, *places, sky=model.sky)
 
 
 def _thickness(
@@ -266,14 +267,7 @@ def _ball(centre, radii, rows=12, columns=21) -> np.ndarray:
     """(rows, columns, 3) vertices of an ellipsoid."""
     elevation = np.radians(np.linspace(-90, 90, rows))[:, None]
     azimuth = np.radians(np.linspace(-180, 180, columns))[None]
-    unit = np.stack(
-        np.broadcast_arrays(
-            np.sin(azimuth) * np.cos(elevation),
-            np.sin(elevation),
-            np.cos(azimuth) * np.cos(elevation),
-        ),
-        -1,
-    )
+    unit = towards(azimuth, -elevation)
     return np.asarray(centre) + unit * np.asarray(radii)
 
 

@@ -65,14 +65,12 @@ class BuiltInPeople(People):
 
     def person(self, number: int) -> Person:
         """The person of sample `number`."""
-        return sample_person(
-            self.stream(number, 2), self.shapes[number], bool(self.feminine[number])
-        )
+        return sample_person(self.stream(number, 2), bool(self.feminine[number]))
 
     def scene(self, number: int, pose: np.ndarray, rng: np.random.Generator) -> BuiltInScene:
         del rng  # expression and shoulders have a stream of their own
         shot = sample_shot(self.stream(number, 4), self.expressions[number])
-        return BuiltInScene(self.person(number), shot, pose)
+        return BuiltInScene(self.person(number), self.shapes[number], shot, pose)
 
     def landmarks(self, numbers: np.ndarray) -> np.ndarray:
         return points_468().of(self.shapes[numbers], self.expressions[numbers])

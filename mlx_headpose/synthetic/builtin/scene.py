@@ -11,20 +11,10 @@ from ..light import Finish, Light, sample_light
 from ..material import Painter
 from ..person import Person
 from ..scene import Mesh, Scene, joined
+from . import parts as on_head
 from .landmarks import mediapipe_placement
 from .paint import HeadPainter
-from .parts import (
-    NECK_JOINT,
-    GridPart,
-    body,
-    both_sides,
-    brim,
-    covered_head,
-    ears,
-    glasses,
-    knot,
-    long_hair,
-)
+from .parts import NECK_JOINT, GridPart, both_sides
 from .shape import PIVOT, head_model, tilt
 
 _FINISH = Finish(
@@ -63,19 +53,26 @@ def sample_shot(rng: np.random.Generator, expression: np.ndarray) -> Shot:
     )
 
 
+@dataclass(frozen=True)
 class BuiltInScene(Scene):
     """A built-in head.
 
-    Args:
-        person: identity.
+    Attributes:
+        person: colours and looks.
+        shape: (K,) weights of `shape.SHAPES`.
         shot: expression, gaze and shoulders.
         pose: (3,) yaw, pitch, roll of the head in degrees.
     """
 
+    person: Person
+    shape: np.ndarray
+    shot: Shot
+    pose: np.ndarray
     finish = _FINISH
 
-    def __init__(self, person: Person, shot: Shot, pose: np.ndarray) -> None:
-        self.person, self.shot, self.pose, self.skin = person, shot, pose, person.skin
+    @property
+    def skin(self) -> np.ndarray:
+        return self.person.skin
 
     def sample_light(self, rng: np.random.Generator) -> Light:
         return sample_light(rng)
@@ -102,23 +99,23 @@ class BuiltInScene(Scene):
     def _parts(self, rng: np.random.Generator) -> list[GridPart]:
         """All surfaces in the template's axes, the head first."""
         model, person = head_model(), self.person
-        bald = model.surface(person.shape, self.shot.expression)
-        head = covered_head(person, bald, rng)
-        parts = [head, body(person)]
+        bald = model.surface(self.shape, self.shot.expression)
+        head = on_head.covered_head(person, bald, rng)
+        parts = [head, on_head.body(person)]
         covered = person.style in ("bob", "long")
         if not covered or person.volume < 11:
             row = int(np.searchsorted(model.elevation[:, 0], 1))
             column = int(np.searchsorted(model.azimuth[0], 96))
-            parts += ears(person, bald, (row, column))
+            parts += on_head.ears(person, bald, (row, column))
         if covered:
-            parts += both_sides(long_hair(person, rng), 0.6)
+            parts += both_sides(on_head.long_hair(person, rng), 0.6)
         if person.style in ("bun", "tail"):
-            parts.append(knot(person, rng))
+            parts.append(on_head.knot(person, rng))
         if person.glasses:
-            for part in glasses(person, mediapipe_placement().on(bald)):
+            for part in on_head.glasses(person, mediapipe_placement().on(bald)):
                 parts += both_sides(part, 0.6)
         if person.hat == "cap":
-            parts += both_sides(brim(head, model, rng), 0.6)
+            parts += both_sides(on_head.brim(head, model, rng), 0.6)
         return parts
 
     def shadows(self, mesh: Mesh, direction: np.ndarray) -> np.ndarray:
@@ -134,7 +131,7 @@ class BuiltInScene(Scene):
         np.maximum.at(nearest, cell, seen[:, 2])
         reached = 1 - np.clip((nearest[cell] - seen[:, 2] - 14) / 12, 0, 1)
         # The head's vertices, which come first, form a grid: soften the shadows' edges over it.
-        shape = head_model().occlusion.shape
+        shape = head_model().sky.shape
         head = reached[: shape[0] * shape[1]].reshape(shape)
         for _ in range(2):
             head[1:-1] = 0.5 * head[1:-1] + 0.25 * (head[2:] + head[:-2])

@@ -19,7 +19,8 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from ...pose import pose_to_matrix
-from ..grid import grid_triangles, smoothstep
+from ..grid import smoothstep
+from ..light import towards
 
 # Directions are counted from here; heads turn about PIVOT.
 CENTRE = np.array([0.0, 20.0, 10.0])
@@ -36,25 +37,14 @@ EYES_LOWER = 4.5
 # Height, half width, front, back, depth of the widest place, and the oval's exponent in front.
 _SECTIONS = np.array(
     [
-        (-118, 0, -8, -8, -8, 2.0),
-        (-113, 30, 36, -48, -8, 2.0),
-        (-103, 49, 60, -70, -9, 2.0),
-        (-87, 64, 79, -86, -10, 2.05),
-        (-66, 73, 92, -95, -10, 2.1),
-        (-45, 77, 98, -99, -10, 2.12),
-        (-20, 77, 99, -98, -8, 2.12),
-        (0, 75, 94, -93, -4, 2.25),
-        (20, 72, 92, -84, 0, 2.3),
-        (40, 68, 94, -70, 4, 2.15),
-        (55, 64, 97, -56, 8, 2.0),
-        (70, 59.5, 97.5, -40, 13, 1.95),
-        (85, 53, 94, -20, 22, 2.05),
-        (98, 43, 95, 4, 38, 2.0),
-        (108, 31, 92, 28, 54, 2.0),
-        (115, 17, 84, 48, 66, 2.0),
-        (119, 0, 70, 70, 70, 2.0),
+        (-118, 0, -8, -8, -8, 2.0), (-113, 30, 36, -48, -8, 2.0), (-103, 49, 60, -70, -9, 2.0),
+        (-87, 64, 79, -86, -10, 2.05), (-66, 73, 92, -95, -10, 2.1), (-45, 77, 98, -99, -10, 2.12),
+        (-20, 77, 99, -98, -8, 2.12), (0, 75, 94, -93, -4, 2.25), (20, 72, 92, -84, 0, 2.3),
+        (40, 68, 94, -70, 4, 2.15), (55, 64, 97, -56, 8, 2.0), (70, 59.5, 97.5, -40, 13, 1.95),
+        (85, 53, 94, -20, 22, 2.05), (98, 43, 95, 4, 38, 2.0), (108, 31, 92, 28, 54, 2.0),
+        (115, 17, 84, 48, 66, 2.0), (119, 0, 70, 70, 70, 2.0),
     ]
-)
+)  # fmt: skip
 
 
 def _spread(low: float, high: float, count: int, dense: tuple[float, float], factor: float):
@@ -79,14 +69,7 @@ def _around_eyes(y: np.ndarray) -> np.ndarray:
 
 def base_surface(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
     """(..., 3) points of the smooth skull and jaw in the given directions (radians)."""
-    direction = np.stack(
-        (
-            np.sin(azimuth) * np.cos(elevation),
-            np.sin(elevation),
-            np.cos(azimuth) * np.cos(elevation),
-        ),
-        axis=-1,
-    )
+    direction = towards(azimuth, -elevation)
     heights = _SECTIONS[:, 0]
     # Squares are interpolated, so that the ends close round and not pointed.
     width2 = PchipInterpolator(heights, _SECTIONS[:, 1] ** 2)
@@ -154,8 +137,7 @@ class HeadModel:
             is painted by.
         shapes: (K, R, C, 3) displacement of one standard deviation of each of `SHAPES`.
         expressions: (E, R, C, 3) displacement of a full expression of each of `EXPRESSIONS`.
-        occlusion: (R, C) share of the sky that a vertex sees, 0..1, estimated.
-        triangles: (3, T) vertex numbers.
+        sky: (R, C) share of the sky that a vertex sees, 0..1, estimated.
     """
 
     azimuth: np.ndarray
@@ -164,8 +146,7 @@ class HeadModel:
     place: np.ndarray
     shapes: np.ndarray
     expressions: np.ndarray
-    occlusion: np.ndarray
-    triangles: np.ndarray
+    sky: np.ndarray
 
     def surface(self, shape: np.ndarray, expression: np.ndarray | None = None) -> np.ndarray:
         """(R, C, 3) float32 head of a person's (K,) shape, with an (E,) expression."""
@@ -242,8 +223,7 @@ def _fields(p: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
     expressions = {
         # The jaw turns about the ears; the lips part in the middle of the mouth.
         "mouth_open": field(
-            dy=18 * below * (0.35 * inside + 0.65 * hinge * np.exp(-((x / 60) ** 4))),
-            dz=-5 * hinge,
+            dy=18 * below * (0.35 * inside + 0.65 * hinge * np.exp(-((x / 60) ** 4))), dz=-5 * hinge
         ),
         "smile": field(
             dx=5.5 * side * corner,
@@ -260,7 +240,7 @@ def _fields(p: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
     return people, expressions
 
 
-def _occlusion(rest: np.ndarray) -> np.ndarray:
+def _sky(rest: np.ndarray) -> np.ndarray:
     """Share of the sky that each vertex sees, 0..1: little in sockets, beside the nose, below."""
     x, y, z = np.moveaxis(rest, -1, 0)
     dark = 0.38 * _hill(x, y, 20, -1, 6, 6) + 0.2 * _hill(x, y, 33, -4, 11, 5)
@@ -291,7 +271,7 @@ def head_model(rows: int = 76, columns: int = 103) -> HeadModel:
     rest[..., 2] += _face_relief(x, y) * smoothstep(25, 60, z)
     place = rest[..., :2].astype(np.float32)
     people, expressions = _fields(rest)
-    occlusion = _occlusion(rest)
+    sky = _sky(rest)
     rest[..., 1] += EYES_LOWER * _around_eyes(y) * smoothstep(-20, 40, z)
     return HeadModel(
         azimuth.astype(np.float32),
@@ -300,8 +280,7 @@ def head_model(rows: int = 76, columns: int = 103) -> HeadModel:
         place,
         np.stack(list(people.values())),
         np.stack(list(expressions.values())),
-        occlusion.astype(np.float32),
-        grid_triangles(*azimuth.shape),
+        sky.astype(np.float32),
     )
 
 

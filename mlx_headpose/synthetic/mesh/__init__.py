@@ -1,7 +1,8 @@
-"""Photographable people from a parametric head model: MakeHuman's mesh, targets and assets.
+"""People of a parametric head model: MakeHuman's mesh, targets and assets.
 
-`file` reads the model, `model` deforms it, `identity` and `looks` say who somebody is, `paint` and
-`shade` what colour each visible place has, `scene` makes one picture and `people` a set of them.
+`model` deforms the mesh, `identity` and `looks` say who somebody is, `wear` what they wear that no
+asset holds, `paint` what colour each place has, `scene` is one of them in a pose and `people` a
+set of them.
 """
 
 from .people import MeshPeople

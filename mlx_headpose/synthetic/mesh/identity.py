@@ -71,7 +71,7 @@ class Identities:
     """Draws weights of one file's targets from uniform numbers.
 
     Attributes:
-        columns: how many uniform numbers a person takes.
+        columns: number of uniform numbers of a person.
     """
 
     def __init__(self, targets: Sequence[str]):

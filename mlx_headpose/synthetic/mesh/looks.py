@@ -1,4 +1,4 @@
-"""What a person of the head model wears and is coloured like, beyond what `person.py` draws."""
+"""What a person of the head model wears and is coloured like, beyond what `person.py` says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..person import Person, linear, sample_person
 
 # MakeHuman's hair assets by length; others in a file count as long.
 _SHORT = ("afro", "short")
-# Hair made of cards that stand out: drawn as one round mass of curls.
+# Hair made of cards that stand out, shaded as one round mass of curls.
 CURLY = "afro"
 BEANIE = "beanie"  # a hat that needs no asset
 # These hang over an eye.
@@ -21,47 +21,28 @@ _OVER_EYE = ("bob", "short03")
 
 @dataclass(frozen=True)
 class Looks:
-    """Of one person; the same in all pictures.
+    """Looks of one person, the same in all images; hair, clothes and hat are names of assets."""
 
-    Attributes:
-        person: colours, beard, make-up, glasses: what drawn heads share.
-        feminine: share of female targets.
-        age: −1 child, 0 young adult, 1 old.
-        hair, clothes, hat: names of assets, or None; the hat may be `BEANIE`.
-        brim: how much higher than usual its edge is, dm.
-        hat_thickness: mm.
-        fullness: mm that the hair lies further out than the asset's.
-        mirrored: whether the hair is the asset's mirror image.
-        length: height in dm below which the hair is cut off.
-        fringe: height in dm below which no hair hangs before the face.
-        waves: of the hair, in units of its texture.
-        cropped: density of hair painted on the scalp, 0 bald … 1.
-        hairline: how far up the forehead painted hair begins, dm.
-        blush, freckles, spots: strength of the skin's variations, 0..1.
-        pattern: of the cloth: strength, waves across and along.
-        seed: of noise that is fixed to the skin.
-    """
-
-    person: Person
-    feminine: float
-    age: float
+    person: Person  # colours, beard, make-up, glasses
+    feminine: float  # share of female targets
+    age: float  # −1 child, 0 young adult, 1 old
     hair: str | None
     clothes: str | None
-    hat: str | None
-    brim: float
-    hat_thickness: float
-    fullness: float
-    mirrored: bool
-    length: float
-    fringe: float
-    waves: float
-    cropped: float
-    hairline: float
-    blush: float
+    hat: str | None  # or `BEANIE`
+    brim: float  # how much higher than usual the hat's edge is, dm
+    hat_thickness: float  # mm
+    fullness: float  # mm that the hair lies further out than the asset's
+    mirrored: bool  # whether the hair is the asset's mirror image
+    length: float  # height in dm below which the hair is cut off
+    fringe: float  # height in dm below which no hair hangs before the face
+    waves: float  # of the hair, in units of its texture
+    cropped: float  # density of hair painted on the scalp, 0 bald … 1
+    hairline: float  # how far up the forehead painted hair begins, dm
+    blush: float  # strength 0..1, as of the next two
     freckles: float
     spots: float
-    pattern: tuple[float, float, float]
-    seed: tuple[float, float]
+    pattern: tuple[float, float, float]  # of the cloth: strength, waves across and along
+    seed: tuple[float, float]  # of noise that is fixed to the skin
 
     @property
     def short_hair(self) -> bool:
@@ -81,23 +62,23 @@ def sample_looks(
     age: float,
     african: float,
 ) -> Looks:
-    """Draw the looks of an identity.
+    """Random looks of an identity.
 
     Args:
-        rng: the person's own.
+        rng: the person's own random numbers.
         assets: kind → names in the file.
         feminine: share of female targets.
         age: −1 child, 0 young adult, 1 old.
         african: share of African targets, which makes darker skin likelier.
     """
     woman = rng.random() < feminine
-    person = sample_person(rng, np.zeros(0, np.float32), woman)
+    person = sample_person(rng, woman)
     person = _aged(rng, person, age, woman)
-    # Drawn heads are more colourful than photographed ones.
+    # People of `person.py` are more colourful than photographed ones.
     skin = person.skin + 0.18 * (person.skin.mean() - person.skin)
     person = replace(person, skin=skin.astype(np.float32))
     if african < 0.5:
-        # `person.py` draws all tones alike.
+        # In `person.py` all tones are alike.
         light = linear((226, 184, 158)) * rng.uniform(0.75, 1.15)
         share = rng.uniform(0, 0.8) * (1 - 2 * african)
         skin = (person.skin + share * (light - person.skin)).astype(np.float32)

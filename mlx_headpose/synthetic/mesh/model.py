@@ -17,7 +17,7 @@ from scipy import sparse
 
 from ...errors import InputError
 from ...pose import pose_to_matrix
-from .file import Asset, MeshFile, read_mesh
+from ...readers.head_model import Asset, MeshFile, read_head_model
 from .places import BOTTOM, LANDMARKS_68, REACH, RIGID, TILT
 
 
@@ -26,35 +26,31 @@ class Surface:
     """One part of a person, with a fixed topology.
 
     Attributes:
-        place: (K, 3V) sparse; times the flattened base vertices (3K), the part's own vertices.
-        offsets: (V, 3) float32 to be scaled and added, or None.
-        scales: (3, 3) see `Asset.scales`, in numbers of base vertices.
         triangles: (3, T) numbers of corners.
         corners: (C,) vertex of each corner.
         rest: (C, 3) float32 place on the unchanged base mesh, dm.
         uv: (C, 2) float32 place on the texture.
         normals: (V, T) sparse, sums the triangles' normals around each vertex.
+        place: (V, B) sparse; times the base vertices (B, 3), the part's own. None: they are the
+            base's first ones.
+        offsets: (V, 3) float32 to be scaled and added.
+        scales: (3, 3) see `Asset.scales`, in numbers of base vertices.
     """
 
-    place: sparse.csr_matrix | None
-    offsets: np.ndarray | None
-    scales: np.ndarray | None
     triangles: np.ndarray
     corners: np.ndarray
     rest: np.ndarray
     uv: np.ndarray
     normals: sparse.csr_matrix
+    place: sparse.csr_matrix | None = None
+    offsets: np.ndarray | None = None
+    scales: np.ndarray | None = None
 
     def vertices(self, base: np.ndarray) -> np.ndarray:
         """(B, 3) float32 base vertices → (V, 3) float32."""
-        if self.place is None:
+        if self.place is None or self.offsets is None or self.scales is None:
             return base[: self.normals.shape[0]]
-        assert self.offsets is not None
-        assert self.scales is not None
-        first, second = self.scales[:, :2].astype(np.intp).T
-        axes = np.arange(3)
-        scale = np.abs(base[first, axes] - base[second, axes]) / self.scales[:, 2]
-        return self.place @ base + self.offsets * scale.astype(np.float32)
+        return self.place @ base + self.offsets * _scale(self.scales, base).astype(np.float32)
 
     def normals_of(self, vertices: np.ndarray) -> np.ndarray:
         """(V, 3) vertices → (V, 3) unit normals, out of the surface in picture axes."""
@@ -81,12 +77,17 @@ def _around(triangles: np.ndarray, count: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((ones, (triangles.ravel(), faces)), (count, triangles.shape[1]))
 
 
+def _scale(scales: np.ndarray, vertices: np.ndarray) -> np.ndarray:
+    """(3,) factors of an asset's offsets, see `Asset.scales`."""
+    first, second = scales[:, :2].astype(np.intp).T
+    axes = np.arange(3)
+    return np.abs(vertices[first, axes] - vertices[second, axes]) / scales[:, 2]
+
+
 def _fitted(asset: Asset, vertices: np.ndarray) -> np.ndarray:
     """(V, 3) the asset on the unchanged base mesh, dm."""
-    first, second = asset.scales[:, :2].astype(np.intp).T
-    axes = np.arange(3)
-    scale = np.abs(vertices[first, axes] - vertices[second, axes]) / asset.scales[:, 2]
-    return np.einsum("vk,vkd->vd", asset.weights, vertices[asset.anchors]) + asset.offsets * scale
+    places = np.einsum("vk,vkd->vd", asset.weights, vertices[asset.anchors])
+    return places + asset.offsets * _scale(asset.scales, vertices)
 
 
 class HeadMesh:
@@ -104,7 +105,7 @@ class HeadMesh:
 
     def __init__(self, file: MeshFile):
         scale = np.array((100, -100, 100), np.float32)
-        quads = _kept(file.quads, file.vertices)
+        quads = file.quads[_kept(file.quads, file.vertices)]
         body = np.unique(quads)
         cut = {
             kind: {name: _cut(asset, file.vertices) for name, asset in assets.items()}
@@ -123,9 +124,6 @@ class HeadMesh:
         self.base = file.vertices[kept] * scale
         triangles = number[_triangles(quads)]
         self.skin = Surface(
-            None,
-            None,
-            None,
             triangles,
             np.arange(len(body)),
             file.vertices[body],
@@ -190,17 +188,16 @@ class HeadMesh:
 
 
 def _kept(quads: np.ndarray, vertices: np.ndarray) -> np.ndarray:
-    """The quads of head, neck and shoulders."""
+    """(Q,) whether quads (Q, 4) are of head, neck or shoulders."""
     corners = vertices[quads]
     inside = (corners[..., 1] > BOTTOM) & (np.abs(corners[..., 0]) < REACH)
-    return quads[inside.all(axis=1)]
+    return inside.all(axis=1)
 
 
 def _cut(asset: Asset, vertices: np.ndarray) -> Asset:
-    """The asset's part in the picture."""
+    """The asset's part in the image."""
     at = _fitted(asset, vertices)
-    quads = asset.quads[_kept_mask(asset.corners[asset.quads], at)]
-    corner, quads = _renumber(quads)
+    corner, quads = _renumber(asset.quads[_kept(asset.corners[asset.quads], at)])
     vertex, corners = _renumber(asset.corners[corner])
     return Asset(
         quads,
@@ -211,11 +208,6 @@ def _cut(asset: Asset, vertices: np.ndarray) -> Asset:
         asset.offsets[vertex],
         asset.scales,
     )
-
-
-def _kept_mask(quads: np.ndarray, at: np.ndarray) -> np.ndarray:
-    corners = at[quads]
-    return ((corners[..., 1] > BOTTOM) & (np.abs(corners[..., 0]) < REACH)).all(axis=1)
 
 
 def _renumber(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -236,14 +228,14 @@ def _surface(asset: Asset, vertices: np.ndarray, number: np.ndarray, scale: np.n
     scales[:, 2] *= 100
     triangles = _triangles(asset.quads)
     return Surface(
-        place,
-        asset.offsets * scale,
-        scales,
         triangles,
         asset.corners,
         _fitted(asset, vertices)[asset.corners].astype(np.float32),
         asset.uv,
         _around(asset.corners[triangles], count),
+        place,
+        asset.offsets * scale,
+        scales,
     )
 
 
@@ -266,9 +258,9 @@ def load_head(path: Path) -> HeadMesh:
     """The head model of a file, read once per process.
 
     Raises:
-        InputError: see `read_mesh`; or nothing of the body is where a head is.
+        InputError: see `read_head_model`; or nothing of the body is where a head is.
     """
-    file = read_mesh(path)
-    if not len(_kept(file.quads, file.vertices)):
+    file = read_head_model(path)
+    if not _kept(file.quads, file.vertices).any():
         raise InputError(f"{path}: its body has no head in MakeHuman's place; give another file")
     return HeadMesh(file)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from scipy.special import ndtri
 
-from ...pose import pose_to_matrix
+from ...pose import matrix_to_pose, pose_to_matrix
 from ..people import Cameras, People
 from .identity import EXPRESSION_COLUMNS, Identities, rows_of
 from .looks import Looks, sample_looks
@@ -32,6 +32,8 @@ class MeshPeople(People):
         limits: (3, 2) lowest and highest yaw, pitch and roll.
         identities: number of people; None means another one for each sample.
         natural: whether poses are denser where people's heads are, instead of uniform.
+        tilted: whether half of the samples are seen from above or below and a third by a turned
+            camera, or lie.
     """
 
     hair_margin = 12.0
@@ -45,6 +47,7 @@ class MeshPeople(People):
         limits: np.ndarray,
         identities: int | None = None,
         natural: bool = False,
+        tilted: bool = False,
     ):
         self.head = load_head(path)
         self.seed = seed
@@ -53,7 +56,12 @@ class MeshPeople(People):
         columns = EXPRESSION_COLUMNS + _VIEW_COLUMNS
         self.sample_rows = rows_of(np.random.SeedSequence((*seed, 12)), columns)
         views = self.sample_rows(0, count)[:, EXPRESSION_COLUMNS:]
-        self.poses = sample_poses(views[:, :6], limits, natural)
+        upright = np.clip(limits[1:], -50, 50) if tilted else limits[1:]
+        self.poses = sample_poses(views[:, :6], np.concatenate((limits[:1], upright)), natural)
+        self.tilts = np.zeros((count, 2))
+        if tilted:
+            rows = rows_of(np.random.SeedSequence((*seed, 15)), 4)(0, count)
+            self.poses, self.tilts = tilt(rows, self.poses, limits)
         self.person = np.arange(count)
         if identities is not None:
             self.person = (views[:, 6] * identities).astype(np.intp)
@@ -98,13 +106,21 @@ class MeshPeople(People):
 
     def scene(self, number: int, pose: np.ndarray, rng: np.random.Generator) -> MeshScene:
         identity, expression = self.weights(np.array([number]))
+        if self.tilts[number].any():
+            # Shoulders are upright in the room, not in the image.
+            turn = _tilts(self.tilts[number])
+            turned = turn.T @ pose_to_matrix(np.asarray(pose, np.float64))
+            body = sample_body(rng, np.asarray(matrix_to_pose(turned, full_yaw=True)))
+            body = (turn @ body).astype(np.float32)
+        else:
+            body = sample_body(rng, pose)
         return MeshScene(
             self.head,
             identity[0],
             expression[0],
             self.looks(number),
             pose,
-            sample_body(rng, pose),
+            body,
             np.clip(rng.normal(0, (11, 6)), (-32, -16), (32, 16)),
         )
 
@@ -131,6 +147,34 @@ def sample_poses(u: np.ndarray, limits: np.ndarray, natural: bool) -> np.ndarray
         poses[:, 1:] = np.where(kind[:, 1:] < 0.66, usual[:, 1:], poses[:, 1:])
         poses = np.clip(poses, low, high)
     return poses.astype(np.float32)
+
+
+def _tilts(angles: np.ndarray) -> np.ndarray:
+    """(..., 2) elevations and rolls of a camera in degrees → (..., 3, 3) how they turn a head."""
+    elevation, roll = np.moveaxis(angles, -1, 0)
+    zero = np.zeros_like(elevation)
+    up = pose_to_matrix(np.stack((zero, elevation, zero), -1))
+    return np.asarray(pose_to_matrix(np.stack((zero, zero, roll), -1)) @ up)
+
+
+def tilt(u: np.ndarray, poses: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Poses as tilted cameras see them.
+
+    Args:
+        u: (N, 4) uniform numbers.
+        poses: (N, 3) as an upright camera sees them.
+        limits: (3, 2) lowest and highest yaw, pitch and roll; what would leave them stays upright.
+
+    Returns:
+        (N, 3) float32 poses, and (N, 2) elevations and rolls of the cameras in degrees.
+    """
+    elevation = (u[:, 0] < 0.5) * np.clip(ndtri(0.001 + 0.998 * u[:, 1]) * 22, -65, 65)
+    roll = (u[:, 2] < 0.35) * (limits[2, 0] + u[:, 3] * (limits[2, 1] - limits[2, 0]))
+    tilts = np.stack((elevation, roll), -1)
+    turned = _tilts(tilts) @ np.asarray(pose_to_matrix(poses.astype(np.float64)))
+    seen = np.asarray(matrix_to_pose(turned, full_yaw=True))
+    inside = np.all((seen >= limits[:, 0]) & (seen <= limits[:, 1]), axis=1)[:, None]
+    return np.where(inside, seen, poses).astype(np.float32), np.where(inside, tilts, 0)
 
 
 def sample_body(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:

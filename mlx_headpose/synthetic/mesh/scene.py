@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -94,34 +94,32 @@ def _posed(
     return placed
 
 
+@dataclass(frozen=True)
 class MeshScene(Scene):
     """A person of the head model.
 
-    Args:
-        head: the model.
+    Attributes:
+        head: head model.
         identity, expression: (T,) weights of the targets.
-        looks: of the person.
+        looks: looks of the person.
         pose: (3,) yaw, pitch, roll of the head in degrees.
         body: (3, 3) float32 rotation of the shoulders.
         gaze: (2,) degrees, see `PersonPainter`.
     """
 
+    head: HeadMesh
+    identity: np.ndarray
+    expression: np.ndarray
+    looks: Looks
+    pose: np.ndarray
+    body: np.ndarray
+    gaze: np.ndarray
     finish = _FINISH
     two_sided = (Material.CLOTH, Material.HAIR, Material.HAT)
 
-    def __init__(
-        self,
-        head: HeadMesh,
-        identity: np.ndarray,
-        expression: np.ndarray,
-        looks: Looks,
-        pose: np.ndarray,
-        body: np.ndarray,
-        gaze: np.ndarray,
-    ) -> None:
-        self.head, self.identity, self.expression = head, identity, expression
-        self.looks, self.pose, self.body, self.gaze = looks, pose, body, gaze
-        self.skin = looks.person.skin
+    @property
+    def skin(self) -> np.ndarray:
+        return self.looks.person.skin
 
     def sample_light(self, rng: np.random.Generator) -> Light:
         light = sample_light(rng)

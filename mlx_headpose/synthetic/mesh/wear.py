@@ -45,7 +45,7 @@ def beanie(skin: Surface, own: np.ndarray, columns: np.ndarray, looks: Looks) ->
         skin: the body's surface.
         own: (V, 3) its vertices in the picture's axes.
         columns: (V, 10) its attributes.
-        looks: of the person.
+        looks: looks of the person.
     """
     height = above_brim(looks, skin.rest)
     triangles = skin.triangles[:, (height > 0)[skin.triangles].all(axis=0)]
@@ -62,7 +62,7 @@ def spectacles(looks: Looks, landmarks: np.ndarray, turn: np.ndarray) -> list[Pa
     """Glasses on a face.
 
     Args:
-        looks: of the person.
+        looks: looks of the person.
         landmarks: (68, 3) at pose 0, mm from the pivot.
         turn: (3, 3) the head's rotation.
     """

@@ -1,6 +1,6 @@
 """Read a head model's file: MakeHuman's base mesh, targets and assets in one `.npz`.
 
-`docs/synthetic.md` lists the arrays. The file is a stranger's, so every size and every index is
+`docs/synthetic.md` lists the arrays. The file is untrusted, so every size and every index is
 checked before anything uses it.
 """
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import InputError
-from ...readers.npy import member_names, read_member
+from ..errors import InputError
+from .npy import member_names, read_member
 
 MAX_VERTICES = 200_000
 # Lengths are a few decimetres, and `fit_scale` holds vertex numbers.
-LARGEST = np.float64(1e6)
+MAX_LENGTH = np.float64(1e6)
 BODY = "body"
 
 
@@ -48,7 +48,7 @@ class Asset:
 
 @dataclass(frozen=True)
 class MeshFile:
-    """What the file holds; lengths in decimetres, y up, z out of the face.
+    """The arrays of the file; lengths in decimetres, y up, z out of the face.
 
     Attributes:
         vertices: (V, 3) float32 of the base.
@@ -74,11 +74,11 @@ class _Reader:
         return InputError(f"{self.path}: {what}; make the file again with `mlx-headpose makehuman`")
 
     def numbers(self, name: str, width: int | None) -> np.ndarray:
-        """(N, width) or (N,) numbers, none of them beyond `LARGEST`."""
+        """(N, width) or (N,) numbers, none of them beyond `MAX_LENGTH`."""
         values = read_member(self.path, name)
         if values.ndim != (1 if width is None else 2) or (width and values.shape[1] != width):
             raise self.refuse(f"its array {name!r} has shape {values.shape}")
-        if values.dtype.kind == "f" and not (np.abs(values) <= LARGEST).all():
+        if values.dtype.kind == "f" and not (np.abs(values) <= MAX_LENGTH).all():
             raise self.refuse(f"its array {name!r} holds impossible numbers")
         return values
 
@@ -98,7 +98,7 @@ class _Reader:
         return [str(value) for value in values]
 
 
-def read_mesh(path: Path) -> MeshFile:
+def read_head_model(path: Path) -> MeshFile:
     """Read and check a head model.
 
     Raises:
