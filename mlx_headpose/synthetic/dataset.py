@@ -26,7 +26,7 @@ KEPT_BYTES = 512 << 20
 Range = tuple[float, float]
 
 
-LANDMARKS = BoxMargins("landmarks", TRAINING)
+FACE = BoxMargins("landmarks", TRAINING)
 HEAD = BoxMargins("head", NONE)
 
 
@@ -65,7 +65,7 @@ class SyntheticHeads(Dataset):
         yaw: Range = (-180, 180),
         pitch: Range = (-40, 40),
         roll: Range = (-40, 40),
-        around: BoxMargins = LANDMARKS,
+        around: BoxMargins = FACE,
         jitter: float = 0.03,
         loose: float = 0.0,
         photo: Photo = PLAIN,

@@ -29,7 +29,7 @@ from .._version import __version__
 from ..core.crop import BoxMargins
 from ..errors import InputError
 from ..files import atomic_path, write_json
-from .dataset import HEAD, LANDMARKS, Range, SyntheticHeads
+from .dataset import FACE, HEAD, Range, SyntheticHeads
 from .effects import photo
 from .rendered import COLUMNS, LANDMARKS, LIST, open_landmarks
 
@@ -64,7 +64,7 @@ class Settings:
     tilted: bool = False
     camera_without: tuple[str, ...] | None = None
 
-    def heads(self, count: int, around: BoxMargins = LANDMARKS) -> SyntheticHeads:
+    def heads(self, count: int, around: BoxMargins = FACE) -> SyntheticHeads:
         """The set itself, with exact boxes."""
         arguments = asdict(self)
         camera = photo(arguments.pop("camera_without"))
