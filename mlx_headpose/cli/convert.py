@@ -38,6 +38,11 @@ def run(program: str, arguments: list[str]) -> None:
         default="batch",
         help="normalisation of the ResNet that an ImageNet backbone is meant for",
     )
+    parser.add_argument(
+        "--fold",
+        action="store_true",
+        help="fold each layer's parallel branches into one convolution (RepVGG's deploy form)",
+    )
     options = parser.parse_args(arguments)
 
     from ..convert import convert_file, download
@@ -53,7 +58,7 @@ def run(program: str, arguments: list[str]) -> None:
         path = download.fetch(entry, options.trust)
         print(f"licence of {entry.name}: {entry.licence}")
     require_apart([path], [output])
-    conversion = convert_file(path, output, options.norm)
+    conversion = convert_file(path, output, options.norm, options.fold)
     print(f"recognised: {conversion.description}")
     print(f"wrote {output} ({len(conversion.tensors)} tensors)")
     for why, count in Counter(conversion.left_out.values()).items():

@@ -5,12 +5,14 @@ Each method's folder holds its published layouts (`methods/<method>/checkpoint.p
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import mlx.core as mx
+import numpy as np
 
 from .. import methods
 from ..core.checkpoint import Conversion, Format, Tensors
@@ -18,6 +20,7 @@ from ..detection import yunet_checkpoint
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import METHODS, Estimator, build, config_from_dict
+from ..quantization import fold_branches
 from ..readers.checkpoint_file import read_tensors
 from ..readers.torch_file import write_torch_file
 from ..weights import save_tensors, tensors_of
@@ -41,13 +44,16 @@ def _layouts(method: str) -> ModuleType | None:
     return importlib.import_module(name) if importlib.util.find_spec(name) else None
 
 
-def convert_file(path: str | Path, output: str | Path, norm: str = "batch") -> Conversion:
+def convert_file(
+    path: str | Path, output: str | Path, norm: str = "batch", fold: bool = False
+) -> Conversion:
     """Recognise a published checkpoint, convert it, check it, and write it.
 
     Args:
         path: the published file.
         output: the `.safetensors` file to write.
         norm: the normalisation of the network that an ImageNet backbone is meant for.
+        fold: whether to fold the parallel branches of a network's layers.
 
     Returns:
         What was recognised and what was left out.
@@ -57,12 +63,30 @@ def convert_file(path: str | Path, output: str | Path, norm: str = "batch") -> C
     """
     path = Path(path)
     conversion = convert_tensors(read_tensors(path), path, norm)
+    if fold:
+        conversion = folded(conversion, path)
     save_tensors(
         output,
         {name: mx.array(value) for name, value in conversion.tensors.items()},
         conversion.config,
     )
     return conversion
+
+
+def folded(conversion: Conversion, source: str | Path) -> Conversion:
+    """The conversion with the parallel branches of its layers folded.
+
+    Raises:
+        InputError: it is no network with such layers.
+    """
+    if "deploy" not in conversion.config:
+        raise InputError(f"{source}: {conversion.description} has no branches to fold")
+    network = build(config_from_dict(conversion.config))
+    network.load_weights([(name, mx.array(value)) for name, value in conversion.tensors.items()])
+    network.eval()
+    network = fold_branches(network)
+    tensors = {name: np.array(value) for name, value in tensors_of(network).items()}
+    return dataclasses.replace(conversion, config=network.config.to_dict(), tensors=tensors)
 
 
 def convert_tensors(tensors: Tensors, source: str | Path, norm: str = "batch") -> Conversion:
