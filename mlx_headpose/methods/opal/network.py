@@ -20,6 +20,7 @@ import mlx.nn as nn
 from ...backbones.irn import IRN
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from ...core.preprocessing import Preprocessing
+from ...data.protocols import PROTOCOLS
 from ...errors import InputError
 from ...nn import mean_pool2d
 from ...pose import (
@@ -46,8 +47,8 @@ class Config(ModelConfig):
     quick: ClassVar[dict[str, Any]] = {"full_yaw": True}
 
     preprocessing: Preprocessing = field(
-        default_factory=lambda: Preprocessing(
-            size=128, resize="squash", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+        default_factory=lambda: PROTOCOLS["opal"].cut.apply(
+            Preprocessing(size=128, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), colours="BGR")
         )
     )
     rotation: str = option("6d", "what the network returns", choices=tuple(ROTATIONS))

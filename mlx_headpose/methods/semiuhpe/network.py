@@ -18,6 +18,7 @@ from ...backbones.efficientnetv2 import REST, WholeEfficientNetV2
 from ...backbones.resnet import DEPTHS, ResNet
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from ...core.preprocessing import Preprocessing
+from ...data.protocols import PROTOCOLS
 from ...errors import InputError
 from ...nn import BatchNorm, mean_pool2d, relu6
 from ...pose import nearest_rotation, pose_to_r, r_to_pose
@@ -38,7 +39,9 @@ class Config(ModelConfig):
     recipe: ClassVar[Recipe] = Recipe(lr=1e-4, lr_scratch=1e-3, batch_size=32)
     quick: ClassVar[dict[str, Any]] = {"arch": "resnet18", "axes": "300wlp"}
 
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    preprocessing: Preprocessing = field(
+        default_factory=lambda: PROTOCOLS["semiuhpe"].cut.apply(Preprocessing())
+    )
     arch: str = option("resnet50", "backbone", choices=ARCHS)
     axes: str = option("dad3dheads", "set whose axes the network's matrix turns by", choices=AXES)
     full_yaw: bool = option(

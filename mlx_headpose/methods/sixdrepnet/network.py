@@ -21,6 +21,7 @@ from ...backbones.mobilenet import MobileNetV2
 from ...backbones.resnet import DEPTHS, ResNet
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from ...core.preprocessing import Preprocessing
+from ...data.protocols import PROTOCOLS
 from ...errors import InputError
 from ...nn import hard_swish, mean_pool2d
 from ...pose import geodesic_radians, pose_to_r, r_to_pose, rotation_6d_to_matrix
@@ -63,7 +64,9 @@ class Config(ModelConfig):
     quick: ClassVar[dict[str, Any]] = {"arch": "resnet18", "full_yaw": True}
     legacy_errors: ClassVar[bool] = True
 
-    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(resize_to=256))
+    preprocessing: Preprocessing = field(
+        default_factory=lambda: PROTOCOLS["6drepnet"].cut.apply(Preprocessing())
+    )
     arch: str = option("repvgg_b1g2", f"backbone: {', '.join(ARCHS)}, in any spelling")
     deploy: bool = option(
         False, "whether each RepVGG layer is one convolution, folded from its branches"
