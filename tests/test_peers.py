@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -10,12 +12,14 @@ from support.converted import seeded_network
 
 from mlx_headpose.backbones.repvgg import ARCHS, layout
 from mlx_headpose.convert import convert_file, convert_tensors
+from mlx_headpose.convert.published import PUBLISHED
 from mlx_headpose.errors import InputError
 from mlx_headpose.methods.opal.network import Config as OpalConfig
 from mlx_headpose.methods.opal.network import OpalHead, opal_loss
 from mlx_headpose.methods.sixdrepnet.network import Config, SixDHead, frobenius_distance
 from mlx_headpose.pose import geodesic_radians, r_to_pose, rotation_6d_to_matrix, wrap
 from mlx_headpose.quantization import fold_branches
+from mlx_headpose.readers.onnx_file import read_layers
 from mlx_headpose.weights import from_pretrained
 
 SIXD = [
@@ -301,3 +305,142 @@ def test_other_resnets_of_the_family_convert(seeded, depth, method):
         tensors["fc.1.weight"] = np.zeros((512, channels), "f4")
     config = convert_tensors(tensors, "x.pth").config
     assert (config["model_type"], config["arch"]) == (method, f"resnet{depth}")
+
+
+def in_torch(seeded, name, network):
+    """A PyTorch network with the seeded tensors of a published layout."""
+    torch = pytest.importorskip("torch", reason="exports with PyTorch, which is not installed")
+    state = {n: torch.from_numpy(v) for n, v in seeded.seeded_state_dict(name).items()}
+    network.load_state_dict(state)
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_large"])
+@pytest.mark.filterwarnings("ignore")  # PyTorch's exporter is deprecated; the releases are older
+def test_onnx_releases_convert(shared, seeded, tmp_path, name):
+    torch = pytest.importorskip("torch", reason="exports with PyTorch, which is not installed")
+    pytest.importorskip("onnx", reason="reads ONNX by onnx, which is not installed")
+    from support import torch_sixd
+
+    layout = f"sixdrepnet_yakhyo_{name}"
+    made = (
+        torch_sixd.ResNet18()
+        if name == "resnet18"
+        else torch_sixd.MobileNetV3("mobilenetv3_large", 1280)
+    )
+    network = in_torch(seeded, layout, made)
+    path = tmp_path / f"{name}.onnx"
+    torch.onnx.export(
+        network,
+        torch.zeros(1, 3, 224, 224),
+        str(path),
+        do_constant_folding=True,
+        input_names=["input"],
+        output_names=["rotation_matrix"],
+        dynamo=False,
+    )
+    conversion = convert_file(path, tmp_path / "net.safetensors")
+    assert conversion.config["arch"] == name
+    assert "ONNX" in conversion.description
+    image = mx.array(seeded.seeded_image(224))
+    with golden_of(shared, f"{layout}_224") as golden:
+        found = from_pretrained(tmp_path / "net.safetensors")(image)[0]
+        assert difference(found, golden["output0"]) < 1e-4
+
+
+def test_products_and_constants_of_a_graph_are_read(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="writes ONNX by onnx, which is not installed")
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    weight, bias = np.arange(6, dtype="f4").reshape(3, 2), np.arange(2, dtype="f4")
+    nodes = [
+        helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(weight)),
+        helper.make_node("Identity", ["b0"], ["b"]),
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Add", ["b", "p"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(n, 1, s) for n, s in (("x", [1, 3]), ("y", [1, 2]))]
+    initializers = [numpy_helper.from_array(bias, "b0")]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], initializers)
+    onnx.save(helper.make_model(graph), tmp_path / "g.onnx")
+    layers = read_layers(tmp_path / "g.onnx")
+    assert sorted(layers) == ["layer0.linear.bias", "layer0.linear.weight"]
+    assert (layers["layer0.linear.weight"] == weight.T).all()
+    assert (layers["layer0.linear.bias"] == bias).all()
+
+
+def saved(path, content):
+    torch = pytest.importorskip("torch", reason="writes PyTorch files, which needs torch")
+
+    def tensors(value):
+        if isinstance(value, dict):
+            return {name: tensors(item) for name, item in value.items()}
+        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+    torch.save(tensors(content), path)
+    return path
+
+
+def test_wrapped_files_and_their_running_average(seeded, tmp_path):
+    state = zeros(seeded.manifest("semiuhpe_resnet50"))
+    average = {**state, "fc.7.bias": np.ones(9, "f4")}
+    content = {
+        "clock": {"epoch": 3, "minibatch": 0, "step": 9},
+        "model_state_dict": state,
+        "model_state_dict_ema": average,
+        "optimizer_state_dict": {"state": {}, "param_groups": []},
+    }
+    path = saved(tmp_path / "net.pth", content)
+    output = tmp_path / "net.safetensors"
+    assert convert_file(path, output).tensors["head.fc3.bias"].all()
+    plain = convert_file(path, output, state="model_state_dict")
+    assert not plain.tensors["head.fc3.bias"].any()
+    with pytest.raises(InputError, match="no tensors"):
+        convert_file(path, output, state="teacher")
+
+
+@pytest.mark.parametrize(
+    ("layout", "file", "protocol", "expected"),
+    [
+        ("sixdrepnet360_resnet50", "net.pth", None, ("yakhyo", {"loss": "frobenius"})),
+        ("sixdrepnet360_resnet50", "6DRepNet360_300W_LP.pth", None, ("6drepnet360", {})),
+        ("sixdrepnet360_resnet50", "x.pt", "6drepnet360", ("6drepnet360", {"loss": "geodesic"})),
+        ("sixdrepnet360_resnet50", "x", "6drepnet360-full", ("6drepnet360-full", {"full_yaw": 1})),
+        ("sixdrepnet_repvgg_b1g2_deploy", "model.pth", None, ("6drepnet", {"full_yaw": False})),
+        ("opal_300wlp_euler", "300wlp_euler.pth", None, ("opal", {"scale": 1.0})),
+        ("opal_300wlp_euler", "panoptic_euler.pth", None, ("opal-panoptic", {"scale": 180.0})),
+        ("semiuhpe_resnet50", "DAD.pth", None, ("semiuhpe-dad", {"axes": "dad3dheads"})),
+        ("semiuhpe_resnet50", "x.pth", "semiuhpe", ("semiuhpe", {"axes": "300wlp"})),
+    ],
+)
+def test_protocols_go_by_option_then_name(seeded, layout, file, protocol, expected):
+    conversion = convert_tensors(zeros(seeded.manifest(layout)), file, protocol=protocol)
+    assert conversion.protocol == expected[0]
+    assert conversion.config.items() >= expected[1].items()
+    with pytest.raises(InputError, match="protocols"):
+        convert_tensors(zeros(seeded.manifest(layout)), file, protocol="hopenet")
+
+
+def test_published_peers_are_those_of_the_sources(shared):
+    text = (shared / "checkpoints" / "sources_peers.json").read_text()
+    for source in json.loads(text)["checkpoints"]:
+        entry = PUBLISHED[source["name"]]
+        assert (entry.url, entry.page) == (source.get("url"), source.get("page"))
+        assert entry.licence == source["licence"]
+        assert str(source.get("mae_aflw2000", "")) in entry.figure
+        kinds = [kind for kind in ("sha256", "git_blob") if kind in source]
+        assert entry.digest == next(((kind, source[kind]) for kind in kinds), None)
+        if "onnx" in source:
+            exported = PUBLISHED[f"{source['name']}-onnx"]
+            assert (exported.url, exported.digest) == (
+                source["onnx"],
+                ("sha256", source["onnx_sha256"]),
+            )
+        mirrors = [source[key] for key in ("mirror", "original") if key in source]
+        assert list(entry.mirrors) == mirrors
+
+
+def test_the_command_says_what_names_leave_open(seeded, tmp_path):
+    path = saved(tmp_path / "resnet50.pt", zeros(seeded.manifest("sixdrepnet_yakhyo_resnet50")))
+    done = run("convert.py", "--weight", path, "--output", "x.safetensors", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "protocol: yakhyo; networks of 6drepnet360 have the same" in done.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ...backbones.irn import STAGES
-from ...core.checkpoint import Conversion, Format, Tensors, conv_weight, renamed
+from ...core.checkpoint import Conversion, Format, Published, Tensors, conv_weight, renamed
 from .network import ROTATIONS, Config
 
 HEAD = "1.fc_for_pose.pose_0."
@@ -59,8 +59,50 @@ def _convert(tensors: Tensors) -> Conversion:
             ours[f"backbone.{renamed(name, rules)}"] = (
                 conv_weight(value) if value.ndim == 4 else value
             )
-    config = Config(rotation=rotation)
-    return Conversion(f"OPAL, {rotation}, PyTorch", config.to_dict(), ours, left_out)
+    protocols = {"opal": Config(rotation=rotation).to_dict()}
+    if rotation == "euler":  # the same names and shapes, but another unit
+        protocols["opal-panoptic"] = Config(rotation=rotation, scale=180.0).to_dict()
+    return Conversion(
+        f"OPAL, {rotation}, PyTorch",
+        protocols["opal"],
+        ours,
+        left_out,
+        protocols=protocols,
+        hints={"panoptic": "opal-panoptic"} if rotation == "euler" else {},
+    )
 
+
+def _published(
+    dataset: str, rotation: str, blob: str, protocol: str, figure: str = ""
+) -> Published:
+    trained_on = "300W-LP" if dataset == "300wlp" else "CMU Panoptic"
+    return Published(
+        f"opal-{dataset}-{rotation.replace('_', '-')}",
+        f"opal {rotation.removesuffix('_opal')}",
+        "https://github.com/pcr-upm/opal23_headpose/raw/78c0c45e13e88a757534fd99d682448ff5436ca8/"
+        f"data/{dataset}/{dataset}_{rotation}.pth",
+        ("git_blob", blob),
+        f"MIT (trained on {trained_on}: research use)",
+        figure,
+        protocol=protocol,
+    )
+
+
+PUBLISHED = [
+    _published(
+        "300wlp",
+        "euler",
+        "7000dcf496ae90a4157c547bd5bc33deb0611c72",
+        "opal",
+        "AFLW2000 MAE 3.2673, geodesic 5.2888",
+    ),
+    _published("300wlp", "6d", "e0d7fa845b263be7116ef9d2e0cff9b53bbc10fd", "opal"),
+    _published("panoptic", "6d_opal", "d75eb6b3862794b574c6c30cf4f56db1e1971f17", "opal-full"),
+    _published("panoptic", "6d", "adabdcd033b9b0a275fb8f423fbe3b153256fa07", "opal-full"),
+    _published(
+        "panoptic", "euler", "77178dd07c531b1f454cb910a64f86cebb5cf25f", "opal-panoptic-full"
+    ),
+    _published("panoptic", "quaternion", "b6a229d34a6ceeb9d60e8f8ae2f12d4e1256921f", "opal-full"),
+]
 
 FORMATS = [Format("OPAL (PyTorch)", _matches, _convert)]

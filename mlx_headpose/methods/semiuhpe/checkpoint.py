@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ...backbones.efficientnetv2 import ARCHITECTURES, REST
-from ...core.checkpoint import Conversion, Format, Tensors, conv_weight, renamed
+from ...core.checkpoint import Conversion, Format, Published, Tensors, conv_weight, renamed
 from ..hopenet.checkpoint import COUNTER, backbone_arch
 from .network import Config
 
@@ -86,8 +86,38 @@ def _convert(tensors: Tensors) -> Conversion:
         if value.ndim == 4:  # a 1×1 convolution of one pixel is a linear layer
             value = value.reshape(value.shape[:2]) if ".se." in name else conv_weight(value)
         ours[f"backbone.{name}"] = value
-    config = Config(arch=arch)
-    return Conversion(f"SemiUHPE {arch}, PyTorch", config.to_dict(), ours, left_out)
+    protocols = {
+        "semiuhpe-dad": Config(arch=arch, axes="dad3dheads").to_dict(),
+        "semiuhpe": Config(arch=arch, axes="300wlp").to_dict(),
+    }
+    return Conversion(
+        f"SemiUHPE {arch}, PyTorch",
+        protocols["semiuhpe-dad"],
+        ours,
+        left_out,
+        protocols=protocols,
+        hints={r"300w": "semiuhpe"},
+    )
 
+
+def _published(name: str, what: str, file: str) -> Published:
+    return Published(
+        name,
+        f"semiuhpe {what}",
+        f"https://huggingface.co/HoyerChou/SemiUHPE/resolve/main/{file}",
+        licence="Apache-2.0 on the hub, its code GPL-3.0 (trained on DAD-3DHeads: research use)",
+        protocol="semiuhpe-dad-full",
+    )
+
+
+PUBLISHED = [
+    _published("semiuhpe-dad-cocohead-resnet50", "resnet50", "DAD-COCOHead-ResNet50-best.pth"),
+    _published(
+        "semiuhpe-dad-cocohead-effnetv2-s", "efficientnetv2_s", "DAD-COCOHead-EffNetV2-S-best.pth"
+    ),
+    _published(
+        "semiuhpe-dad-wildhead-effnetv2-s", "efficientnetv2_s", "DAD-WildHead-EffNetV2-S-best.pth"
+    ),
+]
 
 FORMATS = [Format("SemiUHPE (PyTorch)", _matches, _convert)]

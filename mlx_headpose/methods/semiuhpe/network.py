@@ -37,7 +37,11 @@ class Config(ModelConfig):
 
     model_type: ClassVar[str] = "semiuhpe"
     recipe: ClassVar[Recipe] = Recipe(lr=1e-4, lr_scratch=1e-3, batch_size=32)
-    quick: ClassVar[dict[str, Any]] = {"arch": "resnet18", "axes": "300wlp"}
+    quick: ClassVar[dict[str, Any]] = {
+        "arch": "resnet18",
+        "axes": "300wlp",
+        "full_yaw": True,
+    }
 
     preprocessing: Preprocessing = field(
         default_factory=lambda: PROTOCOLS["semiuhpe"].cut.apply(Preprocessing())
@@ -45,7 +49,7 @@ class Config(ModelConfig):
     arch: str = option("resnet50", "backbone", choices=ARCHS)
     axes: str = option("dad3dheads", "set whose axes the network's matrix turns by", choices=AXES)
     full_yaw: bool = option(
-        True,
+        False,
         "give heads seen from behind a yaw beyond 90 degrees, not a pitch and a roll near 180",
     )
 
