@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import mlx.core as mx
 import numpy as np
 import pytest
 from PIL import Image
+from support.commands import assert_refused, run
 from support.converted import seeded_network
 
+from mlx_headpose.convert import convert_file
 from mlx_headpose.core.crop import Crop, Margins, cut
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.protocols import DEMOS, PROTOCOLS, find_demo, find_protocol
 from mlx_headpose.errors import InputError
+from mlx_headpose.inference.estimator import HeadPoseEstimator
 from mlx_headpose.pose import (
     align_poses,
     angle_errors,
@@ -24,6 +29,7 @@ from mlx_headpose.pose import (
     shifted_angle_errors,
     twin_angle_errors,
 )
+from mlx_headpose.weights import from_pretrained
 
 IMAGE = "image00002"
 # Golden file → protocol.
@@ -177,3 +183,49 @@ def test_unknown_names_are_refused():
         with pytest.raises(InputError, match="choose one of"):
             find("7drepnet")
     assert Crop("visible").around("300W_LP", ["landmarks"], train=False).kind == "landmarks"
+
+
+@pytest.fixture(scope="module")
+def converted(shared, tmp_path_factory):
+    """A small trained network as a file."""
+    path = tmp_path_factory.mktemp("net") / "net.safetensors"
+    convert_file(shared / "weights" / "squeezenet_1_1.pkl", path)
+    return path
+
+
+def test_the_command_counts_by_a_protocol_beside_the_honest_errors(shared, converted, tmp_path):
+    names = (shared / "data" / "AFLW2000" / "aflw2000_list.txt").read_text().split()[:12]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    arguments = [
+        *("--snapshot", converted, "--data_dir", shared / "data" / "AFLW2000"),
+        *("--filename_list", "list.txt", "--json", "out.json"),
+    ]
+    done = run("test.py", *arguments, "--protocol", "semiuhpe", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "as SemiUHPE's AFLW2000 test counts (plain differences): Yaw" in done.stdout
+    assert "geodesic" in done.stdout
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["counted_as"] == "semiuhpe"
+    assert set(report["published_count"]) == {"yaw", "pitch", "roll", "mae"}
+    assert {"mae", "geodesic"} <= set(report)
+    done = run("test.py", *arguments, "--protocol", "opal", "--ad", "0.3", folder=tmp_path)
+    assert_refused(done, "--ad", "--protocol")
+
+
+@pytest.mark.parametrize("demo", [None, *DEMOS])
+def test_the_estimator_reads_faces_as_a_demo_does(converted, demo):
+    rng = np.random.default_rng(2)
+    image = rng.integers(1, 256, (300, 400, 3), np.uint8)
+    boxes = np.array([[100.5, 60.2, 180.9, 170.4], [-9.0, 200.0, 60.0, 290.0]])
+    estimator = HeadPoseEstimator(from_pretrained(converted), demo=demo)
+    heads = estimator(image, boxes)
+    preprocessing = estimator.model.config.preprocessing
+    for head, box in zip(heads, boxes.astype(np.float32), strict=True):
+        inside = preprocessing.crop.face.apply(box)
+        pixels = cut(Image.fromarray(image), inside, preprocessing)
+        model = estimator.model
+        expected = model.decode(model(mx.array(pixels[None])))
+        np.testing.assert_allclose(head.pose, np.array(expected)[0], atol=1e-3)
+    if demo is not None:
+        swaps = DEMOS[demo].swaps
+        assert preprocessing.colours == ("BGR" if swaps else "RGB")
