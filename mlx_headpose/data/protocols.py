@@ -88,11 +88,14 @@ class Protocol:
         """What --protocol calls it."""
         return self.cut.name
 
+    def tests(self, poses: np.ndarray) -> np.ndarray:
+        """(N, 3) poses in degrees → (N,) whether the protocol tests them."""
+        largest = np.abs(poses).max(axis=1)
+        return largest < self.limit if self.below else largest <= self.limit
+
     def keep(self, dataset: Dataset) -> None:
         """Leave out, and count, the samples that the protocol does not test."""
-        largest = np.abs(dataset.poses).max(axis=1)
-        outside = largest >= self.limit if self.below else largest > self.limit
-        dataset.drop(outside, f"an angle outside ±{self.limit:g}°")
+        dataset.drop(~self.tests(dataset.poses), f"an angle outside ±{self.limit:g}°")
 
     def mean_errors(self, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
         """(3,) mean errors of yaw, pitch and roll as the published program counts them.
