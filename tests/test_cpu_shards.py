@@ -25,7 +25,10 @@ from mlx_headpose.cpu.shards import (
 from mlx_headpose.data.augment import UNCHANGED
 from mlx_headpose.evaluation.evaluate import evaluate
 from mlx_headpose.methods.hopenet import network as hopenet
+from mlx_headpose.methods.opal import network as opal
 from mlx_headpose.methods.pyramid import network as pyramid
+from mlx_headpose.methods.semiuhpe import network as semiuhpe
+from mlx_headpose.methods.sixdrepnet import network as sixdrepnet
 from mlx_headpose.methods.tokenhpe import network as tokenhpe
 from mlx_headpose.methods.whenet import network as whenet
 from mlx_headpose.nn import (
@@ -34,6 +37,8 @@ from mlx_headpose.nn import (
     ConvTranspose2d,
     GroupNorm,
     MaxPool2d,
+    hard_sigmoid,
+    hard_swish,
     is_statistic,
     mean_pool2d,
     relu,
@@ -60,6 +65,8 @@ LAYERS = {
     "relu6": lambda: relu6,
     "sigmoid": lambda: sigmoid,
     "silu": lambda: silu,
+    "hard sigmoid": lambda: hard_sigmoid,
+    "hard swish": lambda: hard_swish,
     "sum": lambda: lambda x: x + x * 3.0,
     "gate": lambda: lambda x: x * sigmoid(mean_pool2d(x)),
     "per channel": lambda: lambda x: (x * mx.arange(8.0)).astype(mx.float32),
@@ -114,6 +121,10 @@ NETWORKS = {
     "whenet": lambda: whenet.build(whenet.Config()),
     "tokenhpe": lambda: tokenhpe.build(tokenhpe.Config(**tokenhpe.Config.quick)),
     "pyramid": lambda: pyramid.build(pyramid.Config()),
+    "repvgg": lambda: sixdrepnet.build(sixdrepnet.Config(arch="repvgg_a0")),
+    "mobilenetv3": lambda: sixdrepnet.build(sixdrepnet.Config(arch="mobilenetv3_small")),
+    "opal": lambda: opal.build(opal.Config()),
+    "semiuhpe": lambda: semiuhpe.build(semiuhpe.Config(arch="efficientnetv2_s")),
 }
 
 

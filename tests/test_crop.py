@@ -104,7 +104,7 @@ def test_an_unknown_name_of_a_crop_is_refused():
 
 def test_the_bundled_network_keeps_its_crop():
     assert from_pretrained(BUNDLED).config.preprocessing.crop == AROUND_LANDMARKS
-    assert set(BOXES) == {"points", "landmarks", "head"}
+    assert set(BOXES) == {"points", "visible", "landmarks", "head"}
     assert Preprocessing().crop == AROUND_POINTS
 
 

@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
 from mlx_headpose.methods import build
-from mlx_headpose.methods.rotation9d.network import Config, nearest_rotation
-from mlx_headpose.pose import pose_to_matrix
+from mlx_headpose.methods.rotation9d.network import Config
+from mlx_headpose.pose import nearest_rotation, pose_to_matrix
 
 
 def by_svd(matrices):

@@ -287,7 +287,7 @@ def kill_command(
 def kill_caching(count: int, rng: np.random.Generator) -> None:
     """Kill the listing of a folder while it is parsed and cached, then list it and compare."""
     folder = Path("listed")
-    cache = folder / ".mlx_headpose" / "300W_LP-all.npz"
+    cache = folder / ".mlx_headpose" / "300W_LP-all-1.npz"
     seconds = in_a_process(lambda: open_dataset("300W_LP", str(folder)))
     first = cached(cache)
     kills, left, whole = 0, 0, 0

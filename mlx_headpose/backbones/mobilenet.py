@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mlx.core as mx
 import mlx.nn as nn
 
 from ..nn import BatchNorm, Conv2d, relu6
+
+NORM_EPS = 1e-5  # PyTorch's default
 
 # expansion, output channels, number of blocks, stride of the first
 STAGES = (
@@ -20,7 +24,16 @@ STAGES = (
 
 
 class ConvNorm(nn.Module):
-    """Convolution, batch norm, and ReLU6 unless `linear`."""
+    """Convolution, batch norm and, unless it is None, an activation.
+
+    Args:
+        inputs, outputs: channels.
+        kernel: side of the window.
+        stride: step between windows.
+        groups: of the convolution.
+        activation: what follows the norm.
+        eps: of the norm.
+    """
 
     def __init__(
         self,
@@ -29,30 +42,46 @@ class ConvNorm(nn.Module):
         kernel: int,
         stride: int = 1,
         groups: int = 1,
-        linear: bool = False,
+        activation: Callable[[mx.array], mx.array] | None = relu6,
+        eps: float = NORM_EPS,
     ):
         super().__init__()
-        self.conv = Conv2d(
-            inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False
-        )
-        self.norm = BatchNorm(outputs)
-        self.linear = linear
+        padding = (kernel - 1) // 2
+        self.conv = Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+        self.norm = BatchNorm(outputs, eps)
+        self.activation = activation
 
     def __call__(self, x: mx.array) -> mx.array:
         x = self.norm(self.conv(x))
-        return x if self.linear else relu6(x)
+        return x if self.activation is None else self.activation(x)
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter by depth, project; the shortcut joins the narrow ends."""
+    """Expand, filter by depth, project; the shortcut joins the narrow ends.
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
+    Args:
+        inputs, outputs: channels of the narrow ends.
+        stride: of the filter.
+        expansion: how much wider the filter is than the inputs.
+        kernel: side of the filter's window.
+        eps: of the norms but the projection's, which has `NORM_EPS`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        expansion: int,
+        kernel: int = 3,
+        eps: float = NORM_EPS,
+    ):
         super().__init__()
         hidden = inputs * expansion
         self.layers = [
-            *([ConvNorm(inputs, hidden, 1)] if expansion != 1 else []),
-            ConvNorm(hidden, hidden, 3, stride, groups=hidden),
-            ConvNorm(hidden, outputs, 1, linear=True),
+            *([ConvNorm(inputs, hidden, 1, eps=eps)] if expansion != 1 else []),
+            ConvNorm(hidden, hidden, kernel, stride, groups=hidden, eps=eps),
+            ConvNorm(hidden, outputs, 1, activation=None),
         ]
         self.residual = stride == 1 and inputs == outputs
 
@@ -64,23 +93,26 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Images → feature map of 1280 channels."""
+    """Images → feature map of 1280 channels.
+
+    Args:
+        eps: of the norms but the projections'; yakhyo's head pose networks have 1e-3.
+    """
 
     channels = 1280
     takes_shards = True
 
-    def __init__(self) -> None:
+    def __init__(self, eps: float = NORM_EPS) -> None:
         super().__init__()
-        self.stem = ConvNorm(3, 32, 3, stride=2)
+        self.stem = ConvNorm(3, 32, 3, stride=2, eps=eps)
         self.blocks = []
         inputs = 32
         for expansion, outputs, count, stride in STAGES:
             for i in range(count):
-                self.blocks.append(
-                    InvertedResidual(inputs, outputs, stride if i == 0 else 1, expansion)
-                )
+                step = stride if i == 0 else 1
+                self.blocks.append(InvertedResidual(inputs, outputs, step, expansion, eps=eps))
                 inputs = outputs
-        self.last = ConvNorm(inputs, self.channels, 1)
+        self.last = ConvNorm(inputs, self.channels, 1, eps=eps)
 
     def __call__(self, x: mx.array) -> mx.array:
         """(N, H, W, 3) → (N, H/32, W/32, 1280)."""

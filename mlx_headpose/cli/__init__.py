@@ -16,6 +16,7 @@ COMMANDS = {
     "test": "evaluate a snapshot by a dataset's published protocol",
     "predict": "estimate the pose of every head in pictures, videos or a webcam",
     "convert": "turn a published checkpoint into .safetensors",
+    "leaderboard": "evaluate every network at hand and write one table of all",
     "export": "hand a network on to Swift, C++ or another framework",
     "create_filename_list": "list the samples of 300W-LP or AFLW2000 in a text file",
     "panoptic": "make head pose labels of CMU Panoptic recordings",

@@ -38,6 +38,21 @@ def run(program: str, arguments: list[str]) -> None:
         default="batch",
         help="normalisation of the ResNet that an ImageNet backbone is meant for",
     )
+    parser.add_argument(
+        "--fold",
+        action="store_true",
+        help="fold each layer's parallel branches into one convolution (RepVGG's deploy form)",
+    )
+    parser.add_argument(
+        "--protocol",
+        help="protocol by which the network is used, where publishers share a layout; -full behind "
+        "its name gives heads from behind a yaw beyond 90 degrees; by default told by the name",
+    )
+    parser.add_argument(
+        "--state",
+        help="state dict to take of a file that holds several; by default the running average "
+        "(model_state_dict_ema), if there is one",
+    )
     options = parser.parse_args(arguments)
 
     from ..convert import convert_file, download
@@ -45,16 +60,23 @@ def run(program: str, arguments: list[str]) -> None:
     if options.list:
         print(download.table())
         return
-    path = Path(options.weight)
+    path, protocol = Path(options.weight), options.protocol
     output = Path(options.output or f"weights/{path.stem}.safetensors")
     if not path.exists() and path.parent == Path() and path.suffix not in SUFFIXES:
         entry = download.find(options.weight)
         output = Path(options.output or f"weights/{entry.name}.safetensors")
         path = download.fetch(entry, options.trust)
         print(f"licence of {entry.name}: {entry.licence}")
+        protocol = protocol or entry.protocol
     require_apart([path], [output])
-    conversion = convert_file(path, output, options.norm)
+    conversion = convert_file(path, output, options.norm, options.fold, protocol, options.state)
     print(f"recognised: {conversion.description}")
+    if len(conversion.protocols) > 1:
+        others = [name for name in conversion.protocols if name != conversion.protocol]
+        print(
+            f"protocol: {conversion.protocol}; networks of {' and '.join(others)} have the same "
+            "names and arithmetic: --protocol tells them apart"
+        )
     print(f"wrote {output} ({len(conversion.tensors)} tensors)")
     for why, count in Counter(conversion.left_out.values()).items():
         names = [name for name, reason in conversion.left_out.items() if reason == why]

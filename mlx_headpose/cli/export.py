@@ -11,6 +11,7 @@ from ..export.mlxfn import READERS, export_mlxfn, metadata_path, usual_device
 from ..files import require_apart
 from ..inference.estimator import find_network
 from ..methods import Estimator
+from ..quantization import fold_branches
 from ..weights import from_pretrained, save_pretrained
 from .options import Parser, positive, refuse
 from .quantize import CALIBRATION, add_options, write_quantized
@@ -72,6 +73,12 @@ def run(program: str, arguments: list[str]) -> None:
     parser.add_argument(
         "--batch_size", type=positive, default=1, help="images that an ONNX file takes at once"
     )
+    parser.add_argument(
+        "--fold",
+        action="store_true",
+        help="fold each layer's parallel branches into one convolution (RepVGG's deploy form); "
+        "mlxfn and onnx always do",
+    )
     add_options(parser)
     options, given = parser.parse_given(arguments)
     if options.quantize and options.format != "safetensors":
@@ -92,6 +99,8 @@ def run(program: str, arguments: list[str]) -> None:
     written = [output, output / "model.safetensors"]
     require_apart([network], [*written, metadata_path(output)])
     model = from_pretrained(network)
+    if options.fold:
+        model = fold_branches(model)
     if options.quantize:
         write_quantized(model, options, output)
         return

@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..data.protocols import DEMOS
 from ..detection.yunet import DEFAULT_MIN_SCORE
 from ..errors import InputError
 from ..files import atomic_path, require_apart, require_writable, write_json
@@ -29,7 +30,7 @@ from .options import Parser, margin, number, positive, refuse
 
 SEPARATORS = ("/", os.sep)
 # Options without a use where landmarks are read, faces are given, nothing moves, nothing is drawn.
-PICTURES = ("crop_margin", "detector", "min_score", "max_faces", "bbox", "draw", "save")
+PICTURES = ("crop_margin", "demo", "detector", "min_score", "max_faces", "bbox", "draw", "save")
 DETECTION = ("min_score", "max_faces")
 VIDEO = ("detect_every", "raw")
 # Picture formats that are written as they came; everything else becomes PNG.
@@ -65,6 +66,11 @@ def make_parser(program: str) -> Parser:
         "--crop_margin",
         type=margin,
         help="margin around a face box, as a share of it; by default the method's own",
+    )
+    network.add_argument(
+        "--demo",
+        choices=DEMOS,
+        help="published demo whose crop, resize and order of colours replace the network's own",
     )
     faces = parser.add_argument_group("faces")
     faces.add_argument(
@@ -134,7 +140,7 @@ def run(program: str, arguments: list[str]) -> None:
     read = [*(source.name for source in sources), network, options.detector]
     require_apart(read, [*targets, options.json, options.csv])
     estimator = HeadPoseEstimator.from_pretrained(
-        network, options.detector, crop_margin=options.crop_margin
+        network, options.detector, crop_margin=options.crop_margin, demo=options.demo
     )
     print(f"network: {network}")
     if not options.bbox:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.crop import Crop
 from ..data import DATASETS, Dataset, dataset_name
+from ..data.protocols import PROTOCOLS, Protocol, find_protocol
 from ..errors import InputError
 from ..evaluation.evaluate import BROKEN, Evaluation, evaluate
 from ..evaluation.faces import draw_worst
@@ -42,6 +43,12 @@ def make_parser(program: str) -> Parser:
         "--crop_rule",
         help="method whose box and margins make the crop, or box for the whole head; by default "
         "the network's",
+    )
+    data.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        help="published evaluation whose crop, resize, choice of images and count of errors are "
+        "taken; by default the network's crop, and honest errors alone",
     )
     data.add_argument("--ad", type=margin, help="margin of the crop rule; by default the published")
     data.add_argument(
@@ -119,6 +126,9 @@ def run(program: str, arguments: list[str]) -> None:
         require_picture(file)
     for file in filter(None, [options.json, options.csv, options.report, *pictures]):
         require_writable(file)  # nobody evaluates for an hour in vain
+    protocol = find_protocol(options.protocol) if options.protocol else None
+    if protocol:
+        refuse(given, ("crop_rule", "ad", "crop"), "has no use with --protocol, which says it")
     snapshots = find_snapshots(Path(options.snapshot), options.start, options.num_epochs)
     read = [*snapshots, options.filename_list, options.mesh, options.boxes]
     require_apart(read, [options.json, options.csv, options.report, *pictures])
@@ -127,20 +137,32 @@ def run(program: str, arguments: list[str]) -> None:
     used: dict[Path, Dataset] = {}
     for path in snapshots:
         model = from_pretrained(path)
-        adapt(model, options, path)
+        model = adapt(model, options, path)
+        if protocol:
+            if model.config.inputs.landmarks:
+                raise InputError(f"{path}: reads landmarks, for which there is no --protocol")
+            preprocessing = protocol.cut.apply(model.config.preprocessing)
+            model = model.with_preprocessing(preprocessing)
         crop = model.config.preprocessing.crop
         if options.crop_rule is not None:
             crop = crop_named(options.crop_rule)
         key = (crop, model.config.inputs.landmarks)
         if key not in sets:
             sets[key] = open_set(options, crop, model.config)
+            if protocol:
+                protocol.keep(sets[key])
             describe(sets[key])
         if len(snapshots) > 1:
             print(f"{path.name}:")
         evaluations[path], used[path] = run_one(model, sets[key], options), sets[key]
-        show(evaluations[path], options.legacy or model.config.legacy_errors)
+        legacy = options.legacy or (model.config.legacy_errors and not protocol)
+        show(evaluations[path], legacy, protocol)
     reports = {
-        path: {"snapshot": str(path), **evaluation.report()}
+        path: {
+            "snapshot": str(path),
+            **evaluation.report(),
+            **(published_count(evaluation, protocol) if protocol else {}),
+        }
         for path, evaluation in evaluations.items()
     }
     best = min(reports, key=lambda path: reports[path]["mae"])
@@ -197,18 +219,18 @@ def run_one(model: Estimator, dataset: Dataset, options: argparse.Namespace) -> 
     return evaluate(model, dataset, options.batch_size, options.skip_bad, progress=dataset.name)
 
 
-def adapt(model: Estimator, options: argparse.Namespace, path: Path) -> None:
-    """Set the input size that the options ask for; refuse a network of another method."""
+def adapt(model: Estimator, options: argparse.Namespace, path: Path) -> Estimator:
+    """The network at the input size that the options ask for; one of another method is refused."""
     method = model.config.model_type
     if options.model not in (None, method):
         raise InputError(f"{path}: is a {method} network, not {options.model}")
     if options.input_size is None and not options.crop:
-        return
+        return model
     preprocessing = model.config.preprocessing
     scaled = options.input_size or preprocessing.resize_to or preprocessing.size
     size = (options.crop_size or preprocessing.size) if options.crop else scaled
     preprocessing = dataclasses.replace(preprocessing, size=size, resize_to=scaled)
-    model.config = dataclasses.replace(model.config, preprocessing=preprocessing)
+    return model.with_preprocessing(preprocessing)
 
 
 def find_snapshots(path: Path, first: int | None = None, last: int | None = None) -> list[Path]:
@@ -250,8 +272,21 @@ def describe(dataset: Dataset) -> None:
     print(f"protocol: {dataset.protocol}")
 
 
-def show(evaluation: Evaluation, legacy: bool = False) -> None:
-    """Print the table of one network; `legacy` adds 6DRepNet's flattering count."""
+def published_count(evaluation: Evaluation, protocol: Protocol) -> dict[str, Any]:
+    """A protocol's own count, for the JSON report."""
+    yaw, pitch, roll = protocol.mean_errors(evaluation.predictions, evaluation.poses).tolist()
+    errors = {"yaw": yaw, "pitch": pitch, "roll": roll, "mae": (yaw + pitch + roll) / 3}
+    return {"counted_as": protocol.name, "published_count": errors}
+
+
+def show(evaluation: Evaluation, legacy: bool = False, protocol: Protocol | None = None) -> None:
+    """Print the table of one network.
+
+    Args:
+        evaluation: of the network.
+        legacy: add the flattering minimum over shifts.
+        protocol: add its own count.
+    """
     m = evaluation.metrics()
     if BROKEN in evaluation.dropped:
         print(f"left out: {evaluation.dropped[BROKEN]} broken pictures")
@@ -278,6 +313,12 @@ def show(evaluation: Evaluation, legacy: bool = False) -> None:
         print(
             f"legacy minimum over 180° and 360°, which flatters: Yaw {old.yaw:.2f}  "
             f"Pitch {old.pitch:.2f}  Roll {old.roll:.2f}  MAE {old.mae:.2f}"
+        )
+    if protocol:
+        errors = published_count(evaluation, protocol)["published_count"]
+        print(
+            f"as {protocol.cut.source} counts ({protocol.count}): Yaw {errors['yaw']:.2f}  "
+            f"Pitch {errors['pitch']:.2f}  Roll {errors['roll']:.2f}  MAE {errors['mae']:.2f}"
         )
     rate = len(evaluation.ids) / evaluation.seconds
     print(f"{evaluation.seconds:.1f} s, {rate:.1f} images/s")

@@ -5,12 +5,14 @@ Each method's folder holds its published layouts (`methods/<method>/checkpoint.p
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import mlx.core as mx
+import numpy as np
 
 from .. import methods
 from ..core.checkpoint import Conversion, Format, Tensors
@@ -18,7 +20,9 @@ from ..detection import yunet_checkpoint
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import METHODS, Estimator, build, config_from_dict
+from ..quantization import fold_branches
 from ..readers.checkpoint_file import read_tensors
+from ..readers.onnx_file import read_layers
 from ..readers.torch_file import write_torch_file
 from ..weights import save_tensors, tensors_of
 
@@ -41,13 +45,23 @@ def _layouts(method: str) -> ModuleType | None:
     return importlib.import_module(name) if importlib.util.find_spec(name) else None
 
 
-def convert_file(path: str | Path, output: str | Path, norm: str = "batch") -> Conversion:
+def convert_file(
+    path: str | Path,
+    output: str | Path,
+    norm: str = "batch",
+    fold: bool = False,
+    protocol: str | None = None,
+    state: str | None = None,
+) -> Conversion:
     """Recognise a published checkpoint, convert it, check it, and write it.
 
     Args:
         path: the published file.
         output: the `.safetensors` file to write.
         norm: the normalisation of the network that an ImageNet backbone is meant for.
+        fold: whether to fold the parallel branches of a network's layers.
+        protocol: see `Conversion.choose`.
+        state: name of the state dict to take, of a file that holds several.
 
     Returns:
         What was recognised and what was left out.
@@ -56,7 +70,9 @@ def convert_file(path: str | Path, output: str | Path, norm: str = "batch") -> C
         InputError: the file is damaged, unknown, or would need code to be run.
     """
     path = Path(path)
-    conversion = convert_tensors(read_tensors(path), path, norm)
+    conversion = convert_tensors(tensors_in(path, state), path, norm, protocol)
+    if fold:
+        conversion = folded(conversion, path)
     save_tensors(
         output,
         {name: mx.array(value) for name, value in conversion.tensors.items()},
@@ -65,8 +81,41 @@ def convert_file(path: str | Path, output: str | Path, norm: str = "batch") -> C
     return conversion
 
 
-def convert_tensors(tensors: Tensors, source: str | Path, norm: str = "batch") -> Conversion:
+def tensors_in(path: Path, state: str | None = None) -> Tensors:
+    """The tensors of a file; of an ONNX graph of a known network, its layers'."""
+    if path.suffix == ".onnx" and path.is_file():
+        layers = read_layers(path)
+        if any(form.matches(layers) for form in formats()):
+            return layers
+    return read_tensors(path, state)
+
+
+def folded(conversion: Conversion, source: str | Path) -> Conversion:
+    """The conversion with the parallel branches of its layers folded.
+
+    Raises:
+        InputError: it is no network with such layers.
+    """
+    if "deploy" not in conversion.config:
+        raise InputError(f"{source}: {conversion.description} has no branches to fold")
+    network = build(config_from_dict(conversion.config))
+    network.load_weights([(name, mx.array(value)) for name, value in conversion.tensors.items()])
+    network.eval()
+    network = fold_branches(network)
+    tensors = {name: np.array(value) for name, value in tensors_of(network).items()}
+    return dataclasses.replace(conversion, config=network.config.to_dict(), tensors=tensors)
+
+
+def convert_tensors(
+    tensors: Tensors, source: str | Path, norm: str = "batch", protocol: str | None = None
+) -> Conversion:
     """Recognise tensors by their names and shapes and bring them into our layout.
+
+    Args:
+        tensors: of the file.
+        source: the file's name.
+        norm: the normalisation of the network that an ImageNet backbone is meant for.
+        protocol: see `Conversion.choose`.
 
     Raises:
         InputError: the layout is unknown, or a tensor is missing or misshapen.
@@ -86,6 +135,7 @@ def convert_tensors(tensors: Tensors, source: str | Path, norm: str = "batch") -
             f"{source}: looks like {form.name} but is not complete ({error}); get it again"
         ) from None
     _check(conversion, source)
+    conversion.choose(protocol, source)
     if norm == "batch":
         return conversion
     if norm not in conversion.variants:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import http.client
 import time
@@ -68,7 +69,7 @@ def fetch(entry: Published, trust: bool = False, folder: str | Path | None = Non
     part = path.with_name(path.name + ".part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        _transfer_with_retries(entry, part)
+        _transfer_from_any(entry, part)
         if not is_published(part, entry):
             part.unlink()
             raise InputError(
@@ -93,6 +94,18 @@ def is_published(path: Path, entry: Published) -> bool:
         while chunk := file.read(1 << 20):
             content.update(chunk)
     return content.hexdigest().startswith(expected)
+
+
+def _transfer_from_any(entry: Published, part: Path) -> None:
+    """Transfer from the first of a checkpoint's places that has it."""
+    *others, last = (entry.url, *entry.mirrors)
+    for url in others:
+        try:
+            _transfer_with_retries(dataclasses.replace(entry, url=url), part)
+            return
+        except InputError as error:
+            print(f"{error}; trying another place")
+    _transfer_with_retries(dataclasses.replace(entry, url=last), part)
 
 
 def _transfer_with_retries(entry: Published, part: Path) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import mlx.nn as nn
 import numpy as np
 
+from ..errors import InputError
+
 Tensors = dict[str, np.ndarray]
 
+# Behind a protocol's name: heads from behind get a yaw beyond ±90°.
+FULL = "-full"
 UNSTATED = "not stated here: see the repository"
 
 
@@ -27,6 +32,11 @@ class Conversion:
         left_out: name of each tensor of the source that is not used → why.
         network: the module that the tensors must fill exactly; None means the config's estimator.
         variants: name of another normalisation → the conversion for a network that has it.
+        protocols: name of a protocol → `config` for the networks that are used by it, where several
+            publishers share the layout; the first is taken unless a name or an option says
+            otherwise.
+        hints: pattern in a file's name → key of `protocols`.
+        protocol: the one that was taken.
     """
 
     description: str
@@ -35,6 +45,35 @@ class Conversion:
     left_out: dict[str, str] = field(default_factory=dict)
     network: nn.Module | None = None
     variants: dict[str, Callable[[], Conversion]] = field(default_factory=dict)
+    protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hints: dict[str, str] = field(default_factory=dict)
+    protocol: str = ""
+
+    def choose(self, protocol: str | None, source: str | Path) -> None:
+        """Take a protocol's config.
+
+        Args:
+            protocol: key of `protocols`, perhaps with `FULL` behind; None goes by the file's name.
+            source: the file.
+
+        Raises:
+            InputError: the network is used by no such protocol.
+        """
+        name = Path(source).name
+        hinted = [key for pattern, key in self.hints.items() if re.search(pattern, name, re.I)]
+        wanted = protocol or next(iter([*hinted, *self.protocols]), "")
+        chosen = wanted.removesuffix(FULL)
+        if not wanted:
+            return
+        if chosen not in self.protocols:
+            names = ", ".join(self.protocols) or "none"
+            raise InputError(
+                f"{source}: {self.description} has no protocol {wanted}; its protocols: {names}"
+            )
+        self.config = dict(self.protocols[chosen])
+        if wanted != chosen:
+            self.config["full_yaw"] = True
+        self.protocol = wanted
 
 
 @dataclass(frozen=True)
@@ -50,6 +89,8 @@ class Published:
             (SHA-1 of "blob <size>\\0" and the content); None where nobody published one.
         licence: of the weights.
         figure: the publisher's own figure.
+        protocol: the one of `Conversion.protocols` that it is used by.
+        mirrors: other direct links to the same file.
     """
 
     name: str
@@ -59,6 +100,8 @@ class Published:
     licence: str = UNSTATED
     figure: str = ""
     page: str | None = None
+    protocol: str | None = None
+    mirrors: tuple[str, ...] = ()
 
     @property
     def file_name(self) -> str:

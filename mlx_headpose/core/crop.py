@@ -22,10 +22,21 @@ if TYPE_CHECKING:
 # What an annotated box may hold.
 BOXES = {
     "points": "all annotated points",
+    "visible": "the visible points",
     "landmarks": "the 68 landmarks",
     "head": "the whole head",
 }
 MAX_MARGIN = 10.0
+# How a crop is scaled: PIL's filters, with antialiasing, and OpenCV's linear one, without.
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+    "linear": Image.Resampling.BILINEAR,
+}
+# What a margin is a share of, and how a box is rounded before.
+SHARES = ("sides", "start", "swapped", "longer")
+ROUNDINGS = ("none", "truncate", "outward")
 
 
 def _finite(value: object) -> bool:
@@ -36,13 +47,21 @@ def _finite(value: object) -> bool:
 class Margins:
     """What is added to a box, side by side.
 
-    Each side moves by k times its factor times the width or height, and, as in the published
-    loaders, each line sees the box that the lines before it changed: x_min −, y_min −, x_max +,
-    y_max +.
+    Each side moves outwards by k times its factor times a length of the box, in the order x_min,
+    y_min, x_max, y_max.
 
     Attributes:
         factors: of (x_min, y_min, x_max, y_max).
         k: the margin, or its range where training samples it uniformly.
+        of: length of the box: "sides", its width or height, where each side sees the box that the
+            sides before it changed, as in most published loaders; "start", the same of the box as
+            it was; "swapped", the height for x and the width for y of the box as it was, whole
+            pixels, as in 6DRepNet's demo; "longer", the longer side of the box as it was.
+        rounding: of the box before: "none"; "truncate", its sides to whole pixels; "outward", its
+            sides to the nearest whole pixel and one more for x_max and y_max
+            (`cv2.boundingRect` of rounded points).
+        square: side of a square around the box's centre, in longer sides, that takes its place at
+            last; 0 for none.
 
     Raises:
         InputError: a value is not finite, or moves a side by more than ten times the box.
@@ -50,6 +69,9 @@ class Margins:
 
     factors: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     k: tuple[float, ...] = (0.2, 0.2)
+    of: str = "sides"
+    rounding: str = "none"
+    square: float = 0.0
 
     def __post_init__(self) -> None:
         values = (*self.factors, *self.k)
@@ -60,17 +82,49 @@ class Margins:
             or self.k[0] > self.k[1]
         ):
             raise InputError(f"margins of {self.factors} with k in {self.k} are impossible")
+        if self.of not in SHARES or self.rounding not in ROUNDINGS:
+            raise InputError(
+                f"margins of {self.of!r} with rounding {self.rounding!r} are unknown; choose from "
+                f"{', '.join(SHARES)} and {', '.join(ROUNDINGS)}"
+            )
+        if not _finite(self.square) or not 0 <= self.square <= MAX_MARGIN:
+            raise InputError(f"a square of {self.square} times the box is impossible")
 
     def apply(self, box: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         """(4,) box with its margins; without `rng`, k is the middle of its range."""
         low, high = self.k
         k = float(rng.uniform(low, high)) if rng is not None and low < high else (low + high) / 2
-        x_min, y_min, x_max, y_max = (float(v) for v in box)
-        x_min -= self.factors[0] * k * abs(x_max - x_min)
-        y_min -= self.factors[1] * k * abs(y_max - y_min)
-        x_max += self.factors[2] * k * abs(x_max - x_min)
-        y_max += self.factors[3] * k * abs(y_max - y_min)
+        x_min, y_min, x_max, y_max = self._rounded(box)
+        if self.of == "sides":
+            x_min -= self.factors[0] * k * abs(x_max - x_min)
+            y_min -= self.factors[1] * k * abs(y_max - y_min)
+            x_max += self.factors[2] * k * abs(x_max - x_min)
+            y_max += self.factors[3] * k * abs(y_max - y_min)
+        else:
+            left, top, right, bottom = self._outwards(k, x_max - x_min, y_max - y_min)
+            x_min, y_min, x_max, y_max = x_min - left, y_min - top, x_max + right, y_max + bottom
+        if self.square:
+            half = self.square / 2 * max(x_max - x_min, y_max - y_min)
+            x, y = (x_min + x_max) / 2, (y_min + y_max) / 2
+            x_min, y_min, x_max, y_max = x - half, y - half, x + half, y + half
         return np.array([x_min, y_min, x_max, y_max], np.float64)
+
+    def _rounded(self, box: np.ndarray) -> list[float]:
+        sides = [float(v) for v in box]
+        if self.rounding == "truncate":
+            return [float(int(v)) for v in sides]
+        if self.rounding == "outward":
+            return [float(round(v) + extra) for v, extra in zip(sides, (0, 0, 1, 1), strict=True)]
+        return sides
+
+    def _outwards(self, k: float, width: float, height: float) -> list[float]:
+        """By how much each side moves, where that depends on the box as it was."""
+        if self.of == "swapped":
+            lengths = height, width
+        else:
+            lengths = (width, height) if self.of == "start" else (max(width, height),) * 2
+        moves = [f * k * n for f, n in zip(self.factors, 2 * lengths, strict=True)]
+        return [float(int(move)) for move in moves] if self.of == "swapped" else moves
 
     def with_k(self, k: float | None) -> Margins:
         """The same factors with a fixed k; None changes nothing."""
@@ -78,10 +132,11 @@ class Margins:
 
     def __str__(self) -> str:
         """Such as "k = 0.2" or "k = 0.2 to 0.4"."""
-        if not any(self.factors):
-            return "no margins"
         low, high = self.k
-        return f"k = {low:g}" if low == high else f"k = {low:g} to {high:g}"
+        text = f"k = {low:g}" if low == high else f"k = {low:g} to {high:g}"
+        if not any(self.factors):
+            text = "no margins"
+        return f"{text}, a square of {self.square:g} longer sides" if self.square else text
 
 
 NONE = Margins()
@@ -163,9 +218,11 @@ TRAINING = Margins((0.6, 2.0, 0.6, 0.6), (0.2, 0.4))
 FACE_OF_HEAD = Margins((-0.75, -1.2, -0.15 / 0.17, -0.06 / 0.152))
 
 # wanted box → box that stands in for it → margins around that one in testing and training.
-CONVERSIONS: dict[str, dict[str, tuple[Margins, Margins]]] = {
+# None stands for the same margins.
+CONVERSIONS: dict[str, dict[str, tuple[Margins, Margins] | None]] = {
     # A loose box holds most of the head, and a head's box is about as large.
     "points": {"landmarks": (CLOSE, TRAINING), "head": (NONE, NONE)},
+    "visible": {"landmarks": None, "points": None, "head": (NONE, NONE)},
     "landmarks": {"head": (FACE_OF_HEAD, FACE_OF_HEAD)},
     "head": {"points": (LOOSE, TRAINING), "landmarks": (CLOSE, TRAINING)},
 }
@@ -197,32 +254,84 @@ AROUND_HEAD = Crop(
 def cut(picture: Image.Image, box: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Cut a box out of a picture exactly as the published evaluations do.
 
-    The box is truncated to whole pixels; what lies outside the picture is black; the crop is
-    scaled by PIL's bilinear filter with antialiasing.
+    The box is truncated to whole pixels, but for the resize rule "warp"; what lies outside the
+    picture is black.
 
     Args:
         picture: RGB.
         box: (4,) x_min, y_min, x_max, y_max in pixels.
-        preprocessing: target size and resize rule.
+        preprocessing: target size, resize rule and filter.
 
     Returns:
-        (size, size, 3) uint8.
+        (size, size, 3) uint8; for the resize rule "whole" one side may be longer.
     """
-    left, top, right, bottom = (int(v) for v in box)
-    right, bottom = max(right, left + 1), max(bottom, top + 1)
-    crop = picture.crop((left, top, right, bottom))
     size = preprocessing.size
+    if preprocessing.resize == "warp":
+        return _warped(picture, box, size, preprocessing.filter)
+    left, top, right, bottom = (int(v) for v in box)
+    if preprocessing.clip:
+        left, right = max(left, 0), min(right, picture.width)
+        top, bottom = max(top, 0), min(bottom, picture.height)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    if preprocessing.resize == "pad":
+        more = (bottom - top) - (right - left)
+        across, down = max(more, 0), max(-more, 0)
+        left, right = left - across // 2, right + across - across // 2
+        top, bottom = top - down // 2, bottom + down - down // 2
+    crop = picture.crop((left, top, right, bottom))
     short = preprocessing.resize_to or size
     width, height = crop.size
     # As torchvision does: the longer side is truncated, the centre rounded.
-    if preprocessing.resize == "squash":
+    if preprocessing.resize in ("squash", "pad"):
         scaled = (short, short)
     elif width <= height:
         scaled = (short, int(short * height / width))
     else:
         scaled = (int(short * width / height), short)
-    # First across, then down: Pillow from 13 on chooses the order by the sizes, and bytes differ.
-    for one in ((scaled[0], height), scaled):
-        crop = crop.resize(one, Image.Resampling.BILINEAR)
+    if preprocessing.filter == "linear":
+        crop = Image.fromarray(_linear(np.asarray(crop), scaled))
+    else:
+        # First across, then down: Pillow from 13 on chooses the order by the sizes, and bytes
+        # differ.
+        for one in ((scaled[0], height), scaled):
+            crop = crop.resize(one, FILTERS[preprocessing.filter])
+    if preprocessing.resize == "whole":
+        return np.asarray(crop)
     left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
     return np.asarray(crop.crop((left, top, left + size, top + size)))
+
+
+def _warped(picture: Image.Image, box: np.ndarray, size: int, name: str) -> np.ndarray:
+    """(size, size, 3) of a box with fractions, each pixel read where its centre falls."""
+    coefficients = []
+    for low, high in zip(box[:2].tolist(), box[2:].tolist(), strict=True):
+        # The inverse of the map to the square, as published: where a centre falls on the border of
+        # two pixels, the last bit decides.
+        scale = size / max(high - low, 1e-3)
+        shift = size / 2 - scale * (low + (high - low) / 2)
+        coefficients.append((1 / scale, -(1 / scale * shift)))
+    (across, left), (down, top) = coefficients
+    return np.asarray(
+        picture.transform(
+            (size, size),
+            Image.Transform.AFFINE,
+            (across, 0.0, left, 0.0, down, top),
+            FILTERS[name],
+        )
+    )
+
+
+def _linear(image: np.ndarray, scaled: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 scaled to (width, height) between the nearest pixels, without antialiasing.
+
+    OpenCV's INTER_LINEAR, but for its rounding: some values differ by 1.
+    """
+    result = image.astype(np.float32)
+    for axis, wanted in ((0, scaled[1]), (1, scaled[0])):
+        count = image.shape[axis]
+        where = np.clip((np.arange(wanted) + 0.5) * count / wanted - 0.5, 0, count - 1)
+        before = where.astype(int)
+        share = (where - before).astype(np.float32).reshape(-1, *[1] * (2 - axis))
+        after = np.minimum(before + 1, count - 1)
+        result = (1 - share) * result.take(before, axis) + share * result.take(after, axis)
+    return np.rint(result).astype(np.uint8)

@@ -221,6 +221,14 @@ class Estimator(nn.Module):
         outputs = in_each_shard(lambda part: self.head(self.backbone(part)), batch.parts)
         return tuple(mx.concatenate(list(parts)) for parts in zip(*outputs, strict=True))
 
+    def with_preprocessing(self, preprocessing: Preprocessing) -> Estimator:
+        """The same network, its layers shared, with another preprocessing."""
+        config = dataclasses.replace(self.config, preprocessing=preprocessing)
+        other = Estimator(config, self.backbone, self.head)
+        other.quantization = self.quantization
+        other.train(self.training)
+        return other
+
     @property
     def trains_in_shards(self) -> bool:
         """Whether the backbone takes `Shards`. In evaluation samples are independent anyway."""

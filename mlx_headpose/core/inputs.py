@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -123,7 +124,8 @@ class ImageInput(Input):
             top, bottom = np.clip([top, bottom], -height, 2 * height)
             # Only this part of an image, which may be huge, is copied into a PIL image.
             x, y = np.clip([int(left), int(top)], 0, [width - 1, height - 1])
-            part = Image.fromarray(image[y : max(y + 1, int(bottom)), x : max(x + 1, int(right))])
+            below, beyond = max(y + 1, math.ceil(bottom)), max(x + 1, math.ceil(right))
+            part = Image.fromarray(image[y:below, x:beyond])
             inside = np.array([left - x, top - y, right - x, bottom - y])
             return cut(part, inside, self.preprocessing)
 

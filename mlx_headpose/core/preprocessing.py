@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..errors import InputError
-from .crop import AROUND_POINTS, Crop
+from .crop import AROUND_POINTS, FILTERS, Crop
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-RESIZES = ("squash", "short_side")
+RESIZES = ("squash", "short_side", "whole", "pad", "warp")
+COLOURS = ("RGB", "BGR")
 MAX_SIZE = 4096
 
 
@@ -27,11 +28,16 @@ class Preprocessing:
 
     Attributes:
         size: side of the square input in pixels.
-        resize: "squash" scales the crop to a square; "short_side" scales its shorter side.
+        resize: "squash" scales the crop to a square; "short_side" scales its shorter side, of which
+            the central square is kept; "whole" keeps all of that; "pad" adds black to the shorter
+            side first; "warp" reads the pixels where a crop with fractions has its own.
         resize_to: length that `resize` scales to, of which the central square of `size` is kept;
             None means `size`.
         crop: how heads are cut out of images.
-        mean, std: per channel (red, green, blue), of values scaled to 0..1.
+        mean, std: per channel, in the order of `colours`, of values scaled to 0..1.
+        filter: how pixels are scaled, one of `crop.FILTERS`.
+        colours: order of the channels that the network reads, "RGB" or "BGR"; images are RGB.
+        clip: whether a crop ends at the image's border, in place of black outside.
     """
 
     size: int = 224
@@ -40,6 +46,9 @@ class Preprocessing:
     crop: Crop = AROUND_POINTS
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    filter: str = "bilinear"
+    colours: str = "RGB"
+    clip: bool = False
 
     def __post_init__(self) -> None:
         whole = isinstance(self.resize_to, int | None)
@@ -52,6 +61,11 @@ class Preprocessing:
         if self.resize not in RESIZES:
             raise InputError(
                 f"unknown resize rule {self.resize!r}; choose one of: {', '.join(RESIZES)}"
+            )
+        if self.filter not in FILTERS or self.colours not in COLOURS:
+            raise InputError(
+                f"unknown filter {self.filter!r} or colours {self.colours!r}; choose from "
+                f"{', '.join(FILTERS)} and {', '.join(COLOURS)}"
             )
         channels = (*self.mean, *self.std)
         if len(self.mean) != 3 or len(self.std) != 3 or not all(map(_finite, channels)):
@@ -71,6 +85,8 @@ class Preprocessing:
         """
         if images.dtype != mx.uint8:
             return images
+        if self.colours == "BGR":
+            images = images[..., ::-1]
         # One fused multiply-add: (x / 255 - mean) / std.
         scale = 1 / (255 * mx.array(self.std))
         shift = mx.array(self.mean) / mx.array(self.std)

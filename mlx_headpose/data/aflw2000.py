@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core.crop import AROUND_POINTS, Crop
-from .annotated import AnnotatedPictures, read_annotation
+from .annotated import VISIBLE, AnnotatedPictures, read_annotation
 
 
 class AFLW2000(AnnotatedPictures):
@@ -38,5 +38,5 @@ def open_dataset(
         ad: margin k; None means the published 0.2.
         skip_bad: count broken files instead of stopping.
     """
-    fields = {"points": "pt2d", "landmarks": "pt3d_68"}
+    fields = {"points": "pt2d", "visible": VISIBLE, "landmarks": "pt3d_68"}
     return AFLW2000("AFLW2000", folder, filename_list, fields, crop, k=ad, skip_bad=skip_bad)

@@ -23,6 +23,9 @@ from .listing import cached_table, read_list, require_folder, walk
 # The field's evaluations and trainings keep poses whose three angles lie within these degrees,
 # because HopeNet's bins end there. They do it silently; we count.
 LIMIT = 99.0
+# The box of those `pt2d` that are in the image, both coordinates above 0.
+VISIBLE_OF = "pt2d"
+VISIBLE = "visible pt2d"
 
 
 def read_annotation(path: Path, *fields: str) -> dict[str, np.ndarray]:
@@ -71,7 +74,7 @@ class AnnotatedPictures(Dataset):
         name: of the dataset.
         folder: where the files lie.
         filename_list: names to take, in order; None walks the folder.
-        fields: kind of box → landmark field that it is drawn around.
+        fields: kind of box → landmark field that it is drawn around, or `VISIBLE`.
         crop: of the network.
         train: whether the samples are for training.
         k: margin in place of the crop's own.
@@ -101,7 +104,7 @@ class AnnotatedPictures(Dataset):
         files = [path for i in ids for path in (self._annotation(i), self._picture(i))]
         table = cached_table(
             self.folder,
-            f"{name}-{filename_list.stem if filename_list else 'all'}",
+            f"{name}-{filename_list.stem if filename_list else 'all'}-{len(fields)}",
             files,
             lambda: self._parse(ids, tuple(fields.values()), skip_bad),
         )
@@ -148,6 +151,7 @@ class AnnotatedPictures(Dataset):
         parameters = np.full((len(ids), 3), np.nan)
         # In float32 a side that falls on a whole pixel could be truncated to the one before it.
         boxes = {field: np.full((len(ids), 4), np.nan, np.float64) for field in point_sets}
+        point_sets = tuple(field for field in point_sets if field != VISIBLE)
         for row, name in enumerate(
             tqdm(ids, "annotations", unit="file", disable=None, leave=False)
         ):
@@ -164,7 +168,11 @@ class AnnotatedPictures(Dataset):
                 continue
             parameters[row] = pose_para[:3]
             for field, value in zip(point_sets, points, strict=True):
-                # Invisible points are -1 in `pt2d`; the published boxes include them.
+                # Invisible points are -1 in `pt2d`; most published boxes include them.
                 x, y = value[0], value[1]
                 boxes[field][row] = x.min(), y.min(), x.max(), y.max()
+                seen = (x > 0) & (y > 0)
+                if VISIBLE in boxes and field == VISIBLE_OF and seen.any():
+                    x, y = x[seen], y[seen]
+                    boxes[VISIBLE][row] = x.min(), y.min(), x.max(), y.max()
         return {"poses": pose_para_to_pose(parameters).astype(np.float32), **boxes}

@@ -38,6 +38,7 @@ HOPENET = Margins((0.6, 1.0, 0.6, 0.6), (0.35, 0.35))
 # box of the network's crop → the published margins around a released frame's face box.
 PROTOCOLS = {
     "points": ("HopeNet's", HOPENET),
+    "visible": ("HopeNet's", HOPENET),
     "landmarks": ("FSA-Net's", FSANET),
     "head": ("no", NONE),
 }

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..files import atomic_path
 from ..methods import Estimator
 from ..nn import plain_operations
-from ..quantization import fold_batch_norms
+from ..quantization import fold_batch_norms, fold_branches
 from ..readers import mlxfn as container
 from .metadata import NO_LICENCE, describe
 
@@ -60,10 +60,11 @@ def pose_function(model: Estimator) -> Callable[[mx.array], list[mx.array]]:
 
     The pose is (N, 3) yaw, pitch, roll in degrees. Where the head classifies bins, its outputs are
     the probabilities of each angle's bins. The confidence, (N,), is left out where a method has
-    none. Batch norms are folded into the model's convolutions, in place.
+    none. Parallel branches are folded, and batch norms into the model's convolutions, in place.
     """
     model.eval()
     if model.quantization is None:
+        model = fold_branches(model)
         fold_batch_norms(model, model.config.inputs.example(2))
     mx.eval(model.parameters())
 

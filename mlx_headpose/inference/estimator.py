@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from .. import weights
 from ..core.inputs import Landmarker
+from ..data.protocols import find_demo
 from ..detection.yolo import HeadDetector
 from ..detection.yunet import DEFAULT_MIN_SCORE, Detections, FaceDetector
 from ..errors import InputError
@@ -73,6 +75,8 @@ class HeadPoseEstimator:
         crop_margin: margin k around a detected face; None means the method's own.
         landmarker: finds the landmarks of a face, for networks that read landmarks; None takes
             MediaPipe's face mesh when it is first needed.
+        demo: name of the published demo (`data.protocols.DEMOS`) whose crop, resize and order of
+            colours replace the network's own.
 
     Raises:
         InputError: no model is given, and the package has come without one.
@@ -84,11 +88,17 @@ class HeadPoseEstimator:
         detector: Detector | None = None,
         crop_margin: float | None = None,
         landmarker: Landmarker | None = None,
+        demo: str | None = None,
     ):
         if isinstance(model, str | Path) or isinstance(detector, str | Path):
             raise InputError("for files of networks use HeadPoseEstimator.from_pretrained")
         if model is None:
             model = from_pretrained(find_network())
+        if demo is not None:
+            if model.config.inputs.landmarks:
+                raise InputError(f"{demo} is for networks that read images, not landmarks")
+            cut = find_demo(demo)
+            model = model.with_preprocessing(cut.apply(model.config.preprocessing))
         self.model = model
         self._detector = detector
         crop = model.config.preprocessing.crop
@@ -199,16 +209,23 @@ class HeadPoseEstimator:
     def _run(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Inputs → (N, 3) poses in degrees and (N,) confidences, NaN where there are none."""
         poses, confidences = [np.zeros((0, 3))], [np.zeros(0)]
-        for start in range(0, len(inputs), BATCH):
-            outputs = self.model(mx.array(np.stack(inputs[start : start + BATCH])))
-            pose, confidence = self.model.decode(outputs), self.model.confidence(outputs)
-            poses.append(np.array(pose, np.float64))
-            confidences.append(
-                np.full(len(pose), np.nan)
-                if confidence is None
-                else np.array(confidence, np.float64)
-            )
-        return np.concatenate(poses), np.concatenate(confidences)
+        # Some demos do not make their crops square, so that not all have one shape.
+        shapes = sorted({value.shape for value in inputs})
+        order = [i for shape in shapes for i, value in enumerate(inputs) if value.shape == shape]
+        for _, group in groupby(order, lambda i: inputs[i].shape):
+            alike = list(group)
+            for start in range(0, len(alike), BATCH):
+                stacked = np.stack([inputs[i] for i in alike[start : start + BATCH]])
+                outputs = self.model(mx.array(stacked))
+                pose, confidence = self.model.decode(outputs), self.model.confidence(outputs)
+                poses.append(np.array(pose, np.float64))
+                confidences.append(
+                    np.full(len(pose), np.nan)
+                    if confidence is None
+                    else np.array(confidence, np.float64)
+                )
+        back = np.argsort(order)
+        return np.concatenate(poses)[back], np.concatenate(confidences)[back]
 
 
 def load_detector(source: str | Path) -> Detector:

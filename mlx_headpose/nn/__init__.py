@@ -3,7 +3,7 @@
 A layer that `mlx.nn` has too is a drop-in for it: same arguments, same parameter names.
 """
 
-from .activation import relu, relu6, sigmoid, silu
+from .activation import hard_sigmoid, hard_swish, relu, relu6, sigmoid, silu
 from .conv import Conv2d, ConvTranspose2d, conv2d, conv_transpose2d
 from .drop import drop_branch
 from .norm import BatchNorm, GroupNorm, is_statistic
@@ -19,6 +19,8 @@ __all__ = [
     "conv2d",
     "conv_transpose2d",
     "drop_branch",
+    "hard_sigmoid",
+    "hard_swish",
     "is_statistic",
     "max_pool2d",
     "mean_pool2d",

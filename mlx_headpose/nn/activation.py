@@ -135,3 +135,15 @@ def relu(x: mx.array) -> mx.array:
 def relu6(x: mx.array) -> mx.array:
     """min(max(x, 0), 6). Its gradient needs only the result."""
     return nn.relu6(x)
+
+
+@each_shard
+def hard_sigmoid(x: mx.array) -> mx.array:
+    """min(max(x + 3, 0), 6) / 6, a sigmoid of three straight lines (Howard et al. 2019)."""
+    return nn.relu6(x + 3) * (1 / 6)
+
+
+@each_shard
+def hard_swish(x: mx.array) -> mx.array:
+    """x · hard_sigmoid(x), also called hard-swish (Howard et al. 2019, equation 2)."""
+    return x * nn.relu6(x + 3) * (1 / 6)

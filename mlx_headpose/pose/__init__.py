@@ -6,10 +6,14 @@ Everything but the metrics takes numpy or MLX arrays and answers in kind.
 from .bins import Bins
 from .metrics import (
     PoseMetrics,
+    align_poses,
     angle_errors,
     geodesic_errors,
     legacy_angle_errors,
+    plain_angle_errors,
     pose_metrics,
+    shifted_angle_errors,
+    twin_angle_errors,
     vector_errors,
 )
 from .rotations import (
@@ -23,6 +27,7 @@ from .rotations import (
     matrix_to_quaternion,
     matrix_to_r,
     matrix_to_rotation_6d,
+    nearest_rotation,
     pose_para_to_pose,
     pose_to_matrix,
     pose_to_r,
@@ -35,6 +40,7 @@ from .rotations import (
 __all__ = [
     "Bins",
     "PoseMetrics",
+    "align_poses",
     "angle_errors",
     "axis_endpoints",
     "biwi_angles_to_pose",
@@ -48,6 +54,8 @@ __all__ = [
     "matrix_to_quaternion",
     "matrix_to_r",
     "matrix_to_rotation_6d",
+    "nearest_rotation",
+    "plain_angle_errors",
     "pose_metrics",
     "pose_para_to_pose",
     "pose_to_matrix",
@@ -55,6 +63,8 @@ __all__ = [
     "quaternion_to_matrix",
     "r_to_pose",
     "rotation_6d_to_matrix",
+    "shifted_angle_errors",
+    "twin_angle_errors",
     "vector_errors",
     "wrap",
 ]

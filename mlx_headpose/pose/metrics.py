@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .rotations import geodesic_degrees, pose_to_matrix, wrap
+from .rotations import (
+    geodesic_degrees,
+    matrix_to_pose,
+    nearest_rotation,
+    pose_to_matrix,
+    wrap,
+)
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,46 @@ def legacy_angle_errors(predicted: ArrayLike, true: ArrayLike) -> np.ndarray:
         " as right and no error exceeds 90°, which flatters; do not compare them with others'",
         stacklevel=2,
     )
+    return shifted_angle_errors(predicted, true)
+
+
+def shifted_angle_errors(predicted: ArrayLike, true: ArrayLike) -> np.ndarray:
+    """(..., 3) `legacy_angle_errors` without its warning, for a protocol that is asked for."""
     predicted, true = _poses(predicted, true)
     shifts = np.array([0, 180, -180, 360, -360])
     return np.abs((predicted - true)[..., None] + shifts).min(-1)
+
+
+def plain_angle_errors(predicted: ArrayLike, true: ArrayLike) -> np.ndarray:
+    """(..., 3) absolute differences as they are: 179° and −179° differ by 358°."""
+    predicted, true = _poses(predicted, true)
+    return np.abs(predicted - true)
+
+
+def twin_angle_errors(predicted: ArrayLike, true: ArrayLike) -> np.ndarray:
+    """(..., 3) differences as OPAL counts: those of the prediction or of its twin.
+
+    The twin (180 − yaw, pitch ± 180, roll ± 180) is the same rotation. For each sample that of the
+    two is taken whose plain differences have the smaller mean; they then go around the circle.
+    """
+    predicted, true = _poses(predicted, true)
+    twin = wrap(180 + predicted * np.array([-1.0, 1.0, 1.0]))
+    own, other = plain_angle_errors(predicted, true), plain_angle_errors(twin, true)
+    error = np.where((own.mean(-1) <= other.mean(-1))[..., None], own, other)
+    return np.minimum(error, np.abs(360 - error))
+
+
+def align_poses(predicted: ArrayLike, true: ArrayLike) -> np.ndarray:
+    """(N, 3) predictions turned by the one rotation that brings them nearest to the true poses.
+
+    It removes what a network's and a set's zero differ by (Cobo et al., "On the representation and
+    methodology for wide and short range head pose estimation", 2024): the mean of all D · D̂ᵀ, as
+    the rotation nearest to their sum, turns every D̂ from the left.
+    """
+    predicted, true = _poses(predicted, true)
+    a, b = pose_to_matrix(predicted), pose_to_matrix(true)
+    turn = nearest_rotation((b @ np.swapaxes(a, -1, -2)).mean(0))
+    return matrix_to_pose(turn @ a, full_yaw=True)
 
 
 def geodesic_errors(predicted: ArrayLike, true: ArrayLike) -> np.ndarray:

@@ -23,6 +23,9 @@ from .arrays import Array, as_floats
 GIMBAL_LOCK = 1e-6
 # Squared lengths up to this are 0: below it a float32 gradient could overflow.
 TINY = 1e-30
+SQRT_3 = 3**0.5
+# The next eigenvector's share shrinks by (1 − gap)^(2^SQUARINGS).
+SQUARINGS = 16
 
 
 def wrap(angle: Array) -> Array:
@@ -119,6 +122,37 @@ def matrix_to_rotation_6d(matrix: Array) -> Array:
     return xp.concatenate([matrix[..., :, 0], matrix[..., :, 1]], -1)
 
 
+def nearest_rotation(matrix: Array) -> Array:
+    """(..., 3, 3) any matrices → the rotations nearest to them in the least squares sense.
+
+    U·diag(1, 1, det(UVᵀ))·Vᵀ of the singular value decomposition (Levinson et al., "An Analysis of
+    SVD for Deep Rotation Estimation", 2020), here by products alone, which every device has: the
+    rotation's quaternion is the eigenvector of the largest eigenvalue of a symmetric 4×4 matrix K
+    (Horn, "Closed-form solution of absolute orientation using unit quaternions", 1987), and
+    squaring K + cI again and again leaves that one. Where several rotations are equally near it is
+    one of them; of the zero matrix it is the identity.
+    """
+    xp, m = as_floats(matrix)
+    length = xp.sqrt(xp.sum(m * m, (-2, -1), keepdims=True))
+    m = m / xp.where(length > 0, length, 1)
+    (m00, m01, m02), (m10, m11, m12), (m20, m21, m22) = (_last(row) for row in _rows(m))
+    # No eigenvalue of K is below −√3 where M has length 1, so that all are positive here.
+    c = SQRT_3
+    k = _matrix(
+        xp,
+        [
+            [c + m00 + m11 + m22, m21 - m12, m02 - m20, m10 - m01],
+            [m21 - m12, c + m00 - m11 - m22, m10 + m01, m02 + m20],
+            [m02 - m20, m10 + m01, c - m00 + m11 - m22, m21 + m12],
+            [m10 - m01, m02 + m20, m21 + m12, c - m00 - m11 + m22],
+        ],
+    )
+    for _ in range(SQUARINGS):
+        k = k / (k[..., :1, :1] + k[..., 1:2, 1:2] + k[..., 2:3, 2:3] + k[..., 3:, 3:])
+        k = xp.sum(k[..., :, :, None] * k[..., None, :, :], -2)
+    return quaternion_to_matrix(_dominant_row(xp, k))
+
+
 def matrix_to_quaternion(matrix: Array) -> Array:
     """(..., 3, 3) → (..., 4) unit quaternions (w, x, y, z) with w ≥ 0."""
     xp, m = as_floats(matrix)
@@ -134,12 +168,7 @@ def matrix_to_quaternion(matrix: Array) -> Array:
             [m10 - m01, m02 + m20, m21 + m12, 1 - m00 - m11 + m22],
         ],
     )
-    best, largest = outer[..., 0, :], outer[..., 0, :1]
-    for i in range(1, 4):
-        row, diagonal = outer[..., i, :], outer[..., i, i : i + 1]
-        best = xp.where(diagonal > largest, row, best)
-        largest = xp.maximum(diagonal, largest)
-    quaternion = _unit(xp, best)
+    quaternion = _unit(xp, _dominant_row(xp, outer))
     return xp.where(quaternion[..., :1] < 0, -quaternion, quaternion)
 
 
@@ -256,6 +285,16 @@ def _matrix(xp: Any, rows: Sequence[Sequence[Any]]) -> Any:
 def _signed(xp: Any, matrix: Any, left: list[int], right: list[int]) -> Any:
     """diag(left) · matrix · diag(right)."""
     return xp.array(left)[:, None] * matrix * xp.array(right)
+
+
+def _dominant_row(xp: Any, outer: Any) -> Any:
+    """Of (..., 4, 4) outer products of a vector with itself, the row of the largest diagonal."""
+    best, largest = outer[..., 0, :], outer[..., 0, :1]
+    for i in range(1, 4):
+        row, diagonal = outer[..., i, :], outer[..., i, i : i + 1]
+        best = xp.where(diagonal > largest, row, best)
+        largest = xp.maximum(diagonal, largest)
+    return best
 
 
 def _cross(xp: Any, a: Any, b: Any) -> Any:

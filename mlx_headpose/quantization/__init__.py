@@ -4,7 +4,7 @@ Works on any estimator, whatever its method: it looks for convolutions, linear l
 norms in the module tree and replaces them.
 """
 
-from .fold import fold_batch_norms
+from .fold import fold_batch_norms, fold_branches
 from .int8 import quantize_int8
 from .layers import Int8Conv2d, Int8Linear
 from .restore import restructure
@@ -17,6 +17,7 @@ __all__ = [
     "Int8Linear",
     "Quantization",
     "fold_batch_norms",
+    "fold_branches",
     "quantize_int8",
     "quantize_weights",
     "restructure",

@@ -1,8 +1,10 @@
-"""Folding batch norm into the convolution before it: in evaluation both are linear."""
+"""Folding what is linear in evaluation: batch norms into convolutions, branches into one layer."""
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,6 +17,25 @@ from .tree import CONVOLUTIONS, Watched, layers, replace
 NORMS = (BatchNorm,)
 # Relative to the largest output; float32 rounding alone moves a trained network by about 1e-4.
 TOLERANCE = 1e-2
+
+
+def fold_branches(model: Estimator) -> Estimator:
+    """The network with each layer's parallel branches folded into one convolution (RepVGG).
+
+    Without such layers, or folded already, it is the network itself. The head is shared.
+
+    Raises:
+        InputError: the network is quantised, which keeps its layers as they are.
+    """
+    backbone: Any = model.backbone
+    if not hasattr(backbone, "folded") or backbone.deploy:
+        return model
+    if model.quantization is not None:
+        raise InputError("the network is quantised; fold the float32 one, then quantise it")
+    changes: dict[str, Any] = {"deploy": True}
+    folded = Estimator(dataclasses.replace(model.config, **changes), backbone.folded(), model.head)
+    folded.train(model.training)
+    return folded
 
 
 def find_pairs(model: Estimator, inputs: mx.array) -> dict[str, str]:

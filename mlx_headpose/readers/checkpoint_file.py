@@ -16,13 +16,18 @@ from ..errors import InputError
 from .isolated import read_h5_isolated
 from .onnx_file import read_initializers
 from .pickled_npy import read_npy
-from .torch_file import read_torch, require_plausible
+from .torch_file import WRAPPERS, read_torch, require_plausible
 
 
-def read_tensors(path: Path) -> Tensors:
+def read_tensors(path: Path, state: str | None = None) -> Tensors:
     """Every tensor of a checkpoint file, under the names that it gives them.
 
     Of a folder, every file's tensors, with the file's name (without suffix) and a dot in front.
+
+    Args:
+        path: file or folder.
+        state: name of the state dict to take of a PyTorch file that holds several; None takes the
+            first of `WRAPPERS`.
 
     Raises:
         InputError: a file is missing, damaged, of an unknown kind, or holds more than tensors.
@@ -30,6 +35,7 @@ def read_tensors(path: Path) -> Tensors:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file())
         return {f"{file.stem}.{n}": v for file in files for n, v in read_tensors(file).items()}
+    wrappers = WRAPPERS if state is None else (state,)
     try:
         with path.open("rb") as file:
             start = file.read(512)
@@ -38,9 +44,9 @@ def read_tensors(path: Path) -> Tensors:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if start[:2] == b"PK":
-        return _read_npz(path) if _is_npz(path) else read_torch(path)
+        return _read_npz(path) if _is_npz(path) else read_torch(path, wrappers)
     if start[:1] == b"\x80" or start[257:262] == b"ustar":
-        return read_torch(path)
+        return read_torch(path, wrappers)
     if start[:4] == b"\x89HDF":
         return read_h5_isolated(path)
     if start[:6] == b"\x93NUMPY":

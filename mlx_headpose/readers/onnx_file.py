@@ -66,3 +66,65 @@ def read_initializers(path: str | Path) -> Tensors:
         }
     except Exception as error:  # a tensor whose bytes do not fit its shape
         raise InputError(f"{path}: damaged ONNX file ({error}); get it again") from None
+
+
+def read_layers(path: str | Path) -> Tensors:
+    """The parameters of an ONNX graph's layers, in the order in which it computes them.
+
+    Exporters fold batch norms into convolutions and number what results, so that names say nothing.
+
+    Returns:
+        "layer<i>.<kind>.<leaf>" → array: kind "conv" (weight (O, C / groups, kh, kw) and bias),
+        "norm" (weight, bias, running_mean and running_var) or "linear" (weight (O, C) and bias).
+
+    Raises:
+        InputError: the file cannot be read; see `load_onnx`.
+    """
+    model = load_onnx(path)
+    from onnx import numpy_helper
+
+    try:
+        known = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+                known[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+            elif node.op_type == "Identity" and node.input[0] in known:
+                known[node.output[0]] = known[node.input[0]]
+        return _layers(model.graph.node, known)
+    except Exception as error:  # a tensor whose bytes do not fit its shape, a node without inputs
+        raise InputError(f"{path}: damaged ONNX file ({error}); get it again") from None
+
+
+def _layers(nodes: Any, known: dict[str, np.ndarray]) -> Tensors:
+    """See `read_layers`; `known` holds the constants by name."""
+    leaves = {
+        "Conv": ("conv", ("weight", "bias")),
+        "BatchNormalization": ("norm", ("weight", "bias", "running_mean", "running_var")),
+        "Gemm": ("linear", ("weight", "bias")),
+        "MatMul": ("linear", ("weight",)),
+    }
+    layers: Tensors = {}
+    products: dict[str, str] = {}  # result of a product → its layer, where a bias may follow
+    number = 0
+    for node in nodes:
+        if node.op_type == "Add":
+            for result, bias in (node.input, node.input[::-1]):
+                if result in products and known.get(bias, np.zeros(())).ndim == 1:
+                    layers[f"{products[result]}.bias"] = np.array(known[bias])
+            continue
+        if node.op_type not in leaves or node.input[1] not in known:
+            continue
+        kind, names = leaves[node.op_type]
+        if kind == "linear" and known[node.input[1]].ndim != 2:
+            continue
+        layer = f"layer{number}.{kind}"
+        number += 1
+        for leaf, source in zip(names, node.input[1:], strict=False):
+            if source in known:
+                layers[f"{layer}.{leaf}"] = np.array(known[source])
+        if node.op_type == "MatMul":
+            products[node.output[0]] = layer
+        transposed = any(a.name == "transB" and a.i for a in node.attribute)
+        if kind == "linear" and not transposed:
+            layers[f"{layer}.weight"] = np.ascontiguousarray(layers[f"{layer}.weight"].T)
+    return layers

@@ -40,8 +40,17 @@ MAX_DIMENSIONS = 32
 # Larger integers share their hashes, which makes a dict slow.
 MAX_KEY = 1 << 60
 
-# Where training programs keep the state dict beside an optimizer.
-WRAPPERS = ("model_state_dict", "state_dict", "model", "net", "weights")
+# Where training programs keep the state dict, its running average first, beside an optimizer.
+WRAPPERS = (
+    "model_state_dict_ema",
+    "model_state_dict",
+    "state_dict_ema",
+    "state_dict",
+    "model_ema",
+    "model",
+    "net",
+    "weights",
+)
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001

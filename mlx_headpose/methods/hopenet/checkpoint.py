@@ -14,6 +14,8 @@ from .network import Config, build_backbone
 
 ANGLES = ("yaw", "pitch", "roll")
 COUNTER = "num_batches_tracked"
+# What the parts behind a backbone are called, in this and in other methods' files.
+HEADS = ("fc", "classifier", "linear_reg")
 # Blocks in stages 1 to 4 → depth; bottlenecks have a third convolution.
 RESNET_BLOCKS: dict[tuple[bool, tuple[int, ...]], int] = {
     (False, (2, 2, 2, 2)): 18,
@@ -53,7 +55,7 @@ def _mobilenet_renumbered(tensors: Tensors) -> bool:
     return "features.18.0.weight" in tensors and "features.17.conv.7.weight" in tensors
 
 
-def _backbone_arch(tensors: Tensors) -> str | None:
+def backbone_arch(tensors: Tensors) -> str | None:
     """The architecture of a PyTorch checkpoint of ours, whatever its head."""
     depth = _resnet_depth(tensors)
     if depth and not any(".layers." in name for name in tensors):
@@ -88,15 +90,25 @@ def _is_head(name: str) -> bool:
     return name.startswith(("fc", "classifier"))
 
 
+def _is_classifier(tensors: Tensors) -> bool:
+    """Whether all that is behind the backbone, if anything, is ImageNet's one linear layer."""
+    heads = {name.rsplit(".", 1)[0] for name in tensors if name.startswith(HEADS)}
+    return heads <= {"fc", "classifier.1"}
+
+
 def _backbone(tensors: Tensors, arch: str) -> tuple[Tensors, dict[str, str]]:
     """A PyTorch backbone's tensors under our names, and what is left out."""
     left_out = {
         name: "PyTorch's step counter of a batch norm" for name in tensors if name.endswith(COUNTER)
     }
     body = {n: v for n, v in tensors.items() if not _is_head(n) and n not in left_out}
-    if arch == "mobilenetv2":
-        body = dict(zip(_mobilenet_names(), body.values(), strict=True))
-    return {name: _layout(value) for name, value in body.items()}, left_out
+    names = body_names(body, arch)
+    return {n: _layout(v) for n, v in zip(names, body.values(), strict=True)}, left_out
+
+
+def body_names(body: Tensors, arch: str) -> list[str]:
+    """Our names of a PyTorch backbone's tensors, in their order; step counters left out."""
+    return _mobilenet_names() if arch == "mobilenetv2" else list(body)
 
 
 def _layout(value: np.ndarray) -> np.ndarray:
@@ -108,7 +120,7 @@ def _has_pose_head(tensors: Tensors) -> bool:
 
 
 def _convert_pytorch(tensors: Tensors) -> Conversion:
-    arch = _backbone_arch(tensors)
+    arch = backbone_arch(tensors)
     assert arch is not None
     body, left_out = _backbone(tensors, arch)
     ours = {f"backbone.{name}": value for name, value in body.items()}
@@ -129,11 +141,11 @@ def _convert_pytorch(tensors: Tensors) -> Conversion:
 
 
 def _matches_imagenet(tensors: Tensors) -> bool:
-    return _backbone_arch(tensors) is not None and not _has_pose_head(tensors)
+    return backbone_arch(tensors) is not None and _is_classifier(tensors)
 
 
 def _convert_imagenet(tensors: Tensors) -> Conversion:
-    arch = _backbone_arch(tensors)
+    arch = backbone_arch(tensors)
     assert arch is not None
     ours, left_out = _backbone(tensors, arch)
     for name in tensors:
@@ -173,7 +185,7 @@ def _convert_mlx(tensors: Tensors) -> Conversion:
 FORMATS = [
     Format(
         "Hopenet and HopeLessNet (PyTorch)",
-        lambda tensors: _backbone_arch(tensors) is not None and _has_pose_head(tensors),
+        lambda tensors: backbone_arch(tensors) is not None and _has_pose_head(tensors),
         _convert_pytorch,
     ),
     Format("ImageNet backbone (PyTorch)", _matches_imagenet, _convert_imagenet),

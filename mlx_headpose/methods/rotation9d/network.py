@@ -23,11 +23,10 @@ from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe,
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
 from ...nn import relu
-from ...pose import matrix_to_pose, pose_to_matrix
+from ...pose import matrix_to_pose, nearest_rotation, pose_to_matrix
 
 ARCHS = ("resnet18", "mobilenetv2")
 REDUCED = 64
-POLAR_STEPS = 16
 SMOOTH = 1e-4  # under the root, where the gradient would be infinite at 0
 
 
@@ -60,28 +59,6 @@ class Config(ModelConfig):
     def stride(self) -> int:
         """By how much the backbone shrinks a picture."""
         return 2 << self.stages if self.arch == "resnet18" else 32
-
-
-def nearest_rotation(matrix: mx.array) -> mx.array:
-    """(..., 3, 3) → the rotation nearest to it in the sense of least squares, (..., 3, 3).
-
-    Newton's and Schulz's iteration X ← X (3 − XᵀX) / 2 finds the orthogonal factor with products
-    alone, so it runs on every device (Higham, "Functions of Matrices", section 8.3), to float32's
-    accuracy where the smallest singular value is at least a thirtieth of the largest. Where that
-    factor mirrors, the last row is turned round; the nearest rotation would turn the direction of
-    the smallest singular value instead.
-    """
-    norm = mx.sqrt(mx.square(matrix).sum((-2, -1), keepdims=True))
-    x = matrix / mx.maximum(norm, 1e-12)
-    for _ in range(POLAR_STEPS):
-        x = 1.5 * x - 0.5 * _product(x, _product(x.swapaxes(-1, -2), x))
-    first, second = x[..., 0, :], x[..., 1, :]
-    return mx.stack([first, second, mx.linalg.cross(first, second)], axis=-2)
-
-
-def _product(a: mx.array, b: mx.array) -> mx.array:
-    """A · B, written out, because matrix products run in TF32 on some GPUs, good to 1e-3 only."""
-    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
 
 
 class NineHead(PoseHead):

@@ -1,0 +1,117 @@
+"""The table of all networks: figures, resuming, files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from support.commands import assert_refused, installed
+
+from mlx_headpose import weights
+from mlx_headpose.convert import convert_file
+from mlx_headpose.evaluation.evaluate import Evaluation
+from mlx_headpose.evaluation.leaderboard import (
+    Network,
+    as_csv,
+    as_markdown,
+    make_row,
+    split_licence,
+)
+from mlx_headpose.pose import matrix_to_pose, pose_to_matrix
+
+
+def evaluation(predicted, true):
+    ids = [str(i) for i in range(len(true))]
+    return Evaluation("AFLW2000", "", ids, true, predicted, {}, 1.0)
+
+
+def test_a_constant_rotation_is_removed_and_nothing_else():
+    rng = np.random.default_rng(0)
+    true = rng.uniform(-60, 60, (50, 3))
+    turn = pose_to_matrix(np.array([10.0, -5.0, 3.0]))
+    predicted = matrix_to_pose(turn @ pose_to_matrix(true))
+    row = make_row("net", "AFLW2000", "6drepnet", evaluation(predicted, true))
+    assert row.geodesic > 9
+    assert row.aligned_geodesic < 1e-6
+    assert row.aligned_mae < 1e-6
+    # No angle is wrong by more than 90°, so that the shifts change nothing.
+    assert row.legacy == pytest.approx(row.mae)
+    assert row.published == pytest.approx(row.mae)
+
+
+def test_the_legacy_count_hides_an_error_of_180():
+    true = np.zeros((2, 3))
+    predicted = np.array([[0.0, 0.0, 180.0], [0.0, 0.0, 0.0]])
+    row = make_row("net", "AFLW2000", "the network's own", evaluation(predicted, true))
+    assert (row.mae, row.legacy) == (pytest.approx(30.0), pytest.approx(0.0))
+    assert row.published is None
+
+
+def test_tables_hold_every_row():
+    rng = np.random.default_rng(1)
+    true = rng.uniform(-60, 60, (20, 3))
+    rows = [
+        make_row("a", "AFLW2000", crop, evaluation(true + error, true))
+        for crop, error in (("opal", 9.0), ("the network's own", 2.0))
+    ]
+    networks = [Network("a", "hopenet resnet18", 11_000_000, 45.0, 100.0, "MIT", "300W-LP")]
+    text = as_markdown(networks, rows)
+    best, worst = (text.index(f"| a | {row.crop} ") for row in reversed(rows))
+    assert best < worst
+    lines = list(csv.DictReader(as_csv(networks, rows).splitlines()))
+    assert [line["crop"] for line in lines] == [row.crop for row in rows]
+    assert float(lines[0]["mae"]) == pytest.approx(9.0)
+    assert lines[0]["licence"] == "MIT"
+
+
+def test_licences_say_what_the_weights_were_trained_on():
+    assert split_licence("MIT (trained on BIWI: research use)") == ("MIT", "BIWI: research use")
+    assert split_licence("MIT") == ("MIT", "not stated")
+
+
+@pytest.fixture
+def folder(shared, tmp_path):
+    (tmp_path / "nets").mkdir()
+    convert_file(
+        shared / "weights" / "squeezenet_1_1.pkl",
+        tmp_path / "nets" / "hopelessnet-squeezenet1_1.safetensors",
+    )
+    names = (shared / "data" / "AFLW2000" / "aflw2000_list.txt").read_text().split()[:6]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    return tmp_path
+
+
+def test_the_command_goes_on_where_it_stopped(shared, folder):
+    arguments = [
+        *("leaderboard", "--data_dir", shared / "data" / "AFLW2000"),
+        *("--filename_list", "list.txt", "--snapshots", "nets", "--rendered", "4"),
+        *("--detector", shared / "weights" / "face_detection_yunet_2023mar.onnx"),
+    ]
+    done = installed(*arguments, folder=folder)
+    assert done.returncode == 0, done.stderr
+    output = folder / "leaderboard"
+    text = (output / "leaderboard.md").read_text()
+    count = 2 if weights.BUNDLED.is_file() else 1
+    assert text.count("| detected faces |") == count
+    assert "| Apache-2.0 | 300W-LP: research use |" in text
+    assert "## synthetic" in text
+    state = json.loads((output / "leaderboard.json").read_text())
+    key = next(iter(state["rows"]))
+    del state["rows"][key]
+    (output / "leaderboard.json").write_text(json.dumps(state))
+    (output / "leaderboard.md").unlink()
+    again = installed(*arguments, folder=folder)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("] ") == 1  # only what is missing is evaluated
+    assert (output / "leaderboard.md").read_text() == text
+    (output / "leaderboard.json").write_text("[]")
+    assert_refused(installed(*arguments, folder=folder), "leaderboard.json", "--output")
+
+
+def test_nothing_to_evaluate_is_one_sentence(folder):
+    shutil.rmtree(folder / "nets")
+    done = installed("leaderboard", "--rendered", "0", "--snapshots", "nets", folder=folder)
+    assert_refused(done, "--data_dir")
