@@ -22,9 +22,10 @@ from ..files import atomic_path, require_apart, require_writable, write_json
 from ..inference.draw import STYLES, draw_heads
 from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
-from ..inference.pictures import SUFFIXES, open_picture
+from ..inference.pictures import open_picture
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources
 from ..inference.video import Frame, VideoEstimator, VideoReader, VideoWriter, require_opencv
+from ..readers.pictures import SUFFIXES
 from ..weights import from_pretrained
 from .options import Parser, margin, number, positive, refuse
 

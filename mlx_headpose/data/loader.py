@@ -21,12 +21,14 @@ from PIL import Image
 
 from ..core.preprocessing import Preprocessing
 from ..errors import InputError
+from ..readers.pictures import open_reduced
 from .augment import UNCHANGED, Augmentation
-from .base import Dataset, open_reduced
+from .base import Dataset
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+SKIP = ", or leave it out by --skip_bad"
 PREFETCH = 3  # batches that are decoded ahead
 # The published loaders scale the shorter side to 240 and cut 224 of it at random.
 RANDOM_CROP = 224 / 240
@@ -146,7 +148,7 @@ class Loader:
                     return *self._image(index, rng), index
                 except InputError as error:
                     if not self.skip_bad:
-                        raise
+                        raise InputError(f"{error}{SKIP}") from None
                     self.bad[index] = str(error)
             index = (index + 1) % len(self.dataset)
         raise InputError(f"{self.dataset.name}: no sample can be read")

@@ -17,6 +17,7 @@ from ..core.crop import cut
 from ..cpu.memory import batch_size_named
 from ..cpu.shards import shards_on_cores
 from ..data import Dataset
+from ..data.loader import SKIP
 from ..errors import InputError
 from ..methods import Estimator
 from ..pose import PoseMetrics, pose_metrics
@@ -99,9 +100,9 @@ def sample_inputs(
             if model.config.inputs == "landmarks":
                 return dataset.landmarks(index)
             return cut(dataset.image(index), dataset.crop_box(index), preprocessing)
-        except InputError:
+        except InputError as error:
             if skipped is None:
-                raise
+                raise InputError(f"{error}{SKIP}") from None
             skipped.append(dataset.ids[index])
             return None
 

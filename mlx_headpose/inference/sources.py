@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import InputError
-from .pictures import SUFFIXES
+from ..readers.pictures import SUFFIXES
 
 VIDEO_SUFFIXES = {
     ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp"

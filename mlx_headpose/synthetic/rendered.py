@@ -16,9 +16,10 @@ from PIL import Image
 
 from ..core.crop import AS_GIVEN, CropRule, drawn_rule
 from ..data.annotated import LIMIT
-from ..data.base import Dataset, open_picture
+from ..data.base import Dataset
 from ..data.listing import require_folder
 from ..errors import InputError
+from ..readers.pictures import open_upright
 from .geometry import disturbed
 
 LIST = "heads.csv"
@@ -77,7 +78,7 @@ class RenderedHeads(Dataset):
 
     def image(self, index: int) -> Image.Image:
         """Sample `index` as an RGB picture."""
-        return open_picture(self.path(index))
+        return open_upright(self.path(index))
 
     def path(self, index: int) -> Path:
         """The picture file of sample `index`."""
