@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..files import place_of, put
 from .published import PUBLISHED, Published
 
 FOLDER = Path("weights/downloads")
@@ -74,7 +75,7 @@ def fetch(entry: Published, trust: bool = False, folder: str | Path | None = Non
                 f"{entry.name}: what {entry.url} sends is not the published file (wrong checksum);"
                 " it was deleted; try again, or get the file elsewhere"
             )
-        part.replace(path)
+        put(part, place_of(path))
     except OSError as error:
         raise InputError(f"{part}: cannot be written ({error.strerror or error})") from None
     return path
