@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,7 +11,6 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from PIL import Image
 
 from .. import weights
 from ..core.inputs import Landmarker
@@ -22,11 +20,9 @@ from ..detection.yunet import DEFAULT_MIN_SCORE, Detections, FaceDetector
 from ..errors import InputError
 from ..methods import SUGGESTION, Estimator
 from ..weights import from_pretrained
-from .pictures import Picture, open_picture
+from .pictures import Picture, is_one_picture, open_picture
 
 WEIGHTS = Path("weights")
-# What can be iterated over and is one thing all the same.
-ONE_PICTURE = (str, bytes, os.PathLike, Image.Image, np.ndarray, mx.array)
 # Crops that go through the network at once.
 BATCH = 64
 
@@ -131,6 +127,11 @@ class HeadPoseEstimator:
             self._detector = FaceDetector.from_pretrained()
         return self._detector
 
+    @property
+    def least_confidence(self) -> float:
+        """Confidence below which the network hardly ever sees a head."""
+        return self.model.head.least_confidence
+
     def __call__(
         self,
         pictures: Picture | Sequence[Picture],
@@ -141,7 +142,8 @@ class HeadPoseEstimator:
         """Estimate every head's pose.
 
         Args:
-            pictures: a path, a PIL image or an array (see `pictures.open_picture`), or a list.
+            pictures: a path, bytes, an open file, a PIL image or an array (see
+                `pictures.open_picture`), or a list.
             boxes: (N, 4) face boxes x_min, y_min, x_max, y_max instead of detection; for a list of
                 pictures a list of such.
             min_score: faces that the detector scores below this are left out.
@@ -156,7 +158,7 @@ class HeadPoseEstimator:
             InputError: a picture cannot be read, or there is no face detector.
         """
         # What is no list of pictures is one, if only to be refused as such.
-        single = isinstance(pictures, ONE_PICTURE) or not isinstance(pictures, Iterable)
+        single = is_one_picture(pictures) or not isinstance(pictures, Iterable)
         several: Any = [pictures] if single else pictures
         images = [open_picture(picture) for picture in several]
         if boxes is None:
