@@ -17,7 +17,7 @@ import mlx_headpose
 from mlx_headpose import HeadPoseEstimator
 from mlx_headpose.convert import convert_file
 from mlx_headpose.data import open_dataset
-from mlx_headpose.data.loader import read_crop, resample
+from mlx_headpose.data.base import resample
 from mlx_headpose.detection.yunet import ONNX_NAME, FaceDetector
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference import estimator as module
@@ -172,9 +172,9 @@ def test_a_turned_photo_is_evaluated_as_it_is_predicted(
     np.testing.assert_array_equal(np.asarray(dataset.image(0)), upright)
     (found,) = estimator(upright)
     np.testing.assert_allclose(dataset.boxes[0], found.box, atol=3)
-    crop = read_crop(dataset, 0, dataset.boxes[0], 64)
+    crop = dataset.cut(0, dataset.boxes[0], 64)
     np.testing.assert_array_equal(crop, resample(Image.fromarray(upright), dataset.boxes[0], 64))
-    reduced = read_crop(dataset, 0, dataset.boxes[0], 32)  # decoded at a half
+    reduced = dataset.cut(0, dataset.boxes[0], 32)  # decoded at a half
     assert (
         np.abs(reduced.astype(int) - resample(Image.fromarray(crop), [0, 0, 64, 64], 32)).mean() < 6
     )

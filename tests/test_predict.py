@@ -206,8 +206,6 @@ def test_grey_and_turned_pictures_are_drawn_upright(predict, photos, tmp_path: P
         (("PHOTO", "--raw"), "--raw: is for videos"),
         (("PHOTO", "--draw", "none", "--save", "x"), "--save: has no use with --draw none"),
         (("PHOTO", "--bbox", "1,2,3,4", "--max_faces", "1"), "--max_faces: has no use with --bbox"),
-        (("PHOTO", "--json", "-"), "stands for no file"),
-        (("PHOTO", "--csv", "/dev/null"), "is a device"),
         (("broken.mp4", "--bbox", "1,2,3,4"), "for pictures"),
         (("PHOTO", "--save", "one.xyz"), "no picture format"),
         (("PHOTO", "--save", "broken.jpg/sub"), "cannot be written"),
