@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,7 +51,7 @@ class Track:
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(4))
     unseen_s: float = 0.0
     age_s: float = 0.0
-    pose_filter: PoseFilter = field(default_factory=PoseFilter)
+    pose_filter: Callable[[np.ndarray, float], np.ndarray] = field(default_factory=PoseFilter)
     box_filter: OneEuro = field(default_factory=_box_filter)
 
     def move(self, dt: float) -> None:
