@@ -217,7 +217,7 @@ def test_the_estimator_reads_faces_as_a_demo_does(converted, demo):
     rng = np.random.default_rng(2)
     image = rng.integers(1, 256, (300, 400, 3), np.uint8)
     boxes = np.array([[100.5, 60.2, 180.9, 170.4], [-9.0, 200.0, 60.0, 290.0]])
-    estimator = HeadPoseEstimator(from_pretrained(converted), demo=demo)
+    estimator = HeadPoseEstimator(from_pretrained(converted), crop_of=demo)
     heads = estimator(image, boxes)
     preprocessing = estimator.model.config.preprocessing
     for head, box in zip(heads, boxes.astype(np.float32), strict=True):

@@ -243,6 +243,12 @@ class FakeEstimator:
     def __init__(self) -> None:
         self.detector = FakeDetector()
 
+    def placed(self, heads: list[Head], size: tuple[int, int]) -> list[Head]:
+        return heads
+
+    def zeroed(self, heads: list[Head]) -> list[Head]:
+        return heads
+
     def estimate(self, images: list[np.ndarray], known: list[Detections]) -> list[list[Head]]:
         return [
             [

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,41 @@ from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
 from ..inference.pictures import open_picture
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources
-from ..inference.table import COLUMNS, frame_result, head_rows, table, write_csv
+from ..inference.table import (
+    COLUMNS,
+    ZONE_COLUMNS,
+    frame_result,
+    head_rows,
+    table,
+    write_csv,
+    zone_rows,
+    zone_seconds,
+)
 from ..inference.video import Frame, VideoEstimator
 from ..inference.video_file import follow_video
-from ..inference.window import show_camera
 from ..readers.pictures import suffixes
 from ..weights import from_pretrained
+from .live_options import (
+    CAMERA,
+    GEOMETRY,
+    MOVING,
+    SMOOTHING,
+    add_live_options,
+    geometry,
+    live_sources,
+    open_streams,
+    read_zones_of,
+    reader_of,
+    replayed_zeros,
+    watch_camera,
+)
 from .options import Parser, margin, number, positive, refuse
 
 SEPARATORS = ("/", os.sep)
 # Options without a use where landmarks are read, faces are given, nothing moves, nothing is drawn.
-PICTURES = ("crop_margin", "demo", "detector", "min_score", "max_faces", "bbox", "draw", "save")
+PICTURES = ("crop_margin", "crop_of", "detector", "min_score", "max_faces", "bbox", "draw", "save")
 DETECTION = ("min_score", "max_faces")
-VIDEO = ("detect_every", "raw")
+VIDEO = ("detect_every", "raw", *MOVING, *CAMERA)
 # Picture formats that are written as they came; everything else becomes PNG.
 SAME_FORMAT = {".jpg", ".jpeg", ".png", ".webp"}
 
@@ -69,7 +92,7 @@ def make_parser(program: str) -> Parser:
         help="margin around a face box, as a share of it; by default the method's own",
     )
     network.add_argument(
-        "--demo",
+        "--crop_of",
         choices=DEMOS,
         help="published demo whose crop, resize and order of colours replace the network's own",
     )
@@ -109,24 +132,33 @@ def make_parser(program: str) -> Parser:
     output.add_argument("--draw", choices=(*STYLES, "none"), default="axis", help="what to draw")
     output.add_argument("--json", help="file for all results as JSON")
     output.add_argument("--csv", help="file for all results as CSV, one head a line")
+    add_live_options(parser)
     return parser
 
 
 def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     options, given = make_parser(program).parse_given(arguments)
-    for file in filter(None, (options.json, options.csv)):
+    # Lines for other programs have the standard output to themselves.
+    with redirect_stdout(sys.stderr) if "jsonl" in options.stream else nullcontext():
+        _run(program, options, given)
+
+
+def _run(program: str, options: argparse.Namespace, given: set[str]) -> None:
+    zone_file = _zone_file(options)
+    for file in filter(None, (options.json, options.csv, zone_file)):
         require_writable(file)  # an hour of video is not looked at in vain
     names = [*options.inputs, *options.source]
     if options.landmarks:
-        if names:
+        if names or live_sources(options):
             raise InputError("--landmarks takes the place of pictures; give one of them")
-        refuse(given, (*PICTURES, *VIDEO), "has no use with --landmarks")
+        refuse(given, (*PICTURES, *VIDEO, *GEOMETRY), "has no use with --landmarks")
         _predict_landmarks(options)
         return
-    if not names:
+    chosen = live_sources(options)
+    if not names and not chosen:
         raise InputError(f"nothing to look at; give a picture, or see `{program} --help`")
-    sources = find_sources(names)
+    sources = [*find_sources(names), *chosen]
     kinds = {source.kind for source in sources}
     if options.bbox:
         if kinds != {"picture"}:
@@ -134,14 +166,23 @@ def run(program: str, arguments: list[str]) -> None:
         refuse(given, DETECTION, "has no use with --bbox, which tells where the faces are")
     if kinds == {"picture"}:
         refuse(given, VIDEO, "is for videos")
+    if "camera" not in kinds:
+        refuse(given, CAMERA, "is for cameras")
+    if options.raw:
+        refuse(given, ("filter",), "has no use with --raw, which smooths nothing")
     if options.draw == "none":
         refuse(given, ("save",), "has no use with --draw none")
     targets = _targets(sources, options)
     network = find_network(options.snapshot)
-    read = [*(source.name for source in sources), network, options.detector]
-    require_apart(read, [*targets, options.json, options.csv])
+    read = [*(s.name for s in sources), network, options.detector, options.camera, options.zones]
+    require_apart(read, [*targets, options.json, options.csv, zone_file, options.record])
+    options.zones_read = read_zones_of(options)
     estimator = HeadPoseEstimator.from_pretrained(
-        network, options.detector, crop_margin=options.crop_margin, demo=options.demo
+        network,
+        options.detector,
+        crop_margin=options.crop_margin,
+        crop_of=options.crop_of,
+        **geometry(options),
     )
     print(f"network: {network}")
     if not options.bbox:
@@ -151,13 +192,27 @@ def run(program: str, arguments: list[str]) -> None:
         partial(_predict, source, target, estimator, options, results)
         for source, target in zip(sources, targets, strict=True)
     ]
+
+    def write() -> None:
+        _write_results(options, network, results, COLUMNS, head_rows(results))
+        if zone_file:
+            write_csv(zone_file, ZONE_COLUMNS, zone_rows(results))
+
     try:
         unread = _each(inputs)
     except (KeyboardInterrupt, BrokenPipeError):
-        _write_results(options, network, results, COLUMNS, head_rows(results))
+        write()
         raise
-    _write_results(options, network, results, COLUMNS, head_rows(results))
+    write()
     _require_none(unread, inputs)
+
+
+def _zone_file(options: argparse.Namespace) -> Path | None:
+    """The file for the time that each person faced each zone, beside that of --csv."""
+    if not (options.csv and options.zones):
+        return None
+    path = Path(options.csv)
+    return path.with_name(f"{path.stem}-zones.csv")
 
 
 def _each(inputs: Sequence[Callable[[], None]]) -> int:
@@ -222,22 +277,57 @@ def _predict(
     if source.kind == "picture":
         results.append(_picture(source.name, target, estimator, options))
         return
-    video = VideoEstimator(
-        estimator, options.min_score, options.max_faces, options.detect_every, not options.raw
+    from ..inference.loop import make_follower
+
+    video = make_follower(
+        estimator,
+        SMOOTHING[-1] if options.raw else options.filter,
+        options.min_score,
+        options.max_faces,
+        options.detect_every,
+        options.zones_read,
     )
     if source.kind == "video":
-        follow_video(source.name, target, video, options.draw, results)
-        return
+        reader = reader_of(source, options)
+        replayed = replayed_zeros(reader, estimator)
+        with open_streams(options.stream, live=False) as streams:
+
+            def passed(frame: Frame, heads: list[Head]) -> None:
+                for stream in streams:
+                    stream.send(frame.index, frame.time, heads)
+                if replayed:
+                    replayed(frame.index)
+
+            follow_video(reader, target, video, options.draw, results, passed)
+    else:
+        _camera(source, video, options, results)
+    for track, seconds in zone_seconds(video.attention).items():
+        times = ", ".join(f"{zone or 'no zone'} {value:.1f} s" for zone, value in seconds.items())
+        print(f"{source.name}: person {track} faced {times}")
+
+
+def _camera(
+    source: Source,
+    video: VideoEstimator,
+    options: argparse.Namespace,
+    results: list[dict[str, Any]],
+) -> None:
     keep = None
+    result: dict[str, Any] = {"file": f"camera {source.name}", "frames": []}
     if options.json or options.csv:
-        frames: list[dict[str, Any]] = []
-        results.append({"file": f"camera {source.name}", "frames": frames})
+        results.append(result)
 
         def keep(frame: Frame, heads: list[Head]) -> None:
-            frames.append(frame_result(frame, heads))
+            result["frames"].append(frame_result(frame, heads))
 
-    shown = show_camera(int(source.name), video, options.draw, keep)
-    print(f"camera {source.name}: {shown.frames} frames, {shown.rate:.1f} frames/s")
+    try:
+        watched = watch_camera(source, video, options, keep)
+    finally:
+        if video.zones:
+            result["zones"] = zone_seconds(video.attention)
+    print(f"camera {source.name}: {watched}")
+    if options.record:
+        print(f"wrote {options.record}")
 
 
 def _picture(

@@ -31,7 +31,7 @@ class Cut:
     """How a program cuts a head out of an image.
 
     Attributes:
-        name: what --demo calls it.
+        name: what --crop_of calls it.
         source: file that does it.
         crop: box and margins.
         resize: see `Preprocessing`.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
@@ -19,10 +19,21 @@ from ..detection.yolo import HeadDetector
 from ..detection.yunet import DEFAULT_MIN_SCORE, Detections, FaceDetector
 from ..errors import InputError
 from ..methods import SUGGESTION, Estimator
+from ..space.intrinsics import DEFAULT_FOV, Camera
+from ..space.perspective import relative_to_camera
+from ..space.position import HEAD_SIZE, head_position
+from ..space.zero import Zero
 from ..weights import from_pretrained
 from .pictures import Picture, is_one_picture, open_picture
 
+if TYPE_CHECKING:
+    from .loop import Seen
+
 WEIGHTS = Path("weights")
+# Circumferences in mm of heads that there are, from the newborn's on.
+MIN_HEAD_SIZE, MAX_HEAD_SIZE = 300, 750
+# Sizes of images whose cameras are kept.
+MANY_SIZES = 100
 # Crops that go through the network at once.
 BATCH = 64
 
@@ -42,6 +53,9 @@ class Head:
             0..1 that is higher where they are surer; None where the network cannot tell.
         score: the detector's score in 0..1; None where the box was given.
         track: number of the person in a video; None in pictures.
+        position: x, y, z of the head's centre in metres: to the image's right, down, and away from
+            the camera; None where nobody asked for it.
+        facing: name of the zone that the head faces; None where it faces none.
     """
 
     box: tuple[float, float, float, float]
@@ -51,15 +65,23 @@ class Head:
     confidence: float | None = None
     score: float | None = None
     track: int | None = None
+    position: tuple[float, float, float] | None = None
+    facing: str | None = None
 
     @property
     def pose(self) -> np.ndarray:
         """(3,) yaw, pitch, roll in degrees."""
         return np.array([self.yaw, self.pitch, self.roll])
 
+    def turned(self, pose: np.ndarray) -> Head:
+        """The same head in a (3,) pose."""
+        yaw, pitch, roll = pose.tolist()
+        return dataclasses.replace(self, yaw=yaw, pitch=pitch, roll=roll)
+
     def to_dict(self) -> dict[str, Any]:
         """The attributes as JSON can hold them."""
-        return {**dataclasses.asdict(self), "box": list(self.box)}
+        position = None if self.position is None else list(self.position)
+        return {**dataclasses.asdict(self), "box": list(self.box), "position": position}
 
 
 class HeadPoseEstimator:
@@ -71,11 +93,18 @@ class HeadPoseEstimator:
         crop_margin: margin k around a detected face; None means the method's own.
         landmarker: finds the landmarks of a face, for networks that read landmarks; None takes
             MediaPipe's face mesh when it is first needed.
-        demo: name of the published demo (`data.protocols.DEMOS`) whose crop, resize and order of
+        crop_of: name of the published demo (`data.protocols.DEMOS`) whose crop, resize and order of
             colours replace the network's own.
+        camera: intrinsics, or degrees that the longer side of images spans. With a camera, angles
+            are relative to it. None takes `DEFAULT_FOV` for positions, and leaves angles
+            relative to the ray through the head, as the network sees it.
+        perspective: False leaves angles as they are seen even with a camera.
+        head_size: circumference of heads above the brows in mm, for positions.
+        zero: what angles are relative to.
 
     Raises:
-        InputError: no model is given, and the package has come without one.
+        InputError: no model is given and the package has come without one, or there is no such
+            camera or head.
     """
 
     def __init__(
@@ -84,18 +113,34 @@ class HeadPoseEstimator:
         detector: Detector | None = None,
         crop_margin: float | None = None,
         landmarker: Landmarker | None = None,
-        demo: str | None = None,
+        crop_of: str | None = None,
+        camera: Camera | float | None = None,
+        perspective: bool = True,
+        head_size: float = HEAD_SIZE,
+        zero: Zero | None = None,
     ):
         if isinstance(model, str | Path) or isinstance(detector, str | Path):
             raise InputError("for files of networks use HeadPoseEstimator.from_pretrained")
         if model is None:
             model = from_pretrained(find_network())
-        if demo is not None:
+        if crop_of is not None:
             if model.config.inputs.landmarks:
-                raise InputError(f"{demo} is for networks that read images, not landmarks")
-            cut = find_demo(demo)
+                raise InputError(f"{crop_of} is for networks that read images, not landmarks")
+            cut = find_demo(crop_of)
             model = model.with_preprocessing(cut.apply(model.config.preprocessing))
+        if not MIN_HEAD_SIZE <= head_size <= MAX_HEAD_SIZE:
+            raise InputError(
+                f"a head of {head_size:g} mm around is not between {MIN_HEAD_SIZE} and"
+                f" {MAX_HEAD_SIZE} mm"
+            )
         self.model = model
+        self.camera = camera
+        self.perspective = perspective
+        self.head_size = head_size
+        self.zero = zero
+        self._cameras: dict[tuple[int, int], Camera] = {}
+        if isinstance(camera, int | float):
+            Camera.from_fov(camera, 640, 480)  # refuses what is no field of view
         self._detector = detector
         crop = model.config.preprocessing.crop
         heads = detector is not None and detector.finds == "heads" and crop_margin is None
@@ -169,8 +214,72 @@ class HeadPoseEstimator:
             found = [_given(b) for b in given]
             if len(found) != len(images):
                 raise InputError(f"{len(images)} pictures need as many lists of boxes")
-        heads = [[head for head in those if head] for those in self.estimate(images, found)]
+        heads = [
+            self.zeroed(self.placed([head for head in those if head], image.shape[1::-1]))
+            for image, those in zip(images, self.estimate(images, found), strict=True)
+        ]
         return heads[0] if single else heads
+
+    def stream(self, source: Any, **options: Any) -> Iterator[Seen]:
+        """Heads of a camera or a video, frame by frame, until it ends or the loop is left.
+
+        Args:
+            source: number of a camera, path of a video, or "demo".
+            **options: see `loop.stream`.
+        """
+        from .loop import stream
+
+        return stream(self, source, **options)
+
+    def calibrate(self, source: Any, **options: Any) -> Zero:
+        """Make the direction that a person looks in the zero of all later poses.
+
+        Args:
+            source: see `stream`; the largest head in it looks in that direction for a second.
+            **options: see `loop.calibrate`.
+
+        Returns:
+            The zero, which is also `self.zero` now.
+        """
+        from .loop import calibrate
+
+        return calibrate(self, source, **options)
+
+    def camera_of(self, size: tuple[int, int]) -> Camera:
+        """The camera of images of a width and height."""
+        if size not in self._cameras:
+            if isinstance(self.camera, Camera):
+                camera = self.camera.resized(*size)
+            else:
+                fov = DEFAULT_FOV if self.camera is None else float(self.camera)
+                camera = Camera.from_fov(fov, *size)
+            if len(self._cameras) > MANY_SIZES:
+                self._cameras.clear()
+            self._cameras[size] = camera
+        return self._cameras[size]
+
+    def placed(self, heads: Sequence[Head], size: tuple[int, int]) -> list[Head]:
+        """Heads of an image of a width and height, with positions, relative to the camera."""
+        if not heads:
+            return []
+        boxes = np.array([head.box for head in heads])
+        poses = np.array([head.pose for head in heads])
+        finds_heads = self._detector is not None and self._detector.finds == "heads"
+        places = head_position(
+            boxes, poses, self.camera_of(size), "head" if finds_heads else "face", self.head_size
+        )
+        if self.camera is not None and self.perspective:
+            poses = relative_to_camera(poses, places)
+        return [
+            dataclasses.replace(head.turned(pose), position=tuple(place.tolist()))
+            for head, pose, place in zip(heads, poses, places, strict=True)
+        ]
+
+    def zeroed(self, heads: Sequence[Head]) -> list[Head]:
+        """Heads with angles relative to the zero, if there is one."""
+        if self.zero is None:
+            return list(heads)
+        return [head.turned(self.zero(head.pose)) for head in heads]
 
     def estimate(
         self, images: Sequence[np.ndarray], faces: Sequence[Detections]

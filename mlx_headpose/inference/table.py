@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic_path
+from ..space.facing import Attention
 from .estimator import Head
 from .video import Frame
 
 COLUMNS = (
     "file", "frame", "time", "track", "x", "y", "width", "height", "yaw", "pitch", "roll",
-    "confidence", "score",
+    "confidence", "score", "position_x", "position_y", "position_z", "facing",
 )  # fmt: skip
+
+ZONE_COLUMNS = ("file", "track", "zone", "seconds")
 
 
 def table(heads: list[Head]) -> str:
@@ -54,7 +57,25 @@ def head_rows(results: Iterable[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
                     *(f"{head[angle]:.3f}" for angle in ("yaw", "pitch", "roll")),
                     _cell(head["confidence"]),
                     _cell(head["score"]),
+                    *(_cell(v) for v in head["position"] or (None, None, None)),
+                    head["facing"] or "",
                 )
+
+
+def zone_rows(results: Iterable[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """The cells of `ZONE_COLUMNS`: how long each person of a video faced each zone."""
+    for result in results:
+        for track, seconds in result.get("zones", {}).items():
+            for zone, value in seconds.items():
+                yield result["file"], track, zone, f"{value:.2f}"
+
+
+def zone_seconds(attention: dict[int, Attention]) -> dict[str, dict[str, float]]:
+    """Track's number → zone's name, "" for none → seconds, as JSON can hold them."""
+    return {
+        str(number): {zone: round(v, 3) for zone, v in sorted(one.seconds.items())}
+        for number, one in sorted(attention.items())
+    }
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,7 +72,7 @@ class Track:
     doubt_s: float = 0.0
     age_s: float = 0.0
     behind: bool = False
-    pose_filter: PoseFilter = field(default_factory=PoseFilter)
+    pose_filter: Callable[[np.ndarray, float], np.ndarray] = field(default_factory=PoseFilter)
     box_filter: OneEuro = field(default_factory=_box_filter)
     _confidence: float = SURE
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,10 @@ import numpy as np
 from ..detection.yunet import DEFAULT_MIN_SCORE, Detections
 from ..errors import InputError
 from ..files import atomic_path
+from ..space.facing import Attention, Zone
 from .estimator import Head, HeadPoseEstimator
 from .scene import SceneChange, follow
+from .smoothing import PoseFilter
 from .tracking import CARRY_S, KEEP_SCORE, Track, Tracker, search_nearby
 
 # Frames that may wait between two threads.
@@ -117,7 +119,14 @@ class VideoReader:
     A frame's time is its own timestamp in the file, or, from a camera, the seconds since it was
     opened. Times never go back.
 
+    Args:
+        source: path of a video, number of a camera, or what makes an object like OpenCV's
+            `VideoCapture` that stands for a camera.
+
     Attributes:
+        live: whether it is a camera.
+        started: of a camera, the clock (`time.perf_counter`) when its frames' times began.
+        dropped: frames of a camera that nobody took before the next one came.
         announced: frames that the file says it has, often an estimate; 0 where it does not say.
         decoded: frames read so far.
         failed: frames so far that could not be decoded and that good ones followed.
@@ -127,10 +136,12 @@ class VideoReader:
             camera delivers nothing, or nothing more.
     """
 
-    def __init__(self, source: str | Path | int):
+    def __init__(self, source: str | Path | int | Callable[[], Any]):
         cv2 = require_opencv()
         self.source = source
-        self.live = isinstance(source, int)
+        self.live = isinstance(source, int) or callable(source)
+        self.started = 0.0
+        self.dropped = 0
         if not self.live and not Path(source).is_file():  # type: ignore[arg-type]
             raise InputError(f"{source}: no such video; check the path")
         self._capture = self._open()
@@ -190,6 +201,8 @@ class VideoReader:
 
     def _open(self) -> Any:
         source = self.source
+        if callable(source):
+            return source()
         return require_opencv().VideoCapture(source if isinstance(source, int) else str(source))
 
     def __enter__(self) -> VideoReader:
@@ -233,7 +246,7 @@ class VideoReader:
             failed = 0
 
     def _read_camera(self) -> None:
-        start = since = time.perf_counter()
+        start = since = self.started = time.perf_counter()
         reopened = False
         while not self._stop.is_set():
             good, pixels = self._capture.read()
@@ -263,6 +276,7 @@ class VideoReader:
         if self.live:
             with contextlib.suppress(queue.Empty):
                 self._queue.get_nowait()  # the network has not taken the last one: too late
+                self.dropped += frame is not None
         while True:
             try:
                 self._queue.put(frame, timeout=0.1)
@@ -281,6 +295,7 @@ class VideoWriter:
         path: of the video, .mp4 or whatever OpenCV can write.
         fps: frames per second.
         draw: (image, heads) → image, called in the thread.
+        lossless: whether the pixels stay exactly as they are.
 
     Raises:
         InputError: the video cannot be written.
@@ -291,8 +306,10 @@ class VideoWriter:
         path: Path,
         fps: float,
         draw: Callable[[np.ndarray, list[Head]], np.ndarray],
+        lossless: bool = False,
     ):
         self.path = path
+        self.lossless = lossless
         self.fps = fps
         self.draw = draw
         self._queue: queue.Queue[tuple[np.ndarray, list[Head]] | None] = queue.Queue(QUEUE)
@@ -346,7 +363,9 @@ class VideoWriter:
                 width, height = pixels.shape[1] // 2 * 2, pixels.shape[0] // 2 * 2
                 pixels = pixels[:height, :width]
                 if writer is None:
-                    writer = _open_writer(cv2, self._temporary, self.fps, (width, height))
+                    writer = _open_writer(
+                        cv2, self._temporary, self.fps, (width, height), self.lossless
+                    )
                 writer.write(np.ascontiguousarray(pixels[:, :, ::-1]))
                 self._frames += 1
             except Exception as error:  # it must reach the thread that waits for us
@@ -355,12 +374,17 @@ class VideoWriter:
             writer.release()
 
 
-def _open_writer(cv2: Any, path: Path, fps: float, size: tuple[int, int]) -> Any:
+def _open_writer(
+    cv2: Any, path: Path, fps: float, size: tuple[int, int], lossless: bool = False
+) -> Any:
     # H.264 plays everywhere, but OpenCV's Linux wheels cannot write it.
     codec = "avc1" if sys.platform == "darwin" else "mp4v"
     if path.suffix.lower() == ".avi":
-        codec = "MJPG"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size)
+        codec = "HFYU" if lossless else "MJPG"
+    elif lossless:
+        codec = "FFV1"
+    backend = cv2.CAP_FFMPEG if lossless else cv2.CAP_ANY  # AVFoundation knows no lossless ones
+    writer = cv2.VideoWriter(str(path), backend, cv2.VideoWriter_fourcc(*codec), fps, size)
     if not writer.isOpened():
         raise InputError(f"OpenCV cannot write {path.suffix} video here; try .mp4 or .avi")
     return writer
@@ -382,6 +406,11 @@ class VideoEstimator:
             the surroundings of each head.
         smooth: whether boxes and poses go through the One-Euro filter.
         carry: seconds that a head is carried without a face at most; 0 never.
+        make_filter: makes the filter of a head's poses.
+        zones: what heads may face.
+
+    Attributes:
+        attention: track's number → what that person faces.
     """
 
     def __init__(
@@ -392,8 +421,13 @@ class VideoEstimator:
         detect_every: int = 3,
         smooth: bool = True,
         carry: float = CARRY_S,
+        make_filter: Callable[[], Callable[[np.ndarray, float], np.ndarray]] = PoseFilter,
+        zones: Sequence[Zone] = (),
     ):
         self.estimator = estimator
+        self.make_filter = make_filter
+        self.zones = zones
+        self.attention: dict[int, Attention] = {}
         self.tracker = Tracker(min_score, max_heads, carry)
         self.detect_every = detect_every
         self.smooth = smooth
@@ -445,6 +479,8 @@ class VideoEstimator:
         heads = []
         (estimated,) = self.estimator.estimate([frame.image], [known])
         for head, track in zip(estimated, tracks, strict=True):
+            if track.age_s == 0:
+                track.pose_filter = self.make_filter()
             if head is None:
                 continue
             if not track.seen:
@@ -454,8 +490,22 @@ class VideoEstimator:
                 if not track.carry(likeness[track.number], confidence, dt):
                     continue
             pose = track.pose_filter(head.pose, dt) if self.smooth else head.pose
-            yaw, pitch, roll = pose.tolist()
-            heads.append(
-                dataclasses.replace(head, yaw=yaw, pitch=pitch, roll=roll, track=track.number)
-            )
-        return heads
+            heads.append(dataclasses.replace(head.turned(pose), track=track.number))
+        placed = self.estimator.placed(heads, frame.image.shape[1::-1])
+        relative = self.estimator.zeroed(placed)
+        if not self.zones:
+            return relative
+        return [self._facing(*pair, dt) for pair in zip(placed, relative, strict=True)]
+
+    def _facing(self, placed: Head, relative: Head, dt: float) -> Head:
+        """A head relative to the zero, with the zone that it faces."""
+        assert placed.track is not None
+        attention = self.attention.setdefault(placed.track, Attention())
+        zone = attention.update(
+            self.zones,
+            np.array(placed.position),
+            placed.pose,
+            dt,
+            None if self.estimator.zero is None else relative.pose,
+        )
+        return dataclasses.replace(relative, facing=zone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,32 +12,36 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from .draw import draw_heads
-from .table import frame_result
-from .video import VideoEstimator, VideoReader, VideoWriter
+from .estimator import Head
+from .table import frame_result, zone_seconds
+from .video import Frame, VideoEstimator, VideoReader, VideoWriter
 
 
 def follow_video(
-    name: str,
+    reader: VideoReader,
     target: Path | None,
     video: VideoEstimator,
     style: str,
     results: list[dict[str, Any]],
+    passed: Callable[[Frame, list[Head]], None] | None = None,
 ) -> None:
     """Follow the heads through a video, and say what was found.
 
     Args:
-        name: the file's path.
+        reader: of the file.
         target: the drawn video, or None for none.
         video: what follows the heads.
         style: one of `draw.STYLES`.
         results: takes the result, frame by frame, so that it is there even if the user stops.
+        passed: called with every frame and its heads.
 
     Raises:
         InputError: the video cannot be read or written, or not one frame could be decoded.
     """
+    name = str(reader.source)
     frames: list[dict[str, Any]] = []
     start = time.perf_counter()
-    with VideoReader(name) as reader:
+    with reader:
         result = {"file": name, "fps": reader.fps, "undecoded_frames": 0, "frames": frames}
         results.append(result)
         bar = tqdm(
@@ -49,6 +54,10 @@ def follow_video(
                 if writer:
                     writer.put(frame.image, heads)
                 frames.append(frame_result(frame, heads))
+                if passed is not None:
+                    passed(frame, heads)
+                if video.zones:
+                    result["zones"] = zone_seconds(video.attention)
     seconds = time.perf_counter() - start
     people = video.tracker.begun
     print(

@@ -19,7 +19,7 @@ from .mesh import MeshPeople
 from .people import People, disturbed
 from .photo import PLAIN, Photo
 
-_SPLITS = {"train": 0, "val": 1}
+SPLITS = {"train": 0, "val": 1}
 # Rendering takes about as long as training on a small image, and every epoch asks for all of them.
 KEPT_BYTES = 512 << 20
 
@@ -74,7 +74,7 @@ class SyntheticHeads(Dataset):
         natural: bool = False,
         tilted: bool = False,
     ):
-        self.seed = (seed, _SPLITS[split])
+        self.seed = (seed, SPLITS[split])
         self.size = size
         self.photo = photo
         limits = np.array((yaw, pitch, roll), float)

@@ -1,0 +1,74 @@
+"""Where heads are, from their boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlx_headpose.pose import pose_to_matrix
+from mlx_headpose.space.intrinsics import Camera
+from mlx_headpose.space.perspective import ray_rotation
+from mlx_headpose.space.position import HEAD_SIZE, SHAPES, head_position, outline
+from mlx_headpose.synthetic.film import Actor, Film, facing_camera
+
+IMAGE_TO_CAMERA = (1, 1, -1)
+
+
+def surface(shape, turn, place):
+    """(4000, 3) points of an ellipsoid in camera axes, in mm."""
+    direction = np.random.default_rng(0).normal(size=(4000, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    points = direction * shape.axes + np.array([0, *shape.centre])
+    return points @ turn.T * IMAGE_TO_CAMERA + place
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_the_outline_is_that_of_the_surface(kind):
+    for pose, place in (((0, 0, 0), (0, 0, 600)), ((70, -20, 30), (300, -250, 900))):
+        turn, place = pose_to_matrix(np.array(pose, float)), np.array(place, float)
+        points = surface(SHAPES[kind], turn, place)
+        flat = points[:, :2] / points[:, 2:]
+        expected = np.concatenate([flat.min(0), flat.max(0)])
+        size = expected[2:] - expected[:2]
+        found = outline(SHAPES[kind], turn, place)
+        assert np.abs((found - expected) / np.tile(size, 2)).max() < 0.01
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("distortion", [(0.0,), (-0.2, 0.05)])
+def test_the_position_of_an_ellipsoid_is_found(kind, distortion):
+    camera = Camera(600, 610, 330, 235, 640, 480, distortion)
+    for place in ((0, 0, 0.3), (0.3, -0.1, 1.0), (-1.2, 0.5, 4.0)):
+        seen = np.array([40.0, 20, -10])
+        turn = ray_rotation(np.array(place)) @ pose_to_matrix(seen)
+        left, top, right, bottom = outline(SHAPES[kind], turn, 1000 * np.array(place))
+        x, y = (left + right) / 2, (top + bottom) / 2
+        sides = camera.project(np.array([[left, y, 1], [x, top, 1], [right, y, 1], [x, bottom, 1]]))
+        box = np.array([sides[0, 0], sides[1, 1], sides[2, 0], sides[3, 1]])
+        found = head_position(box, seen, camera, kind)
+        assert np.linalg.norm(found - place) < 0.01 * place[2]
+        twice = head_position(box, seen, camera, kind, 2 * HEAD_SIZE)
+        assert np.allclose(twice, 2 * found)
+
+
+def test_boxes_that_no_head_has_give_finite_positions():
+    camera = Camera.from_fov(60, 640, 480)
+    boxes = np.array([[0, 0, 640, 480], [-9e3, -9e3, 9e3, 9e3], [5, 5, 5, 5], [0, 0, 1, 480.0]])
+    for kind in SHAPES:
+        assert np.isfinite(head_position(boxes, np.zeros((4, 3)), camera, kind)).all()
+
+
+def test_rendered_people_of_one_size_are_where_they_are():
+    camera = Camera.from_fov(65, 640, 480)
+    rng = np.random.default_rng(3)
+    errors = []
+    for number in range(60):
+        actor = Actor(number)
+        pose = rng.uniform((-75, -35, -30), (75, 35, 30))
+        spot = rng.uniform((0.2, 0.3), (0.8, 0.6)) * (640, 480)
+        placed = facing_camera(pose, camera.rays(spot) * rng.uniform(0.4, 2))
+        box = Film(camera, [actor]).box(placed, actor)
+        found = head_position(box, placed.seen, camera, "head", actor.head_size)
+        errors.append(np.linalg.norm(found - placed.position) / np.linalg.norm(placed.position))
+    assert np.median(errors) < 0.05
+    assert np.percentile(errors, 95) < 0.12
