@@ -155,10 +155,12 @@ class Detections:
     Attributes:
         boxes: (N, 4) float32 x_min, y_min, x_max, y_max.
         scores: (N,) float32 in 0..1.
+        heads: (N, 4) float32 boxes of the whole heads, where the detector tells; else None.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
+    heads: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
