@@ -257,6 +257,15 @@ def select(rows: np.ndarray, factors: np.ndarray, min_score: float) -> Detection
     return Detections(rows[:, :4] * np.tile(factors, 2), rows[:, 4])
 
 
+def at_hand() -> bool:
+    """Whether this machine has YuNet's weights."""
+    try:
+        find_weights()
+    except InputError:
+        return False
+    return True
+
+
 def find_weights() -> Path:
     """Where this machine has YuNet's weights.
 

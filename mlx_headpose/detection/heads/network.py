@@ -43,7 +43,7 @@ LENIENT = 1.5
 TYPICAL, FACE = 3.0, 0.6
 # A head's cells lie as near to its middle: in strides, or as a share of its size.
 NEAR, NEAR_SHARE = 0.75, 0.2
-BOX_WEIGHT, FACE_WEIGHT, YAW_WEIGHT = 2.0, 0.7, 0.3
+SCORE_WEIGHT, BOX_WEIGHT, FACE_WEIGHT, YAW_WEIGHT = 3.0, 1.5, 0.5, 0.2
 PRIOR = 0.01  # score of a cell before training
 MOST = 4.0  # of the logarithm of a predicted size
 
@@ -229,8 +229,8 @@ class DetectionHead(PoseHead):
         focal = mx.square(mx.stop_gradient(mx.abs(quality - score))) * entropy
         score_loss = (counted * focal).sum() / number
         parts = {"score": score_loss, "box": box_loss, "face": face_loss, "yaw": yaw_loss}
-        total = score_loss + BOX_WEIGHT * box_loss + FACE_WEIGHT * face_loss + YAW_WEIGHT * yaw_loss
-        return total, parts
+        total = SCORE_WEIGHT * score_loss + BOX_WEIGHT * box_loss
+        return total + FACE_WEIGHT * face_loss + YAW_WEIGHT * yaw_loss, parts
 
     def decode(self, outputs: Outputs) -> mx.array:
         """Outputs → (N, cells, 11): score in 0..1, head box and face box in the input's pixels

@@ -126,7 +126,7 @@ class Backgrounds:
 def levels(rng: np.random.Generator) -> list[int]:
     """A table for `Image.point` that changes brightness, contrast and tint."""
     x = np.arange(256) / 255
-    gamma, gain = np.exp(rng.normal(0, 0.35)), np.exp(rng.normal(0, 0.25, 3) * (1, 0.6, 1))
+    gamma, gain = np.exp(rng.normal(0, 0.25)), np.exp(rng.normal(0, 0.12, 3) * (1, 0.6, 1))
     table = [np.clip(255 * g * x**gamma, 0, 255).astype(int) for g in gain]
     return np.concatenate(table).tolist()
 

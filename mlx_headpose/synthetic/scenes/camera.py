@@ -14,8 +14,8 @@ _BILINEAR = Image.Resampling.BILINEAR
 def develop(picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
     """Blur, exposure, colours, noise and compression: an RGB picture → (H, W, 3) uint8."""
     size = picture.size
-    if rng.random() < 0.2:
-        low = rng.uniform(0.35, 0.85)
+    if rng.random() < 0.15:
+        low = rng.uniform(0.45, 0.85)
         small = picture.resize((int(size[0] * low), int(size[1] * low)), _BILINEAR)
         picture = small.resize(size, Image.Resampling.BICUBIC)
     if rng.random() < 0.3:
@@ -32,7 +32,7 @@ def develop(picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
     picture = picture.point(_exposure(rng))
     if rng.random() < 0.45:
         pixels = np.asarray(picture).astype(np.int16)
-        strength = np.abs(rng.normal(0, 7))
+        strength = np.abs(rng.normal(0, 5))
         grain = _grain()
         top, left = rng.integers(0, grain.shape[0] - size[1]), rng.integers(0, 256)
         part = grain[top : top + size[1], left : left + size[0]]
@@ -50,13 +50,13 @@ def develop(picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
 def _exposure(rng: np.random.Generator) -> list[int]:
     """A table from dark to blown, with a cast."""
     x = np.arange(256) / 255
-    gamma = np.exp(rng.normal(0, 0.3))
-    contrast = np.exp(rng.normal(0, 0.2))
+    gamma = np.exp(rng.normal(0, 0.22))
+    contrast = np.exp(rng.normal(0, 0.15))
     brightness = rng.normal(0, 0.07)
-    if rng.random() < 0.12:  # a bad photo
-        brightness += rng.uniform(-0.45, 0.45)
+    if rng.random() < 0.08:  # a bad photo
+        brightness += rng.uniform(-0.35, 0.35)
     tables = []
-    for cast in rng.normal(0, 0.06, 3):
+    for cast in rng.normal(0, 0.04, 3):
         y = 0.5 + contrast * (x**gamma - 0.5) + brightness + cast * x
         tables.append(np.clip(255 * y, 0, 255).astype(int))
     return np.concatenate(tables).tolist()

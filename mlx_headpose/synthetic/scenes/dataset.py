@@ -1,4 +1,4 @@
-"""Scenes as a dataset: composed anew in every epoch of a training, always the same to validate."""
+"""Scenes as a dataset, composed when they are first asked for."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .environments import Environments
 from .sprites import Sprites
 from .textures import Textures
 
+KEPT_BYTES = 2 << 30
 HELD_OUT = 6  # every so many panoramas and textures only validation shows
 
 
@@ -27,7 +28,7 @@ class SceneSet(Dataset):
             `python -m mlx_headpose.synthetic.scenes`), `environments` and `textures`.
         count: number of scenes.
         split: "train" or "val", which show other people, things, places and textures.
-        seed: of validation scenes.
+        seed: of the scenes.
         size: side of the scenes in pixels.
 
     Raises:
@@ -52,6 +53,7 @@ class SceneSet(Dataset):
         self.size = size
         self.seed = seed
         self.numbers = np.arange(count)
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         super().__init__(
             name="scenes",
             ids=[f"{split}-{seed}-{i:06d}" for i in range(count)],
@@ -64,15 +66,40 @@ class SceneSet(Dataset):
     def scene(
         self, index: int, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Picture (size, size, 3) uint8 and targets (24, 11); without `rng` always the same."""
-        if rng is None:
-            rng = np.random.default_rng((self.seed, 41, int(self.numbers[index])))
-        return self.composer.draw(self.size, rng)
+        """Picture (size, size, 3) uint8 and targets (24, 11) of scene `index`.
+
+        It is composed once and kept, or, beyond `KEPT_BYTES`, composed anew at each call; threads
+        may call at the same time.
+
+        Args:
+            index: which scene.
+            rng: mirrors every second one; None mirrors none.
+        """
+        number = int(self.numbers[index])
+        scene = self._kept.get(number)
+        if scene is None:
+            own = np.random.default_rng((self.seed, 41, number))
+            scene = self.composer.draw(self.size, own)
+            if (number + 1) * scene[0].nbytes <= KEPT_BYTES:
+                self._kept[number] = scene
+        mirrored = rng is not None and rng.random() < 0.5
+        return _mirrored(*scene) if mirrored else scene
 
     def select(self, keep: np.ndarray) -> None:
         """Keep the samples where the (N,) boolean `keep` is true."""
         super().select(keep)
         self.numbers = self.numbers[keep]
+
+
+def _mirrored(image: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A scene and its targets, left and right exchanged."""
+    there = targets[:, 10] != 0
+    targets = targets.copy()
+    for first in (0, 4):
+        sides = targets[:, [first + 2, first]]
+        targets[:, [first, first + 2]] = np.where(there[:, None], image.shape[1] - sides, 0)
+    targets[:, 9] *= -1
+    return np.ascontiguousarray(image[:, ::-1]), targets
 
 
 def open_dataset(
@@ -89,7 +116,7 @@ def open_dataset(
     Args:
         folder: see `SceneSet`.
         filename_list: must be None; scenes are composed, not listed.
-        train: scenes that are others in every epoch.
+        train: the training split, whose scenes are mirrored at random.
         seed: of the training; the validation scenes are always the same.
         samples: scenes in an epoch; None means 8000 for training, 240 for validation.
         input_size: side of the scenes in pixels.
