@@ -42,7 +42,7 @@ LENIENT = 1.5
 # Of the typical head of a stride, in strides, and of a face in its head.
 TYPICAL, FACE = 3.0, 0.6
 # A head's cells lie as near to its middle: in strides, or as a share of its size.
-NEAR, NEAR_SHARE = 0.75, 0.2
+NEAR, NEAR_SHARE = 1.0, 0.25
 SCORE_WEIGHT, BOX_WEIGHT, FACE_WEIGHT, YAW_WEIGHT = 3.0, 1.5, 0.5, 0.2
 PRIOR = 0.01  # score of a cell before training
 MOST = 4.0  # of the logarithm of a predicted size

@@ -12,7 +12,7 @@ from .backgrounds import Backgrounds, levels
 from .camera import develop
 from .sprites import Sprites
 
-SMALLEST = 10.0  # pixels of the longer side: what is smaller is ignored
+SMALLEST = 12.0  # pixels of the longer side: what is smaller is ignored
 VISIBLE, HIDDEN = 0.45, 0.1  # shares seen of a head that counts, and of one that is not there
 _SOLID = 128  # opacity from which a pixel belongs to what is in front
 _BILINEAR = Image.Resampling.BILINEAR
@@ -56,11 +56,11 @@ class Composer:
         picture = self.backgrounds.draw(size, rng)
         owner = np.zeros((size, size), np.int16)
         several, crowd_size = int(rng.integers(2, 5)), int(rng.integers(5, 13))
-        heads = int(rng.choice((0, 1, several, crowd_size), p=(0.2, 0.28, 0.3, 0.22)))
+        heads = int(rng.choice((0, 1, several, crowd_size), p=(0.13, 0.32, 0.33, 0.22)))
         most = 1.0 if heads <= 1 else (0.6 if heads < 5 else 0.25)
-        base = np.exp(rng.uniform(np.log(12), np.log(most * size)))
-        sizes = np.sort(np.clip(base * np.exp(rng.normal(0, 0.4, heads)), 8, size))
-        around = int(rng.choice((0, 2, 5, 9), p=(0.2, 0.35, 0.3, 0.15)))
+        base = np.exp(rng.uniform(np.log(18), np.log(most * size)))
+        sizes = np.sort(np.clip(base * np.exp(rng.normal(0, 0.35, heads)), 10, size))
+        around = int(rng.choice((0, 1, 3, 6), p=(0.2, 0.3, 0.35, 0.15)))
         for _ in range(around):
             self._thing(picture, owner, base, rng)
         if rng.random() < 0.15:
