@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ...pose import matrix_to_pose, pose_to_matrix
-from ..light import Light, draw_light, draw_tint
+from ..light import Light, sample_lamps, sample_light, sample_tint
+from ..material import Material, Painter
 from ..mesh import MeshPeople
 from ..mesh.looks import BEANIE, Looks
-from ..mesh.occlusion import facing
-from ..mesh.paint import DOUBLE, Material, Painter
-from ..mesh.people import draw_body
-from ..mesh.scene import Sample, Scene, build_scene
-from ..mesh.shade import Lamps, draw_lamps, shade, shadows
+from ..mesh.paint import REST, PersonPainter
+from ..mesh.people import sample_body
+from ..mesh.scene import MeshScene
 from ..person import linear
-from ..rasterize import Camera, rasterize
+from ..rasterize import Camera
+from ..scene import SUPERSAMPLING, Mesh, view
 from .environments import Environments
-from .sprites import Sprite, cut_out, extremes
+from .sprites import Sprite, cut_out, extremes, headless
 
 SIDE = 224  # of most sprites in pixels
 FIELD = 560.0  # mm that a sprite is wide
 LARGE = 0.25  # share of the sprites that have twice the side
-SUPERSAMPLING = 1.4
 _PIVOT = (0.5, 0.42)  # where the head's pivot lies in a sprite
 _CHIN = (6.19, 1.44)  # height and depth of the chin on the base mesh, dm
 _NAPE = 0.36  # dm that the head's lower edge rises for each dm backwards
 _HAIR_LOW = 6.1  # dm: hair that hangs lower is no part of the head's box
+_LEAST = 20  # pixels of a head
 HEADLESS = 0.04  # share of the sprites that show shoulders without a head
 
 
@@ -58,109 +58,97 @@ class PeopleSprites:
         """Sprite `number`."""
         rng = np.random.default_rng((*self.seed, 21, number))
         side = SIDE * (2 if rng.random() < LARGE else 1)
-        pose, sample = self._sample(number, side, rng)
+        scene, camera = self._scene(number, rng)
         light = self._light(rng)
-        lamps = draw_lamps(rng, light)
-        scene = build_scene(self.people.head, sample, pose)
+        light = replace(light, others=sample_lamps(rng, light))
+        mesh = scene.mesh()
         if rng.random() < HEADLESS:
-            corners = _on_head(scene.material, scene.attributes[:, 5:8].T)
-            scene.triangles = scene.triangles[:, ~corners[scene.triangles].any(axis=0)]
-        return self._render(sample, scene, pose, side, light, lamps, rng)
+            corners = _on_head(mesh.material, mesh.attributes[:, REST].T)
+            mesh.triangles = mesh.triangles[:, ~corners[mesh.triangles].any(axis=0)]
+        return _rendered(scene, mesh, light, camera, side)
 
-    def _sample(
-        self, number: int, side: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, Sample]:
-        """The (3,) pose of a head as its camera sees it, and what to draw."""
+    def _scene(self, number: int, rng: np.random.Generator) -> tuple[MeshScene, Camera]:
+        """A person in the pose that a camera sees, and that camera, for images of side 1."""
         upright = np.array(
             (self.people.poses[number, 0], rng.normal(0, 14), rng.normal(0, 9)), np.float32
         )
         upright[1:] = np.clip(upright[1:], -45, 45)
-        body = draw_body(rng, upright)
+        body = sample_body(rng, upright)
         elevation = float(np.clip(rng.normal(8, 16), -30, 65))  # the camera looks down
         camera = pose_to_matrix(np.array((0, -elevation, 0), np.float32))
         turn = camera @ pose_to_matrix(upright)
         pose = np.asarray(matrix_to_pose(turn[None], full_yaw=True))[0]
         identity, expression = self.people.weights(np.array([number]))
-        sample = Sample(
+        scene = _Dressed(
+            self.people.head,
             identity[0],
             expression[0],
             _dressed(self.people.looks(number), rng),
+            pose.astype(np.float32),
             (camera @ body).astype(np.float32),
             np.clip(rng.normal(0, (11, 6)), (-32, -16), (32, 16)),
-            Camera(
-                float(np.exp(rng.uniform(np.log(600), np.log(6000)))),
-                side / FIELD,
-                (_PIVOT[0] * side, _PIVOT[1] * side),
-            ),
+            rng,
         )
-        return pose.astype(np.float32), sample
+        distance = float(np.exp(rng.uniform(np.log(600), np.log(6000))))
+        return scene, Camera(distance, 1 / FIELD, _PIVOT)
 
     def _light(self, rng: np.random.Generator) -> Light:
         if self.environments is not None and rng.random() < 0.5:
             return self.environments.light(rng)
-        light = draw_light(rng)
+        light = sample_light(rng)
         return replace(light, exposure=float(np.clip(light.exposure, 0.6, 1.5)))
 
-    def _render(
-        self,
-        sample: Sample,
-        scene: Scene,
-        pose: np.ndarray,
-        side: int,
-        light: Light,
-        lamps: Lamps,
-        rng: np.random.Generator,
-    ) -> Sprite:
-        large = round(side * SUPERSAMPLING)
-        scale = large / side
-        place = sample.camera.centre
-        camera = Camera(
-            sample.camera.distance,
-            sample.camera.scale * scale,
-            (place[0] * scale, place[1] * scale),
-        )
-        projected = camera.project(scene.vertices)
-        both = np.isin(scene.material, DOUBLE)[scene.triangles[0]]
-        scene.triangles[:, both] = facing(scene.triangles[:, both], projected)
-        depth = np.maximum(camera.distance - scene.vertices[:, 2] - scene.nearer, 1.0)
-        projected[:, 2] = camera.distance / depth
-        scene.attributes[:, 4] = shadows(scene.vertices, scene.triangles, light.direction)
-        fragments = rasterize(projected, scene.triangles, large, large)
-        attributes = np.ascontiguousarray(fragments.interpolate(scene.attributes).T)
-        material = scene.material[fragments.corners[0]]
-        rest = attributes[5:8]
-        painter = Painter(sample.looks, sample.gaze)
-        albedo, gloss = painter.paint(material, attributes[3], rest, attributes[8:])
-        _cover(material, rest, albedo, gloss, sample.looks, rng)
-        colour = shade(attributes, albedo, gloss, material, light, lamps)
-        pixels = np.zeros((large * large, 3), np.uint8)
-        pixels[fragments.pixel] = colour.T.astype(np.uint8)
-        opaque = np.zeros(large * large, bool)
-        opaque[fragments.pixel] = True
-        cut = cut_out(pixels.reshape(large, large, 3), opaque.reshape(large, large), (side, side))
-        sprite = Sprite(cut, *self._truth(sample, pose))
-        head = fragments.pixel[_on_head(material, rest)]
-        if len(head) < 20:  # a headless one
-            sprite.outline[:], sprite.landmarks[:], sprite.pose[:] = np.nan, np.nan, np.nan
-            return sprite
-        # Pixels ascend row by row, so a row's first and last ones bound it.
-        row, column = np.divmod(head, large)
-        first = np.flatnonzero(np.diff(row, prepend=-1))
-        last = np.append(first[1:], len(row)) - 1
-        left = np.stack((column[first], row[first]), -1)
-        right = np.stack((column[last] + 1, row[last]), -1)
-        below = np.array((0, 1))
-        corners = np.concatenate((left, left + below, right, right + below))
-        sprite.outline[:] = extremes(corners) / np.float32(scale)
-        return sprite
 
-    def _truth(self, sample: Sample, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """An outline to be filled in, the landmarks in the picture, and the pose."""
-        head = self.people.head
-        points = head.landmarks_of(sample.identity, sample.expression)
-        turned = points @ np.asarray(pose_to_matrix(pose)).T
-        flat = sample.camera.project(turned)[:, :2]
-        return np.zeros((32, 2), np.float32), flat.astype(np.float32), pose.copy()
+@dataclass(frozen=True)
+class _Dressed(MeshScene):
+    """A person who may wear what no part of the mesh is.
+
+    Attributes:
+        chance: random numbers that choose it; see `_cover`.
+    """
+
+    chance: np.random.Generator
+
+    def painter(self) -> Painter:
+        return _Covered(self.looks, self.gaze, self.chance)
+
+
+class _Covered(PersonPainter):
+    """Paints over what `PersonPainter` has painted."""
+
+    def __init__(self, looks: Looks, gaze: np.ndarray, chance: np.random.Generator):
+        super().__init__(looks, gaze)
+        self.chance = chance
+
+    def paint(self, material: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        albedo, gloss = super().paint(material, attributes)
+        _cover(material, attributes[REST], albedo, gloss, self.looks, self.chance)
+        return albedo, gloss
+
+
+def _rendered(scene: MeshScene, mesh: Mesh, light: Light, camera: Camera, side: int) -> Sprite:
+    large = round(side * SUPERSAMPLING)
+    seen = view(scene, mesh, light, camera.sized(large), large)
+    pixels = np.zeros((large * large, 3), np.uint8)
+    pixels[seen.pixel] = seen.colour.T.astype(np.uint8)
+    opaque = np.zeros(large * large, bool)
+    opaque[seen.pixel] = True
+    cut = cut_out(pixels.reshape(large, large, 3), opaque.reshape(large, large), (side, side))
+    head = seen.pixel[_on_head(seen.material, seen.attributes[REST])]
+    if len(head) < _LEAST:
+        return headless(cut)
+    # Pixels ascend row by row, so a row's first and last ones bound it.
+    row, column = np.divmod(head, large)
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    last = np.append(first[1:], len(row)) - 1
+    left = np.stack((column[first], row[first]), -1)
+    right = np.stack((column[last] + 1, row[last]), -1)
+    below = np.array((0, 1))
+    corners = np.concatenate((left, left + below, right, right + below))
+    points = scene.head.landmarks_of(scene.identity, scene.expression)
+    turned = points @ np.asarray(pose_to_matrix(scene.pose)).T
+    landmarks = camera.sized(side).project(turned)[:, :2]
+    return Sprite(cut, extremes(corners) * np.float32(side / large), landmarks, scene.pose.copy())
 
 
 def make_people(
@@ -243,4 +231,4 @@ def _cover(
         material[cloth] = Material.HAT
     elif rng.random() < 0.05:  # dyed hair
         hair = material == Material.HAIR
-        albedo[:, hair] *= (2.0 * draw_tint(rng, 0.5) * rng.uniform(0.4, 1.6))[:, None]
+        albedo[:, hair] *= (2.0 * sample_tint(rng, 0.5) * rng.uniform(0.4, 1.6))[:, None]

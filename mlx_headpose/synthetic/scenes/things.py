@@ -10,10 +10,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..grid import smooth_noise
-from ..light import Light, draw_light
-from ..mesh.occlusion import facing
+from ..light import Light, sample_light
 from ..person import linear
-from ..rasterize import Camera, rasterize
+from ..rasterize import Camera, facing, rasterize
 from .environments import Environments
 from .solids import (
     Solid,
@@ -111,7 +110,7 @@ class ThingSprites:
         if self.environments is not None and rng.random() < 0.5:
             light = self.environments.light(rng)
         else:
-            light = draw_light(rng)
+            light = sample_light(rng)
         return headless(_render(thing, light, tilt, rng))
 
 
