@@ -209,15 +209,19 @@ def detector() -> SurroundHeadDetector:
 def test_images_are_scaled_and_padded_and_boxes_come_back(detector):
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (60, 96, 3), np.uint8)
-    pixels, factors = prepare(small, 96)
+    ((pixels, factors),) = prepare(small, 96)
     assert pixels.shape == (64, 96, 3)
     assert np.array_equal(pixels[:60], small)
     assert (pixels[60:] == 114).all()
     assert factors.tolist() == [1, 1]
     large = small.repeat(3, 0).repeat(3, 1)
-    pixels, factors = prepare(large, 96)
+    ((pixels, factors),) = prepare(large, 96)
     assert pixels.shape == (64, 96, 3)
     assert factors.tolist() == [3, 3]
+    (_, factors), (smaller, more) = prepare(large, 200)
+    assert factors.tolist() == pytest.approx([1.44, 1.44])
+    assert smaller.shape == (64, 96, 3)  # 80 x 50, padded
+    assert more.tolist() == pytest.approx([3.6, 3.6])
     (found,) = detector([small], 0.3)
     assert len(found)
     assert found.heads is not None

@@ -36,7 +36,7 @@ from mlx_headpose.detection.heads.detector import (
     DEFAULT_SIZE,
     SurroundHeadDetector,
 )
-from mlx_headpose.evaluation.detection import FALSE_PER_SCENE, evaluate_scenes, table
+from mlx_headpose.evaluation.detection import FALSE_PER_SCENE, MIN_SCORE, evaluate_finder, table
 from mlx_headpose.inference.tracking import overlap
 from mlx_headpose.weights import load_network, save_pretrained
 
@@ -56,11 +56,17 @@ def ours() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     return detect
 
 
-def on_scenes(detector: Path, folder: Path, size: int, count: int, rate: float) -> float:
+def on_scenes(
+    detector: SurroundHeadDetector, folder: Path, size: int, count: int, rate: float
+) -> float:
     """Print the table; returns the threshold at a rate of false boxes a scene."""
     scenes = open_dataset("scenes", folder, samples=count, input_size=size)
     print(scenes.protocol)
-    detection = evaluate_scenes(load_network(detector), scenes, batch_size=2)
+
+    def find(images: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(found.heads, found.scores) for found in detector(images, MIN_SCORE)]
+
+    detection = evaluate_finder(find, scenes)
     print("\n".join(table(detection)))
     return detection.threshold(rate)
 
@@ -123,14 +129,14 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, help="instead of that by --rate")
     parser.add_argument("--output", type=Path, help="file to write (.safetensors)")
     options = parser.parse_args()
+    detector = SurroundHeadDetector.from_pretrained(options.detector, options.size)
     threshold = options.threshold
     if options.scenes:
-        where = options.detector, options.scenes, options.size, options.count
-        chosen = on_scenes(*where, options.rate)
+        where = options.scenes, options.size, options.count
+        chosen = on_scenes(detector, *where, options.rate)
         threshold = threshold or chosen
     if options.output:
         shifted(options.detector, threshold, options.output)
-    detector = SurroundHeadDetector.from_pretrained(options.detector, options.size)
     if options.aflw2000:
         on_aflw2000(detector, options.aflw2000, options.list)
     if options.time:

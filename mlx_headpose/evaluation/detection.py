@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -131,27 +132,46 @@ def match(
 
 
 def evaluate_scenes(model: Estimator, dataset: Dataset, batch_size: int = 16) -> Detection:
-    """Find the heads of every scene of a set.
+    """How well a network finds the heads of scenes.
 
     Args:
         model: a head detector, in evaluation mode.
         dataset: the scenes.
         batch_size: scenes in one forward pass.
     """
+
+    def find(images: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        heads = model.head.heads(model(mx.array(np.stack(images))), MIN_SCORE)
+        return [(own[:, 1:5], own[:, 0]) for own in heads]
+
+    with shards_on_cores(batch_size):
+        return evaluate_finder(find, dataset, batch_size)
+
+
+def evaluate_finder(
+    find: Callable[[list[np.ndarray]], list[tuple[np.ndarray, np.ndarray]]],
+    dataset: Dataset,
+    batch_size: int = 1,
+) -> Detection:
+    """How well a function finds the heads of scenes.
+
+    Args:
+        find: images (H, W, 3) uint8 → boxes (N, 4) and scores (N,) of each.
+        dataset: the scenes.
+        batch_size: scenes that the function gets at once.
+    """
     parts: dict[str, list[Any]] = {k: [] for k in ("scores", "found", "yaw", "side")}
     heads = 0
-    with ThreadPoolExecutor(WORKERS) as pool, shards_on_cores(batch_size):
+    with ThreadPoolExecutor(WORKERS) as pool:
         for start in range(0, len(dataset), batch_size):
             numbers = range(start, min(start + batch_size, len(dataset)))
             scenes = list(pool.map(dataset.scene, numbers))
-            images = mx.array(np.stack([image for image, _ in scenes]))
-            heads_of = model.head.heads(model(images), MIN_SCORE)
-            for own, (_, targets) in zip(heads_of, scenes, strict=True):
+            found_in = find([image for image, _ in scenes])
+            for (boxes, scores), (_, targets) in zip(found_in, scenes, strict=True):
                 true = targets[targets[:, 10] == HEAD]
-                counted, found = match(
-                    own[:, 1:5], own[:, 0], true[:, :4], targets[targets[:, 10] == IGNORE, :4]
-                )
-                parts["scores"].append(own[counted, 0])
+                ignored = targets[targets[:, 10] == IGNORE, :4]
+                counted, found = match(boxes, scores, true[:, :4], ignored)
+                parts["scores"].append(scores[counted])
                 parts["found"].append(np.where(found >= 0, found + heads, -1))
                 parts["yaw"].append(np.degrees(np.abs(np.arctan2(true[:, 9], true[:, 8]))))
                 parts["side"].append((true[:, 2:4] - true[:, :2]).max(1, initial=0))

@@ -15,6 +15,7 @@ from ...quantization.fold import fold_batch_norms
 from ...readers.safetensors_file import read_config
 from ...weights import BUNDLED, load_network
 from ..yunet import Detections
+from .boxes import select
 from .network import STRIDES, Config
 
 BUNDLED_DETECTOR = BUNDLED.with_name("headdetector.safetensors")
@@ -23,6 +24,9 @@ BUNDLED_DETECTOR = BUNDLED.with_name("headdetector.safetensors")
 DEFAULT_MIN_SCORE = 0.5
 DEFAULT_SIZE = 640
 MIN_SIZE, MAX_SIZE = 64, 8192
+# The network trains on scenes of 192 pixels, so it looks at an image a second time at this share
+# of the size, for heads that are larger than those it knows.
+SMALLER = 0.4
 GPU_BATCH = 16
 
 
@@ -80,32 +84,46 @@ class SurroundHeadDetector:
         Returns:
             One `Detections` per image: `boxes` of faces, `heads` of whole heads.
         """
-        prepared = [prepare(image, self.size) for image in images]
+        passes = [(i, *p) for i, image in enumerate(images) for p in prepare(image, self.size)]
         by_shape: dict[tuple[int, ...], list[int]] = {}
-        for index, (pixels, _) in enumerate(prepared):
-            by_shape.setdefault(pixels.shape, []).append(index)
-        found: dict[int, Detections] = {}
+        for number, (_, pixels, _) in enumerate(passes):
+            by_shape.setdefault(pixels.shape, []).append(number)
+        cells: list[list[np.ndarray]] = [[] for _ in images]
         # A CPU is faster one image at a time: their features stay in its cache.
         batch_size = GPU_BATCH if mx.default_device() == mx.gpu else 1
         for same in by_shape.values():
             for start in range(0, len(same), batch_size):
-                indices = same[start : start + batch_size]
-                batch = mx.array(np.stack([prepared[i][0] for i in indices]))
-                heads = self.network.head.heads(self.network(batch), min_score)
-                for index, own in zip(indices, heads, strict=True):
-                    found[index] = _detections(own, prepared[index][1], images[index])
-        return [found[index] for index in range(len(prepared))]
+                numbers = same[start : start + batch_size]
+                batch = mx.array(np.stack([passes[n][1] for n in numbers]))
+                decoded = np.array(self.network.decode(self.network(batch)))
+                for number, own in zip(numbers, decoded, strict=True):
+                    index, _, factors = passes[number]
+                    likely = own[own[:, 0] >= min_score]
+                    likely[:, 1:9] *= np.tile(factors, 4)
+                    cells[index].append(likely)
+        return [
+            _detections(select(np.concatenate(own), min_score), image)
+            for own, image in zip(cells, images, strict=True)
+        ]
 
 
-def prepare(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image as the network wants it.
+def prepare(image: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """An image as the network looks at it: whole, and smaller for heads that fill much of it.
 
     Returns:
-        (H, W, 3) uint8, padded with a middle grey to multiples of 32; and (2,) the factors that
-        take x and y back to the image.
+        For each pass (H, W, 3) uint8, padded with a middle grey to multiples of 32; and (2,) the
+        factors that take x and y back to the image.
     """
+    longer = max(image.shape[:2])
+    passes = [_scaled(image, min(1.0, size / longer))]
+    smaller = SMALLER * min(size, longer)
+    if smaller >= MIN_SIZE:
+        passes.append(_scaled(image, smaller / longer))
+    return passes
+
+
+def _scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     height, width = image.shape[:2]
-    scale = min(1.0, size / max(height, width))
     scaled = max(1, round(width * scale)), max(1, round(height * scale))
     if scale < 1:
         image = np.asarray(Image.fromarray(image).resize(scaled, Image.Resampling.BILINEAR))
@@ -116,8 +134,7 @@ def prepare(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return padded, np.array([width / scaled[0], height / scaled[1]], np.float32)
 
 
-def _detections(cells: np.ndarray, factors: np.ndarray, image: np.ndarray) -> Detections:
-    """(H, 11) cells that are heads of one image → its heads, within it."""
-    heads, faces = cells[:, 1:5] * np.tile(factors, 2), cells[:, 5:9] * np.tile(factors, 2)
-    heads = np.clip(heads, 0, np.tile(image.shape[1::-1], 2)).astype(np.float32)
-    return Detections(faces, cells[:, 0], heads)
+def _detections(cells: np.ndarray, image: np.ndarray) -> Detections:
+    """(H, 11) cells that are heads of an image → its heads, within it."""
+    heads = np.clip(cells[:, 1:5], 0, np.tile(image.shape[1::-1], 2)).astype(np.float32)
+    return Detections(cells[:, 5:9], cells[:, 0], heads)
