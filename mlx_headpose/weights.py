@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 
 from .errors import InputError
 from .files import atomic_path, read_json, write_json
-from .methods import Estimator, build, config_from_dict
+from .methods import DETECTORS, Estimator, build, config_from_dict
 from .quantization import Quantization, restructure
 from .readers.safetensors_file import load_tensors, read_config
 
@@ -111,6 +111,18 @@ def save_pretrained(model: Estimator, path: str | Path, half: bool = False) -> N
 
 
 def from_pretrained(source: str | Path) -> Estimator:
+    """A network that estimates poses; see `load_network`.
+
+    Raises:
+        InputError: it is a head detector, or cannot be loaded.
+    """
+    model = load_network(source)
+    if model.config.model_type in DETECTORS:
+        raise InputError(f"{source}: finds heads and estimates no pose; give it as --detector")
+    return model
+
+
+def load_network(source: str | Path) -> Estimator:
     """A network in evaluation mode, from a `.safetensors` file, a folder, or a hub id.
 
     Args:

@@ -10,12 +10,13 @@ from mlx.utils import tree_flatten
 from support.toy_training import ToySet, toy_model
 
 from mlx_headpose import InputError
+from mlx_headpose.core.estimator import angle_error
 from mlx_headpose.data.augment import UNCHANGED
 from mlx_headpose.methods import Estimator, Recipe
 from mlx_headpose.training.distributed import Processes
 from mlx_headpose.training.optimizer import Optimizer, single_optimizer
 from mlx_headpose.training.options import TrainingOptions
-from mlx_headpose.training.step import StepResult, angle_error, in_bfloat16, make_step
+from mlx_headpose.training.step import StepResult, in_bfloat16, make_step
 
 
 def batch() -> tuple[mx.array, mx.array, mx.array]:

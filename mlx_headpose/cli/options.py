@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from ..core.estimator import flag_of
 from ..data import DATASETS, dataset_options
 from ..errors import InputError
-from ..methods import DEFAULT, METHODS, ModelConfig, config_class
+from ..methods import DEFAULT, DETECTORS, METHODS, ModelConfig, config_class
 
 FLAGS = {"crop": "crop_rule"}  # where an option of a dataset has another name on command lines
 
@@ -171,7 +171,8 @@ def make_config(arguments: argparse.Namespace, method: str, size: int | None = N
 
 def add_method_option(parser: argparse.ArgumentParser, default: str | None = DEFAULT) -> None:
     """`--model`, the method's name."""
-    parser.add_argument("--model", choices=sorted(METHODS), default=default, help="method")
+    choices = sorted((*METHODS, *DETECTORS))
+    parser.add_argument("--model", choices=choices, default=default, help="method")
 
 
 def refuse(given: set[str], names: Iterable[str], reason: str) -> None:

@@ -6,15 +6,18 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from ..errors import InputError
 from ..files import atomic_path
-from ..synthetic import SyntheticHeads
 from ..synthetic.effects import GROUPS, without
-from ..synthetic.render_set import Settings, part_folder, render_set
 from .options import Parser, positive
+
+if TYPE_CHECKING:
+    from ..synthetic.dataset import SyntheticHeads
+    from ..synthetic.render_set import Settings
 
 COLUMNS = 8
 ANGLES = ("yaw", "pitch", "roll")
@@ -26,6 +29,8 @@ SET, SHEET = (None, "train", 160, (180.0, 50.0, 50.0)), (48, "val", 128, (90.0, 
 def run(program: str, arguments: list[str]) -> None:
     """Render the set or the sheet that the command line asks for."""
     args = _parser(program).parse_args(arguments)
+    from ..synthetic.render_set import Settings
+
     count, split, size, largest = SHEET if args.out is None else SET
     count = args.count or count
     if count is None:
@@ -77,6 +82,8 @@ def _write_sheet(path: Path, heads: SyntheticHeads) -> None:
 
 
 def _write_set(args: argparse.Namespace, settings: Settings, count: int) -> None:
+    from ..synthetic.render_set import part_folder, render_set
+
     try:
         new = render_set(settings, count, args.out, args.workers, args.part or "")
     except KeyboardInterrupt:

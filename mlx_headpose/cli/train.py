@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 from ..data import dataset_name
 from ..errors import InputError
 from ..files import atomic_path
-from ..methods import METHODS, ModelConfig
+from ..methods import DETECTORS, METHODS, ModelConfig
 from ..training.checkpoint import Progress, Workdir, find_state, is_state, read_run
 from ..training.distributed import Processes
 from ..training.loop import Stopped, Training
@@ -24,7 +24,7 @@ from .options import given_fields
 from .train_options import make_parser
 from .train_start import HELD_OUT_LIST, chosen_dataset, make_model, method_of, open_sets
 
-PICTURE_OPTIONS = ("input_size", "augment", "flip")
+PICTURE_OPTIONS = ("augment", "flip")
 
 
 def run(program: str, arguments: list[str]) -> None:
@@ -37,8 +37,10 @@ def run(program: str, arguments: list[str]) -> None:
     mx.random.seed(getattr(args, "seed", TrainingOptions.seed))
     model, pretrained = make_model(args, state)
     for name in PICTURE_OPTIONS:
-        if name in args and model.config.inputs.landmarks:
-            raise InputError(f"--{name} is for networks that read images; leave it out")
+        if name in args and not model.config.inputs.augments:
+            raise InputError(f"--{name} is for networks that read crops of heads; leave it out")
+    if "input_size" in args and model.config.inputs.landmarks:
+        raise InputError("--input_size is for networks that read images; leave it out")
     options = training_options(args, model.config, pretrained)
     workdir = Workdir(workdir_path(args))
     if state is not None and state != workdir.state:
@@ -75,7 +77,7 @@ def run(program: str, arguments: list[str]) -> None:
             name = shlex.quote(workdir.folder.name.removeprefix("workdirs_"))
             say(f"Stopped and saved. To go on: python train.py --output_string {name} --resume")
             raise SystemExit(130) from None
-    say(closing_sentence(progress, workdir, sets.test))
+    say(closing_sentence(progress, workdir, sets.test, model.config.criterion))
 
 
 def describe(config: ModelConfig) -> str:
@@ -116,7 +118,7 @@ def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path 
         refuse_to_overwrite(args, None)
         return args, None
     stored = read_run(state)[1].get("arguments")
-    if not isinstance(stored, dict) or stored.get("model") not in tuple(METHODS):
+    if not isinstance(stored, dict) or stored.get("model") not in (*METHODS, *DETECTORS):
         raise InputError(f"{state}: train.py did not write it, so it cannot go on with it")
     if known.model not in (None, stored["model"]):
         raise InputError(f"{state}: is a training of {stored['model']}; leave --model out")
@@ -182,10 +184,13 @@ def require_more_epochs(state: Path, options: TrainingOptions) -> None:
         )
 
 
-def closing_sentence(progress: Progress, workdir: Workdir, test: str | None) -> str:
+def closing_sentence(
+    progress: Progress, workdir: Workdir, test: str | None, criterion: str = "mae"
+) -> str:
     """The best epoch, its error, and, given the set's options, the command that tests it."""
     best = shlex.quote(str(workdir.best))
+    name, unit = ("MAE", "°") if criterion == "mae" else (criterion, " %")
     return (
-        f"Best: epoch {progress.best_epoch}, validation MAE {progress.best_mae:.2f}°. "
+        f"Best: epoch {progress.best_epoch}, validation {name} {progress.best_mae:.2f}{unit}. "
         f"{f'Test it: python test.py {test} --snapshot {best}' if test else f'It is {best}.'}"
     )

@@ -17,7 +17,15 @@ from ..core.crop import AROUND_LANDMARKS
 from ..data import DATASETS, Dataset, dataset_name, dataset_options
 from ..data.landmarks import keep_within
 from ..errors import InputError
-from ..methods import DEFAULT, METHODS, Estimator, ModelConfig, build, config_from_dict
+from ..methods import (
+    DEFAULT,
+    DETECTORS,
+    METHODS,
+    Estimator,
+    ModelConfig,
+    build,
+    config_from_dict,
+)
 from ..readers.safetensors_file import read_config
 from ..training.checkpoint import read_network, read_run
 from ..training.options import TrainingOptions
@@ -41,6 +49,8 @@ def chosen_dataset(args: argparse.Namespace) -> str:
     """The dataset's true name; without --dataset, 300W-LP where it is, or else synthetic heads."""
     if "dataset" in args:
         return dataset_name(args.dataset)
+    if getattr(args, "model", None) in DETECTORS:
+        return "scenes"
     return "300W_LP" if "data_dir" in args or (FOLDERS / "300W_LP").is_dir() else "synthetic"
 
 
@@ -178,7 +188,7 @@ def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator,
         return build(_as_asked(args, _config(stored, state), size)), bool(run.get("pretrained"))
     if "snapshot" not in args:
         config = make_config(args, args.model, size=size)
-        if DATASETS[args.dataset].rendered:
+        if DATASETS[args.dataset].rendered and config.model_type in METHODS:
             config = for_synthetic_heads(config, model_options(args, args.model))
         return build(config), False
     path = newest_weights(Path(args.snapshot))
@@ -189,7 +199,7 @@ def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator,
         return model, True
     config = _config(stored, path)
     method = config.model_type
-    if method not in METHODS:
+    if method not in (*METHODS, *DETECTORS):
         raise InputError(f"{path}: is a {method} network, from which no training starts")
     if method != args.model:
         raise InputError(f"{path}: is a {method} network; add --model {method}")
@@ -227,7 +237,7 @@ def method_of(snapshot: str | None) -> str:
     if snapshot is not None:
         with suppress(InputError):
             method = read_config(newest_weights(Path(snapshot))).get("model_type")
-            if method in METHODS:
+            if method in (*METHODS, *DETECTORS):
                 return method
     return DEFAULT
 

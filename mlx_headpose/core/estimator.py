@@ -18,6 +18,7 @@ import mlx.nn as nn
 
 from ..cpu.shards import Shards, in_each_shard, shards_for
 from ..errors import InputError
+from ..pose import wrap
 from .inputs import ImageInput, Input
 from .preprocessing import Preprocessing
 
@@ -103,6 +104,8 @@ class ModelConfig:
     # Fields that training on synthetic heads from random weights sets, unless options do: a network
     # that learns in minutes.
     quick: ClassVar[dict[str, Any]] = {}
+    # Name of the validation figure by which the best epoch is chosen; the lowest wins.
+    criterion: ClassVar[str] = "mae"
     # Whether the method's published figures took the legacy minimum over 180° and 360°
     # (`pose.legacy_angle_errors`); evaluation then reports them as well.
     legacy_errors: ClassVar[bool] = False
@@ -155,6 +158,11 @@ def _replace(instance: Any, values: Any) -> Any:
     return dataclasses.replace(instance, **fitting)
 
 
+def angle_error(predicted: mx.array, poses: mx.array) -> mx.array:
+    """(3,) mean absolute error of (N, 3) angles in degrees, the shorter way round the circle."""
+    return mx.abs(wrap(predicted - poses)).mean(0)
+
+
 class PoseHead(nn.Module):
     """Base of all pose heads; a subclass is the part of a method that is not the backbone."""
 
@@ -182,6 +190,10 @@ class PoseHead(nn.Module):
     def decode(self, outputs: Outputs) -> mx.array:
         """Outputs → (N, 3) yaw, pitch, roll in degrees."""
         raise NotImplementedError
+
+    def error(self, outputs: Outputs, pose: mx.array) -> mx.array:
+        """(3,) mean absolute error of yaw, pitch and roll on a batch, in degrees."""
+        return angle_error(mx.stop_gradient(self.decode(outputs)), pose)
 
     def probabilities(self, outputs: Outputs) -> Outputs:
         """Outputs as another program wants them: probabilities of bins in place of logits."""
@@ -259,6 +271,10 @@ class Estimator(nn.Module):
     def decode(self, outputs: Outputs) -> mx.array:
         """See `PoseHead.decode`."""
         return self.head.decode(outputs)
+
+    def error(self, outputs: Outputs, pose: mx.array) -> mx.array:
+        """See `PoseHead.error`."""
+        return self.head.error(outputs, pose)
 
     def confidence(self, outputs: Outputs) -> mx.array | None:
         """See `PoseHead.confidence`."""

@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
+from ..errors import InputError
 from .crop import Margins, cut
 from .preprocessing import Preprocessing
 
@@ -32,10 +33,14 @@ class Input:
     Attributes:
         landmarks: number of landmarks of a face, or 0 for images.
         in_shards: whether a batch is worth cutting into parts, one per core.
+        augments: whether training changes the pixels of a batch.
+        target: shape of what a sample teaches, such as yaw, pitch and roll.
     """
 
     landmarks = 0
     in_shards = False
+    augments = False
+    target: tuple[int, ...] = (3,)
 
     def open(self, dataset: Dataset) -> Dataset:
         """A dataset as this input can read it.
@@ -43,6 +48,11 @@ class Input:
         Raises:
             InputError: it lacks what the network reads.
         """
+        if dataset.shows_scenes:
+            raise InputError(
+                f"{dataset.name}: scenes of many heads train head detectors; for networks that "
+                "estimate poses choose another dataset"
+            )
         return dataset
 
     def sample(self, dataset: Dataset, index: int) -> np.ndarray:
@@ -55,9 +65,9 @@ class Input:
         index: int,
         rng: np.random.Generator,
         augmentation: Augmentation | None,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """A sample for training, and the changes to its pixels that the step makes, if any."""
-        return self.sample(dataset, index), None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """A sample for training, what it teaches, and the changes that the step makes, if any."""
+        return self.sample(dataset, index), dataset.poses[index], None
 
     def head_reader(self, margins: Margins, landmarker: Landmarker | None) -> HeadReader:
         """The function that reads a head in a frame.
@@ -85,6 +95,7 @@ class ImageInput(Input):
     """
 
     in_shards = True
+    augments = True
 
     def __init__(self, preprocessing: Preprocessing):
         self.preprocessing = preprocessing
@@ -103,7 +114,7 @@ class ImageInput(Input):
         index: int,
         rng: np.random.Generator,
         augmentation: Augmentation | None,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """(size, size, 3) uint8 with random margins, position and augmentation."""
         size = self.preprocessing.size
         box, changes = dataset.crop_box(index, rng), None
@@ -111,7 +122,7 @@ class ImageInput(Input):
             box, changes = augmentation.draw(box, size, rng)
         if self.preprocessing.resize == "short_side":
             box = square_inside(box, RANDOM_CROP, rng)
-        return dataset.cut(index, box, size), changes
+        return dataset.cut(index, box, size), dataset.poses[index], changes
 
     def head_reader(self, margins: Margins, landmarker: Landmarker | None) -> HeadReader:
         """The function that cuts a head out of a frame."""

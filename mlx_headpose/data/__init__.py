@@ -33,8 +33,9 @@ class DatasetInfo:
 DATASETS = {
     "AFLW2000": DatasetInfo(".aflw2000", lists_names=True),
     "300W_LP": DatasetInfo(".w300lp", lists_names=True),
-    "synthetic": DatasetInfo("..synthetic", has_files=False, rendered=True),
+    "synthetic": DatasetInfo("..synthetic.dataset", has_files=False, rendered=True),
     "rendered": DatasetInfo("..synthetic.rendered", rendered=True),
+    "scenes": DatasetInfo("..synthetic.scenes.dataset", rendered=True),
     "facescape": DatasetInfo(".facescape"),
     "panoptic": DatasetInfo(".panoptic"),
     "panoptic+300W_LP": DatasetInfo(".yaw_balanced"),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -39,6 +40,9 @@ class Dataset:
     dropped: dict[str, int] = field(default_factory=dict)
     columns: dict[str, np.ndarray] = field(default_factory=dict)
 
+    # Whether samples are scenes of many heads, to find them in.
+    shows_scenes: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         self.boxes = np.asarray(self.boxes, np.float64)
 
@@ -63,6 +67,12 @@ class Dataset:
     def landmarks(self, index: int) -> np.ndarray:
         """(L, 3) float32 landmarks of sample `index`, in image axes."""
         raise InputError(f"{self.name} has no 3D landmarks; use a set that has, such as synthetic")
+
+    def scene(
+        self, index: int, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Picture (H, W, 3) uint8 and targets (M, 11) of sample `index`, to train detectors on."""
+        raise NotImplementedError
 
     def crop_box(self, index: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """(4,) box to cut, margins added; `rng` samples them where they are random."""

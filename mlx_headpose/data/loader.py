@@ -35,7 +35,7 @@ class Batch:
 
     Attributes:
         inputs: (N, size, size, 3) uint8 images, or (N, L, 3) float32 landmarks.
-        poses: (N, 3) float32 yaw, pitch, roll in degrees.
+        poses: (N, 3) float32 yaw, pitch, roll in degrees, or the scenes' targets.
         changes: (N, 5) float32 pixel augmentation, for `augment.apply`.
         ids: the samples' names.
     """
@@ -121,24 +121,29 @@ class Loader:
         )
         with closing(samples):
             for _ in order:
-                inputs, changes, indices = zip(*islice(samples, self.batch_size), strict=True)
+                inputs, poses, changes, indices = zip(
+                    *islice(samples, self.batch_size), strict=True
+                )
                 yield Batch(
                     inputs=np.stack(inputs),
-                    poses=np.asarray(self.dataset.poses[list(indices)], np.float32),
+                    poses=np.stack(poses).astype(np.float32, copy=False),
                     changes=np.stack(changes),
                     ids=[self.dataset.ids[i] for i in indices],
                 )
 
-    def sample(self, index: int, epoch: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Input and changes of a sample, and its index: not the one asked for if that is broken."""
+    def sample(self, index: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Input, pose (or a scene's targets) and changes of a sample, and its index.
+
+        The index is not the one asked for if that sample is broken.
+        """
         for _ in range(len(self.dataset)):
             if index not in self.bad:
                 rng = np.random.default_rng((self.seed, epoch, index))
                 try:
-                    value, changes = self.inputs.training_sample(
+                    value, target, changes = self.inputs.training_sample(
                         self.dataset, index, rng, self.augmentation
                     )
-                    return value, UNCHANGED if changes is None else changes, index
+                    return value, target, UNCHANGED if changes is None else changes, index
                 except InputError as error:
                     if not self.skip_bad:
                         raise InputError(f"{error}{SKIP}") from None

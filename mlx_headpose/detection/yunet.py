@@ -155,10 +155,12 @@ class Detections:
     Attributes:
         boxes: (N, 4) float32 x_min, y_min, x_max, y_max.
         scores: (N,) float32 in 0..1.
+        heads: (N, 4) float32 boxes of the whole heads, where the detector tells; else None.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
+    heads: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -253,6 +255,15 @@ def select(rows: np.ndarray, factors: np.ndarray, min_score: float) -> Detection
     rows = rows[rows[:, 4] >= min_score]
     rows = rows[suppress(rows[:, :4], rows[:, 4])]
     return Detections(rows[:, :4] * np.tile(factors, 2), rows[:, 4])
+
+
+def at_hand() -> bool:
+    """Whether this machine has YuNet's weights."""
+    try:
+        find_weights()
+    except InputError:
+        return False
+    return True
 
 
 def find_weights() -> Path:

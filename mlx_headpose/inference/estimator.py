@@ -13,12 +13,16 @@ import mlx.core as mx
 import numpy as np
 
 from .. import weights
+from ..core.crop import Crop, Margins
 from ..core.inputs import Landmarker
 from ..data.protocols import find_demo
+from ..detection.heads.detector import SurroundHeadDetector
+from ..detection.heads.network import Config as HeadDetectorConfig
 from ..detection.yolo import HeadDetector
-from ..detection.yunet import DEFAULT_MIN_SCORE, Detections, FaceDetector
+from ..detection.yunet import DEFAULT_MIN_SCORE, Detections, FaceDetector, at_hand
 from ..errors import InputError
 from ..methods import SUGGESTION, Estimator
+from ..readers.safetensors_file import read_config
 from ..space.intrinsics import DEFAULT_FOV, Camera
 from ..space.perspective import relative_to_camera
 from ..space.position import HEAD_SIZE, head_position
@@ -37,7 +41,7 @@ MANY_SIZES = 100
 # Crops that go through the network at once.
 BATCH = 64
 
-Detector = FaceDetector | HeadDetector
+Detector = FaceDetector | HeadDetector | SurroundHeadDetector
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ class HeadPoseEstimator:
 
     Args:
         model: a network; None loads the one that comes with the package.
-        detector: what finds the faces or heads; None loads YuNet when it is first needed.
+        detector: what finds the faces or heads; None takes `default_detector` when it is first
+            needed.
         crop_margin: margin k around a detected face; None means the method's own.
         landmarker: finds the landmarks of a face, for networks that read landmarks; None takes
             MediaPipe's face mesh when it is first needed.
@@ -142,10 +147,11 @@ class HeadPoseEstimator:
         if isinstance(camera, int | float):
             Camera.from_fov(camera, 640, 480)  # refuses what is no field of view
         self._detector = detector
-        crop = model.config.preprocessing.crop
-        heads = detector is not None and detector.finds == "heads" and crop_margin is None
-        self.margins = crop.head if heads else crop.face.with_k(crop_margin)
+        self._crop_margin, self._landmarker = crop_margin, landmarker
+        # Around boxes that a user gives, and around those that the detector finds.
+        self.margins = self._margins("faces" if detector is None else detector.finds)
         self.read_head = model.config.inputs.head_reader(self.margins, landmarker)
+        self._read_found = self.read_head
 
     @classmethod
     def from_pretrained(
@@ -155,8 +161,8 @@ class HeadPoseEstimator:
 
         Args:
             source: see `find_network`.
-            detector: file of YuNet, or of a head detector (see `head_detector`); None looks for
-                YuNet when it is first needed.
+            detector: file of a detector (see `load_detector`); None takes `default_detector` when
+                it is first needed.
             **options: of the constructor.
 
         Raises:
@@ -167,15 +173,20 @@ class HeadPoseEstimator:
 
     @property
     def detector(self) -> Detector:
-        """What finds the faces."""
+        """What finds the faces or heads."""
         if self._detector is None:
-            self._detector = FaceDetector.from_pretrained()
+            self._detector = default_detector()
+            margins = self._margins(self._detector.finds)
+            self._read_found = self.model.config.inputs.head_reader(margins, self._landmarker)
         return self._detector
 
     @property
     def least_confidence(self) -> float:
         """Confidence below which the network hardly ever sees a head."""
         return self.model.head.least_confidence
+
+    def _margins(self, finds: str) -> Margins:
+        return margins_around(self.model.config.preprocessing.crop, finds, self._crop_margin)
 
     def __call__(
         self,
@@ -214,9 +225,10 @@ class HeadPoseEstimator:
             found = [_given(b) for b in given]
             if len(found) != len(images):
                 raise InputError(f"{len(images)} pictures need as many lists of boxes")
+        estimated = self.estimate(images, found, given=boxes is not None)
         heads = [
             self.zeroed(self.placed([head for head in those if head], image.shape[1::-1]))
-            for image, those in zip(images, self.estimate(images, found), strict=True)
+            for image, those in zip(images, estimated, strict=True)
         ]
         return heads[0] if single else heads
 
@@ -282,22 +294,24 @@ class HeadPoseEstimator:
         return [head.turned(self.zero(head.pose)) for head in heads]
 
     def estimate(
-        self, images: Sequence[np.ndarray], faces: Sequence[Detections]
+        self, images: Sequence[np.ndarray], faces: Sequence[Detections], given: bool = False
     ) -> list[list[Head | None]]:
         """The poses of known faces, those of all pictures in one batch.
 
         Args:
             images: (H, W, 3) uint8 RGB each.
             faces: those of each picture; scores of NaN mean that nobody scored them.
+            given: whether the boxes are a user's instead of the detector's.
 
         Returns:
             For each picture one `Head` per face, or None where a landmarker found no landmarks.
         """
         inputs: list[np.ndarray] = []
         where: list[tuple[int, int]] = []
+        reader = self.read_head if given else self._read_found
         for index, (image, those) in enumerate(zip(images, faces, strict=True)):
             for face, box in enumerate(those.boxes):
-                value = self.read_head(image, box)
+                value = reader(image, box)
                 if value is not None:
                     inputs.append(value)
                     where.append((index, face))
@@ -340,7 +354,7 @@ class HeadPoseEstimator:
 
 
 def load_detector(source: str | Path) -> Detector:
-    """YuNet, or whatever head detector an ONNX file holds.
+    """The detector in a file: ours, YuNet, or whatever head detector an ONNX file holds.
 
     Raises:
         InputError: the file is missing, damaged, or no detector.
@@ -350,7 +364,27 @@ def load_detector(source: str | Path) -> Detector:
 
         if not is_yunet(source):
             return HeadDetector(source)
+    elif read_config(source).get("model_type") == HeadDetectorConfig.model_type:
+        return SurroundHeadDetector.from_pretrained(source)
     return FaceDetector.from_pretrained(source)
+
+
+def default_detector() -> Detector:
+    """YuNet where its file is at hand, which still finds more faces; else the bundled detector."""
+    return FaceDetector.from_pretrained() if at_hand() else SurroundHeadDetector.from_pretrained()
+
+
+def margins_around(crop: Crop, finds: str, k: float | None = None) -> Margins:
+    """Margins around a detector's boxes.
+
+    Args:
+        crop: the network's.
+        finds: what the boxes bound: "faces" as YuNet has them, "heads", or "landmarks".
+        k: margin in place of the network's own.
+    """
+    if finds == "landmarks":
+        return crop.around("the detector", ("landmarks",), train=False, k=k).margins
+    return crop.head if finds == "heads" and k is None else crop.face.with_k(k)
 
 
 def find_network(source: str | Path | None = None) -> str | Path:

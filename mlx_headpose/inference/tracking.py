@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from ..detection.heads.detector import SurroundHeadDetector
 from ..detection.yolo import HeadDetector
 from ..detection.yunet import Detections, FaceDetector, suppress
 from .smoothing import OneEuro, PoseFilter, blend
@@ -276,7 +277,7 @@ def similar(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def search_nearby(
-    detector: FaceDetector | HeadDetector,
+    detector: FaceDetector | HeadDetector | SurroundHeadDetector,
     image: np.ndarray,
     boxes: list[np.ndarray],
     min_score: float,

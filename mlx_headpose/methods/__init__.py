@@ -28,10 +28,13 @@ METHODS = _folders_with("network")
 DEFAULT = "hopenet"
 # The published checkpoint to name to someone who has none.
 SUGGESTION = "hopelessnet-resnet18"
+# Networks that find heads: they train as the methods do, and estimate no pose.
+DETECTORS = {"headdetector": "..detection.heads.network"}
 FITTED = _folders_with("fitted")
 
 __all__ = [
     "DEFAULT",
+    "DETECTORS",
     "FITTED",
     "METHODS",
     "SUGGESTION",
@@ -51,6 +54,8 @@ __all__ = [
 
 def _module(method: str) -> ModuleType:
     # Only names of folders here are ever imported, whatever a file says.
+    if method in DETECTORS:
+        return importlib.import_module(DETECTORS[method], __name__)
     if method not in METHODS + FITTED:
         raise InputError(f"unknown method {method!r}; choose one of: {', '.join(METHODS)}")
     module = "fitted" if method in FITTED else "network"

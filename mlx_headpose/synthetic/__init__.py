@@ -5,6 +5,18 @@ people of a head model. `scene` makes an image of either; `light`, `material`, `
 and `effects` say how; `dataset` offers it as a dataset, and `render_set` writes it to disk.
 """
 
-from .dataset import SyntheticHeads, open_dataset
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["SyntheticHeads", "open_dataset"]
+if TYPE_CHECKING:
+    from .dataset import SyntheticHeads
+
+__all__ = ["SyntheticHeads"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load scipy only for those who render."""
+    if name == "SyntheticHeads":
+        from .dataset import SyntheticHeads
+
+        return SyntheticHeads
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,7 +30,7 @@ class Progress:
         epoch: whole epochs done.
         step: steps done of the next one.
         best_epoch: the epoch (counted from 1) with the lowest validation MAE; 0 before the first.
-        best_mae: its MAE in degrees.
+        best_mae: its MAE in degrees, or of a detector the percentage of heads that it misses.
         sums: the running sums of the epoch under way, so that its means survive an interruption.
         batches: fingerprint of what an epoch's batches are made of.
         validation: fingerprint of what the errors are measured on.

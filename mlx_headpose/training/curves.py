@@ -34,11 +34,13 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
         loss.set_yscale("log")
     loss.legend(loc="upper right")
 
-    for angle, colour in ANGLES.items():
-        values = [record["validation"][angle] for record in epochs]
-        label = f"{angle.upper() if angle == 'mae' else angle} {values[-1]:.2f}"
-        error.plot(numbers, values, ".-", color=colour, label=label)
-    error.set(title="validation error (degrees)", xlabel="epoch", ylim=(0, None))
+    poses = "mae" in epochs[-1]["validation"]
+    for name in ANGLES if poses else epochs[-1]["validation"]:
+        values = [record["validation"][name] for record in epochs]
+        label = f"{name.upper() if name == 'mae' else name} {values[-1]:.2f}"
+        error.plot(numbers, values, ".-", color=ANGLES.get(name), label=label)
+    unit = "degrees" if poses else "%"
+    error.set(title=f"validation error ({unit})", xlabel="epoch", ylim=(0, None))
     error.legend(loc="upper right")
     for axes in (loss, error):
         axes.grid(alpha=0.3)

@@ -31,7 +31,7 @@ from .memory import require_memory
 from .optimizer import Optimizer
 from .options import TrainingOptions
 from .step import Step, StepResult, freeze, make_step, training_mode
-from .validation import validate
+from .validation import described, validate
 
 LOG_EVERY = 50  # steps between the log's lines within an epoch
 
@@ -235,9 +235,10 @@ class Training:
         summary = means(progress.sums)
         learning_rate = self._rate(progress.step - 1)
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
-        best = metrics["mae"] < progress.best_mae
+        error = metrics[self.model.config.criterion]
+        best = error < progress.best_mae
         if best:
-            progress.best_epoch, progress.best_mae = progress.epoch, metrics["mae"]
+            progress.best_epoch, progress.best_mae = progress.epoch, error
         if self.writes:
             workdir.save_snapshot(self.model, progress.epoch, best)
         more = {"seconds": round(seconds, 2), "lr": learning_rate, "validation": metrics}
@@ -248,8 +249,7 @@ class Training:
         skipped = f"  {self.loader.skipped} broken photos left out" if self.loader.skipped else ""
         self.say(
             f"epoch {progress.epoch}/{self.options.epochs}  loss {summary['loss']:.3f}  "
-            f"validation yaw {metrics['yaw']:.2f} pitch {metrics['pitch']:.2f} roll "
-            f"{metrics['roll']:.2f} MAE {metrics['mae']:.2f}{' (best)' if best else ''}  "
+            f"validation {described(metrics)}{' (best)' if best else ''}  "
             f"{seconds:.0f} s, {rate:.0f} images/s{skipped}"
         )
 

@@ -71,7 +71,7 @@ def _peak(step: Step, model: Estimator, optimizer: Optimizer, sample: mx.array, 
     changes = mx.repeat(mx.array(UNCHANGED)[None], count, axis=0)
     mx.eval(inputs, changes)
     mx.reset_peak_memory()
-    step(inputs, mx.zeros((count, 3)), changes)
+    step(inputs, mx.zeros((count, *model.config.inputs.target)), changes)
     mx.eval(model.parameters(), optimizer.state)
     return mx.get_peak_memory()
 

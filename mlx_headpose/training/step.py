@@ -16,7 +16,6 @@ from ..data.augment import apply as augment
 from ..errors import InputError
 from ..methods import Estimator
 from ..nn import BatchNorm, GroupNorm, is_statistic
-from ..pose import wrap
 from .distributed import Processes
 from .optimizer import Optimizer
 from .options import TrainingOptions
@@ -31,7 +30,7 @@ class StepResult:
     Attributes:
         loss: scalar.
         parts: the loss's named parts, scalars.
-        error: (3,) mean absolute error of yaw, pitch and roll on the batch, in degrees.
+        error: mean absolute errors on the batch, such as (3,) degrees of yaw, pitch and roll.
     """
 
     loss: mx.array
@@ -58,10 +57,11 @@ def make_step(
 
     Returns:
         (inputs, poses, changes) → `StepResult`: inputs (N, H, W, 3) uint8 or (N, L, 3) float32,
-        poses (N, 3) in degrees, changes (N, 5) as `data.augment.apply` takes them.
+        poses (N, 3) in degrees or what else the network learns, changes (N, 5) as
+        `data.augment.apply` takes them.
     """
     reads = model.config.inputs
-    augmented = not reads.landmarks and options.augment > 0
+    augmented = reads.augments and options.augment > 0
 
     def loss_of(parameters: dict, inputs: mx.array, poses: mx.array) -> tuple:
         model.update(in_bfloat16(model, parameters) if options.bfloat16 else parameters)
@@ -69,7 +69,7 @@ def make_step(
             inputs = reads.normalize(inputs).astype(mx.bfloat16)
         outputs = tuple(output.astype(mx.float32) for output in model(inputs))
         loss, parts = model.loss(outputs, poses)
-        return loss, parts, angle_error(mx.stop_gradient(model.decode(outputs)), poses)
+        return loss, parts, model.error(outputs, poses)
 
     def step(inputs: mx.array, poses: mx.array, changes: mx.array) -> tuple:
         if augmented:
@@ -109,11 +109,6 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def angle_error(predicted: mx.array, poses: mx.array) -> mx.array:
-    """(3,) mean absolute error of (N, 3) angles in degrees, the shorter way round the circle."""
-    return mx.abs(wrap(predicted - poses)).mean(0)
 
 
 def in_bfloat16(model: Estimator, parameters: dict) -> dict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import least_squares
 
 # Frequencies outside this range are no head turning: slower ones are parabolas whose amplitude
 # and offset cancel, faster ones wiggle between the angles of the grid.
@@ -54,6 +53,8 @@ def fit_cosine(column: np.ndarray, angles: np.ndarray) -> np.ndarray:
     best = int(np.flatnonzero(errors <= errors.min() + 1e-12 * np.sum(column**2))[0])
     b, (cosine, sine, d) = scan[best], fits[best][1]
     start = np.array([np.hypot(cosine, sine), b, np.arctan2(sine, cosine), d])
+    from scipy.optimize import least_squares  # half a second, for fits alone
+
     fit = least_squares(
         residual,
         start,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mlx.core as mx
 import numpy as np
-from scipy.optimize import minimize
 
 from .cosines import evaluate_cosines
 from .model import Manifold
@@ -38,6 +37,8 @@ def _powell(core: np.ndarray, cosines: np.ndarray, x: np.ndarray) -> np.ndarray:
         yaw, pitch, roll = (evaluate_cosines(cosines[k], parameters[k]) for k in range(3))
         pose = np.multiply.outer(np.multiply.outer(yaw, pitch), roll).ravel()
         return 0.5 * float(np.sum((x - parameters[3:] @ (pose @ flat)) ** 2))
+
+    from scipy.optimize import minimize  # half a second, for searches alone
 
     return minimize(error, np.zeros(3 + len(core)), method="Powell").x
 

@@ -1,0 +1,147 @@
+"""The head detector: recall by view and size over false boxes, AFLW2000, and time.
+
+    python -m bench.accuracy.head_detector --scenes datasets/scenes
+    python -m bench.accuracy.head_detector --aflw2000 datasets/AFLW2000 --list aflw2000_list.txt
+    python -m bench.accuracy.head_detector --time
+
+From a training's snapshot to the bundled file, whose scores are shifted so that 0.5 is the
+threshold at which validation scenes have 0.25 false boxes each (or as given):
+
+    python -m bench.accuracy.head_detector --detector SNAPSHOT --scenes datasets/scenes \\
+        --output mlx_headpose/bundled/headdetector.safetensors
+
+A program that scores callables of an image can load `ours` from this file.
+
+In AFLW2000 a face counts as found if a face box overlaps the box around `pt3d_68` by at least 0.4
+(intersection over union); every further box of the image counts as another one, real face or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from tqdm import tqdm
+
+from mlx_headpose.data import open_dataset
+from mlx_headpose.detection.heads.detector import (
+    BUNDLED_DETECTOR,
+    DEFAULT_MIN_SCORE,
+    DEFAULT_SIZE,
+    SurroundHeadDetector,
+)
+from mlx_headpose.evaluation.detection import FALSE_PER_SCENE, MIN_SCORE, evaluate_finder, table
+from mlx_headpose.inference.tracking import overlap
+from mlx_headpose.weights import load_network, save_pretrained
+
+OVERLAP = 0.4
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+
+def ours() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """The detector in the file that HEAD_DETECTOR names, or the bundled one: boxes and scores."""
+    size = int(os.environ.get("HEAD_DETECTOR_SIZE", DEFAULT_SIZE))
+    detector = SurroundHeadDetector.from_pretrained(os.environ.get("HEAD_DETECTOR"), size)
+
+    def detect(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        heads = detector([image], min_score=0.05)[0]
+        return heads.heads, heads.scores
+
+    return detect
+
+
+def on_scenes(
+    detector: SurroundHeadDetector, folder: Path, size: int, count: int, rate: float
+) -> float:
+    """Print the table; returns the threshold at a rate of false boxes a scene."""
+    scenes = open_dataset("scenes", folder, samples=count, input_size=size)
+    print(scenes.protocol)
+
+    def find(images: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(found.heads, found.scores) for found in detector(images, MIN_SCORE)]
+
+    detection = evaluate_finder(find, scenes)
+    print("\n".join(table(detection)))
+    return detection.threshold(rate)
+
+
+def shifted(detector: Path, threshold: float, output: Path) -> None:
+    """Write a detector in 16 bits, its scores shifted so that `threshold` becomes 0.5."""
+    model = load_network(detector)
+    shift = math.log(threshold / (1 - threshold))
+    for conv in model.head.output:
+        conv.bias = conv.bias - shift * (mx.arange(conv.bias.size) == 0)
+    save_pretrained(model, output, half=True)
+    print(f"threshold {threshold:.3f} is {DEFAULT_MIN_SCORE} in {output}")
+
+
+def on_aflw2000(detector: SurroundHeadDetector, folder: str, listed: str | None) -> None:
+    dataset = open_dataset("AFLW2000", folder, listed, crop="pyramid")
+    found = []
+    for index in tqdm(range(len(dataset)), unit="image", disable=None):
+        found += detector([np.asarray(dataset.image(index))], min_score=min(THRESHOLDS))
+    print(f"{len(dataset)} images; default threshold {DEFAULT_MIN_SCORE}")
+    print("threshold  recall  beyond 60°  other boxes per image  medians: left, top, right, bottom")
+    steep = np.abs(dataset.poses[:, 0]) > 60
+    for threshold in THRESHOLDS:
+        hits, others, sides = np.zeros(len(dataset), bool), 0, []
+        for index, (faces, true) in enumerate(zip(found, dataset.boxes, strict=True)):
+            boxes = faces.boxes[faces.scores >= threshold]
+            shares = overlap(boxes, true[None])[:, 0]
+            hits[index] = (shares >= OVERLAP).any()
+            others += len(boxes) - hits[index]
+            if hits[index]:
+                size = np.tile(true[2:] - true[:2], 2)
+                sides.append((boxes[shares.argmax()] - true) / size)
+        medians = " ".join(f"{v:+.3f}" for v in np.median(sides, 0)) if sides else ""
+        print(
+            f"{threshold:9.1f}  {hits.mean():6.4f}  {hits[steep].mean():10.4f}  "
+            f"{others / len(dataset):21.4f}  {medians}"
+        )
+
+
+def timed(detector: SurroundHeadDetector, size: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+    seconds = []
+    for _ in range(30):
+        start = time.perf_counter()
+        detector([image])
+        seconds.append(time.perf_counter() - start)
+    print(f"{size}×{size}: {1e3 * np.median(seconds):.1f} ms an image (median of 30)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--detector", type=Path, default=BUNDLED_DETECTOR)
+    parser.add_argument("--size", type=int, default=DEFAULT_SIZE)
+    parser.add_argument("--scenes", type=Path, help="folder of scenes")
+    parser.add_argument("--count", type=int, default=400, help="scenes")
+    parser.add_argument("--aflw2000", help="folder")
+    parser.add_argument("--list", help="file of AFLW2000's names")
+    parser.add_argument("--time", action="store_true")
+    parser.add_argument("--rate", type=float, default=FALSE_PER_SCENE, help="false boxes a scene")
+    parser.add_argument("--threshold", type=float, help="instead of that by --rate")
+    parser.add_argument("--output", type=Path, help="file to write (.safetensors)")
+    options = parser.parse_args()
+    detector = SurroundHeadDetector.from_pretrained(options.detector, options.size)
+    threshold = options.threshold
+    if options.scenes:
+        where = options.scenes, options.size, options.count
+        chosen = on_scenes(detector, *where, options.rate)
+        threshold = threshold or chosen
+    if options.output:
+        shifted(options.detector, threshold, options.output)
+    if options.aflw2000:
+        on_aflw2000(detector, options.aflw2000, options.list)
+    if options.time:
+        timed(detector, options.size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The head detector: from images to heads from every side, with the boxes of their faces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from PIL import Image
+
+from ...core.estimator import Estimator
+from ...errors import InputError
+from ...quantization.fold import fold_batch_norms
+from ...readers.safetensors_file import read_config
+from ...weights import BUNDLED, load_network
+from ..yunet import Detections
+from .boxes import select
+from .network import STRIDES, Config
+
+BUNDLED_DETECTOR = BUNDLED.with_name("headdetector.safetensors")
+# Weights are stored with their scores shifted so that this is the threshold that was chosen on
+# rendered scenes.
+DEFAULT_MIN_SCORE = 0.5
+DEFAULT_SIZE = 640
+MIN_SIZE, MAX_SIZE = 64, 8192
+# The network trains on scenes of 192 pixels, so it looks at an image a second time at this share
+# of the size, for heads that are larger than those it knows.
+SMALLER = 0.4
+GPU_BATCH = 16
+
+
+class SurroundHeadDetector:
+    """Finds heads from every side, seen or hidden faces included.
+
+    Args:
+        network: a trained `headdetector` network, whose batch norms are folded in place.
+        size: images whose longer side is larger are scaled down to it. Heads of 12 pixels or more
+            at that scale can be found.
+
+    Raises:
+        InputError: the network is of another method, or the size is impossible.
+    """
+
+    finds = "landmarks"  # `Detections.boxes` bound the 68 landmarks of faces, seen or hidden
+
+    def __init__(self, network: Estimator, size: int = DEFAULT_SIZE):
+        if not isinstance(network.config, Config):
+            raise InputError(f"a {network.config.model_type} network finds no heads")
+        if not MIN_SIZE <= size <= MAX_SIZE:
+            raise InputError(f"detection size {size}: give {MIN_SIZE} to {MAX_SIZE} pixels")
+        self.network = network
+        self.size = size
+        network.eval()
+        fold_batch_norms(network, mx.random.normal((1, 64, 64, 3), key=mx.random.key(0)))
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path | None = None, size: int = DEFAULT_SIZE
+    ) -> SurroundHeadDetector:
+        """Load a head detector.
+
+        Args:
+            source: a `.safetensors` file; None takes the one that comes with the package.
+            size: see the constructor.
+
+        Raises:
+            InputError: it is missing, damaged, or no head detector.
+        """
+        path = BUNDLED_DETECTOR if source is None else Path(source)
+        if read_config(path).get("model_type") != Config.model_type:
+            raise InputError(f"{path}: holds no head detector; give another file")
+        return cls(load_network(path), size)
+
+    def __call__(
+        self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
+    ) -> list[Detections]:
+        """Find the heads of some images.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each.
+            min_score: heads below this score are left out.
+
+        Returns:
+            One `Detections` per image: `boxes` of faces, `heads` of whole heads.
+        """
+        passes = [(i, *p) for i, image in enumerate(images) for p in prepare(image, self.size)]
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for number, (_, pixels, _) in enumerate(passes):
+            by_shape.setdefault(pixels.shape, []).append(number)
+        cells: list[list[np.ndarray]] = [[] for _ in images]
+        # A CPU is faster one image at a time: their features stay in its cache.
+        batch_size = GPU_BATCH if mx.default_device() == mx.gpu else 1
+        for same in by_shape.values():
+            for start in range(0, len(same), batch_size):
+                numbers = same[start : start + batch_size]
+                batch = mx.array(np.stack([passes[n][1] for n in numbers]))
+                decoded = np.array(self.network.decode(self.network(batch)))
+                for number, own in zip(numbers, decoded, strict=True):
+                    index, _, factors = passes[number]
+                    likely = own[own[:, 0] >= min_score]
+                    likely[:, 1:9] *= np.tile(factors, 4)
+                    cells[index].append(likely)
+        return [
+            _detections(select(np.concatenate(own), min_score), image)
+            for own, image in zip(cells, images, strict=True)
+        ]
+
+
+def prepare(image: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """An image as the network looks at it: whole, and smaller for heads that fill much of it.
+
+    Returns:
+        For each pass (H, W, 3) uint8, padded with a middle grey to multiples of 32; and (2,) the
+        factors that take x and y back to the image.
+    """
+    longer = max(image.shape[:2])
+    passes = [_scaled(image, min(1.0, size / longer))]
+    smaller = SMALLER * min(size, longer)
+    if smaller >= MIN_SIZE:
+        passes.append(_scaled(image, smaller / longer))
+    return passes
+
+
+def _scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    height, width = image.shape[:2]
+    scaled = max(1, round(width * scale)), max(1, round(height * scale))
+    if scale < 1:
+        image = np.asarray(Image.fromarray(image).resize(scaled, Image.Resampling.BILINEAR))
+    multiple = STRIDES[-1]
+    shape = (-(-scaled[1] // multiple) * multiple, -(-scaled[0] // multiple) * multiple, 3)
+    padded = np.full(shape, 114, np.uint8)
+    padded[: scaled[1], : scaled[0]] = image
+    return padded, np.array([width / scaled[0], height / scaled[1]], np.float32)
+
+
+def _detections(cells: np.ndarray, image: np.ndarray) -> Detections:
+    """(H, 11) cells that are heads of an image → its heads, within it."""
+    heads = np.clip(cells[:, 1:5], 0, np.tile(image.shape[1::-1], 2)).astype(np.float32)
+    return Detections(cells[:, 5:9], cells[:, 0], heads)

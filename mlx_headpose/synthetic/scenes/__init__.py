@@ -1,0 +1,6 @@
+"""Rendered scenes with many heads, to train a head detector on.
+
+`people` renders heads with shoulders as cut-out sprites, `things` what is no head, `sprites` keeps
+both on disk, `backgrounds` and `compose` make a scene of them, `camera` photographs it, and
+`dataset` offers scenes as a dataset.
+"""

@@ -1,0 +1,299 @@
+"""A scene: people and things before a background, and the boxes of all heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ...core.scene import HEAD, IGNORE, MOST_HEADS, TARGET
+from .backgrounds import Backgrounds, levels
+from .camera import develop
+from .sprites import Sprites
+
+SMALLEST = 12.0  # pixels of the longer side: what is smaller is ignored
+VISIBLE, HIDDEN = 0.45, 0.1  # shares seen of a head that counts, and of one that is not there
+_SOLID = 128  # opacity from which a pixel belongs to what is in front
+_BILINEAR = Image.Resampling.BILINEAR
+Point = tuple[float, float] | np.ndarray
+
+
+@dataclass
+class _Placed:
+    """A sprite as it lies in a scene: pictures, where, and its points in the scene."""
+
+    colours: Image.Image
+    alpha: Image.Image
+    left: int
+    top: int
+    outline: np.ndarray
+    landmarks: np.ndarray
+    yaw: float
+    angle: float
+
+
+class Composer:
+    """Makes scenes of one split.
+
+    Args:
+        people, things: sprites.
+        backgrounds: what is behind them.
+    """
+
+    def __init__(self, people: Sprites, things: Sprites, backgrounds: Backgrounds):
+        self.people, self.things, self.backgrounds = people, things, backgrounds
+        with_heads = np.isfinite(people.pose[:, 0])
+        self.with_head = np.flatnonzero(with_heads)
+        self.without = np.flatnonzero(~with_heads)
+
+    def draw(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A scene of `size` × `size` pixels.
+
+        Returns:
+            (size, size, 3) uint8 and (24, 11) float32 targets as `DetectionHead.loss` takes them.
+        """
+        picture = self.backgrounds.draw(size, rng)
+        owner = np.zeros((size, size), np.int16)
+        several, crowd_size = int(rng.integers(2, 5)), int(rng.integers(5, 13))
+        heads = int(rng.choice((0, 1, several, crowd_size), p=(0.13, 0.32, 0.33, 0.22)))
+        most = 1.0 if heads <= 1 else (0.6 if heads < 5 else 0.25)
+        base = np.exp(rng.uniform(np.log(18), np.log(most * size)))
+        sizes = np.sort(np.clip(base * np.exp(rng.normal(0, 0.35, heads)), 10, size))
+        around = int(rng.choice((0, 1, 3, 6), p=(0.2, 0.3, 0.35, 0.15)))
+        for _ in range(around):
+            self._thing(picture, owner, base, rng)
+        if rng.random() < 0.15:
+            self._headless(picture, owner, base, rng)
+        crowd = rng.uniform(0.2, 0.8, 2) * size
+        level = rng.random() < 0.5
+        found = []
+        for number, side in enumerate(sizes, 1):
+            place = rng.uniform(0.02, 0.98, 2) * size
+            if level:  # people on one floor
+                place[1] = crowd[1] + rng.normal(0, 0.08) * size
+            elif heads > 3 and rng.random() < 0.5:
+                place = crowd + rng.normal(0, 0.2, 2) * size
+            person = self._person(picture, owner, number, float(side), place, rng)
+            if person is not None:
+                found.append((number, person))
+            if rng.random() < 0.1:
+                self._thing(picture, owner, float(side), rng, near=place)
+        if rng.random() < 0.25:
+            self._thing(picture, owner, base, rng)
+        targets = np.zeros((MOST_HEADS, TARGET), np.float32)
+        for row, (number, (head, box, total)) in enumerate(found):
+            targets[row] = _target(head, box, total, owner, number)
+        return develop(picture, rng), targets
+
+    def _person(
+        self,
+        picture: Image.Image,
+        owner: np.ndarray,
+        number: int,
+        side: float,
+        place: np.ndarray,
+        rng: np.random.Generator,
+    ) -> tuple[_Placed, np.ndarray, float] | None:
+        """Paste a person; returns it, its head's box and its head's pixels if all were seen."""
+        index = int(rng.choice(self.with_head))
+        points = self.people.outline[index]
+        kind = rng.random()
+        angle = rng.normal(0, 6) if kind < 0.82 else rng.uniform(-35, 35)
+        if kind > 0.92:
+            angle = rng.uniform(-100, 100)
+        extent = np.linalg.norm(points.max(0) - points.min(0)) / np.sqrt(2)
+        scale = side / extent
+        size = picture.width
+        placed = _place(self.people, index, scale, angle, place, points.mean(0), size, rng)
+        if placed is None:
+            return None
+        if rng.random() < (0.8 if side < 0.3 * picture.width else 0.3):
+            _body(picture, owner, number, placed, side, rng)
+        box = np.concatenate((placed.outline.min(0), placed.outline.max(0)))
+        _paste(picture, owner, number, placed)
+        # A head fills about four fifths of its box.
+        return placed, box, 0.8 * float((box[2] - box[0]) * (box[3] - box[1]))
+
+    def _headless(
+        self, picture: Image.Image, owner: np.ndarray, base: float, rng: np.random.Generator
+    ) -> None:
+        if not len(self.without):
+            return
+        index = int(rng.choice(self.without))
+        place = rng.uniform(0.05, 0.95, 2) * picture.width
+        middle = self.people.size[index][::-1] / 2
+        scale = 2.5 * base / self.people.size[index][0]
+        size = picture.width
+        placed = _place(self.people, index, scale, rng.normal(0, 8), place, middle, size, rng)
+        if placed is None:
+            return
+        if rng.random() < 0.7:
+            _body(picture, owner, -1, placed, base, rng)
+        _paste(picture, owner, -1, placed)
+
+    def _thing(
+        self,
+        picture: Image.Image,
+        owner: np.ndarray,
+        base: float,
+        rng: np.random.Generator,
+        near: np.ndarray | None = None,
+    ) -> None:
+        """Paste a thing anywhere, or so that it may hide a part of what is `near`."""
+        index = int(rng.integers(len(self.things)))
+        height = self.things.size[index][0]
+        if near is None:
+            place = rng.uniform(0, 1, 2) * picture.width
+            side = np.clip(base * np.exp(rng.normal(0.3, 0.7)), 6, 0.9 * picture.width)
+        else:
+            side = base * rng.uniform(0.4, 1.2)
+            turn = rng.uniform(0, 2 * np.pi)
+            place = near + base * rng.uniform(0.4, 0.9) * np.array((np.cos(turn), np.sin(turn)))
+        middle = self.things.size[index][::-1] / 2
+        angle, size = rng.normal(0, 12), picture.width
+        placed = _place(self.things, index, side / height, angle, place, middle, size, rng)
+        if placed is not None:
+            _paste(picture, owner, -1, placed)
+
+
+def _place(
+    sprites: Sprites,
+    index: int,
+    scale: float,
+    angle: float,
+    place: np.ndarray,
+    middle: np.ndarray,
+    size: int,
+    rng: np.random.Generator,
+) -> _Placed | None:
+    """A sprite, scaled and turned (degrees, clockwise), its point `middle` at `place`.
+
+    Of its pictures only what lies within a scene of `size` pixels is made; None if nothing does.
+    """
+    colours, alpha, have = sprites.read(index, scale)
+    if scale < 0.8 * have:  # against aliasing
+        width, height = (max(1, round(side * scale / have)) for side in colours.size)
+        small = width, height
+        colours, alpha = (p.resize(small, Image.Resampling.BOX) for p in (colours, alpha))
+    factor = scale * sprites.size[index][1] / colours.width
+    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    turn = np.array(((c * mirror, -s), (s * mirror, c)))  # from the sprite to the scene
+    shift = place - scale * turn @ middle
+    width, height = colours.size
+    corners = (
+        np.array(((0, 0), (width, 0), (0, height), (width, height))) @ (factor * turn).T + shift
+    )
+    left, top = np.maximum(np.floor(corners.min(0)), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(corners.max(0)), size).astype(int)
+    if right <= left or bottom <= top:
+        return None
+    back = np.linalg.inv(factor * turn)
+    start = back @ (np.array((left, top)) - shift)
+    matrix = (*back[0], start[0], *back[1], start[1])
+    colours, alpha = (
+        p.transform((right - left, bottom - top), Image.Transform.AFFINE, matrix, _BILINEAR)
+        for p in (colours, alpha)
+    )
+    if rng.random() < 0.6:
+        colours = colours.point(levels(rng))
+    outline, landmarks = (
+        points @ (scale * turn).T + shift
+        for points in (sprites.outline[index], sprites.landmarks[index])
+    )
+    yaw = mirror * float(sprites.pose[index, 0])
+    return _Placed(colours, alpha, int(left), int(top), outline, landmarks, yaw, angle)
+
+
+def _paste(picture: Image.Image, owner: np.ndarray, number: int, placed: _Placed) -> None:
+    picture.paste(placed.colours, (placed.left, placed.top), placed.alpha)
+    opaque = np.asarray(placed.alpha) >= _SOLID
+    height, width = opaque.shape
+    owner[placed.top : placed.top + height, placed.left : placed.left + width][opaque] = number
+
+
+def _body(
+    picture: Image.Image,
+    owner: np.ndarray,
+    number: int,
+    placed: _Placed,
+    side: float,
+    rng: np.random.Generator,
+) -> None:
+    """Draw a clothed body below the shoulders of a sprite that is yet to be pasted."""
+    opaque = np.asarray(placed.alpha) >= _SOLID
+    rows = np.flatnonzero(opaque.any(1))
+    if abs(placed.angle) > 50 or len(rows) < 4:
+        return
+    bottom = int(rows[-1] - 0.12 * side)
+    columns = np.flatnonzero(opaque[max(bottom, 0)])
+    if len(columns) < 2:
+        return
+    left, right = float(columns[0]), float(columns[-1])
+    seen = np.asarray(placed.colours)[max(bottom, 0), columns[len(columns) // 4 :: 3]]
+    cloth = seen.mean(0) if len(seen) else np.full(3, 120.0)
+    lower = (
+        cloth if rng.random() < 0.2 else np.clip(rng.uniform(0, 200) + rng.normal(0, 25, 3), 0, 255)
+    )
+    skin = np.clip(np.array((200, 150, 125)) * rng.uniform(0.3, 1.1), 0, 255)
+    c, s = np.cos(np.radians(placed.angle)), np.sin(np.radians(placed.angle))
+    origin = np.array(((left + right) / 2 + placed.left, bottom + placed.top))
+    width = min(right - left, 2.6 * side)
+
+    def at(*points: Point) -> list[tuple[float, float]]:
+        """Points in head sizes from the middle of the shoulders' lower edge, in the scene."""
+        flat = np.array(points) * side
+        x, y = flat[:, 0] * c - flat[:, 1] * s, flat[:, 0] * s + flat[:, 1] * c
+        return [(float(a), float(b)) for a, b in zip(x + origin[0], y + origin[1], strict=True)]
+
+    half = 0.5 * width / side
+    hip, waist = half * rng.uniform(0.65, 1.05), half * rng.uniform(0.6, 1.0)
+    torso, legs = rng.uniform(1.2, 1.9), rng.uniform(1.0, 3.6)
+    mask = Image.new("L", picture.size)
+    draw, stencil = ImageDraw.Draw(picture), ImageDraw.Draw(mask)
+
+    def fill(colour: np.ndarray, *points: Point) -> None:
+        shape = at(*points)
+        draw.polygon(shape, fill=tuple(int(v) for v in np.clip(colour, 0, 255)))
+        stencil.polygon(shape, fill=255)
+
+    if rng.random() < 0.8:
+        spread = rng.uniform(0, 0.5)
+        for sign in (-1, 1):
+            x = sign * (0.5 * hip + spread * rng.uniform(0, 1))
+            shade = lower * rng.uniform(0.75, 1.1)
+            fill(shade, (sign * 0.02, torso - 0.2), (sign * hip, torso - 0.2),
+                 (x + sign * 0.25, torso + legs), (x - sign * 0.2, torso + legs))  # fmt: skip
+    for sign in (-1, 1):
+        elbow = np.array((sign * (half + rng.uniform(0, 0.7)), rng.uniform(0.5, 1.4)))
+        hand = elbow + np.array((rng.uniform(-1, 0.6) * sign, rng.uniform(-0.8, 1.1)))
+        sleeve, bare = cloth * rng.uniform(0.7, 1.1), skin if rng.random() < 0.5 else cloth * 0.9
+        out = np.array((sign * 0.17, 0.0))
+        shoulder = np.array((sign * half * 0.8, -0.1))
+        fill(sleeve, shoulder - 1.4 * out, shoulder + out, elbow + out, elbow - out)
+        fill(bare, elbow + out, elbow - out, hand - 0.6 * out, hand + 0.6 * out)
+    fill(cloth * rng.uniform(0.85, 1.1), (-half, -0.15), (half, -0.15), (waist, 0.6 * torso),
+         (hip, torso), (-hip, torso), (-waist, 0.6 * torso))  # fmt: skip
+    owner[np.asarray(mask) > 0] = number
+
+
+def _target(
+    placed: _Placed, box: np.ndarray, total: float, owner: np.ndarray, number: int
+) -> np.ndarray:
+    """(11,) the target of a head, after all that may hide it."""
+    size = len(owner)
+    inner = np.clip(np.round(box), 0, size).astype(int)
+    x0, y0, x1, y1 = inner
+    seen = int((owner[y0:y1, x0:x1] == number).sum()) if x1 > x0 and y1 > y0 else 0
+    share = seen / max(total, 1.0)
+    row = np.zeros(TARGET, np.float32)
+    if share < HIDDEN or x1 <= x0 or y1 <= y0:
+        return row
+    row[:4] = np.clip(box, 0, size)
+    row[4:6], row[6:8] = placed.landmarks.min(0), placed.landmarks.max(0)
+    yaw = np.radians(placed.yaw)
+    row[8:10] = np.cos(yaw), np.sin(yaw)
+    large = max(box[2] - box[0], box[3] - box[1]) >= SMALLEST
+    row[10] = HEAD if large and share >= VISIBLE else IGNORE
+    return row

@@ -1,0 +1,229 @@
+"""Rendered scenes: sprites, what they are composed of, and the boxes of their heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlx_headpose.core.scene import HEAD, IGNORE
+from mlx_headpose.errors import InputError
+from mlx_headpose.synthetic.scenes import compose
+from mlx_headpose.synthetic.scenes.__main__ import main
+from mlx_headpose.synthetic.scenes.dataset import SceneSet, _mirrored, open_dataset
+from mlx_headpose.synthetic.scenes.environments import Environments
+from mlx_headpose.synthetic.scenes.people import PeopleSprites
+from mlx_headpose.synthetic.scenes.sprites import (
+    Sprite,
+    Sprites,
+    cut_out,
+    extremes,
+    headless,
+    write_shard,
+)
+from mlx_headpose.synthetic.scenes.textures import Textures
+
+RED = (230, 20, 20)
+
+
+def egg(side: int = 96) -> Sprite:
+    """A red ellipse whose upper part is a head with a face in its middle, on grey shoulders."""
+    y, x = np.mgrid[:side, :side] + 0.5
+    head = ((x - 48) / 18) ** 2 + ((y - 36) / 26) ** 2 < 1
+    body = (y > 58) & (np.abs(x - 48) < 40)
+    colours = np.where(head[..., None], RED, (90, 90, 90)).astype(np.uint8)
+    rows, columns = np.nonzero(head)
+    places = np.stack((columns, rows), 1).astype(np.float32)
+    outline = extremes(np.concatenate((places, places + 1)))
+    landmarks = np.tile(np.array((48, 40), np.float32), (68, 1))
+    landmarks[:2] = (38, 25), (58, 55)
+    return Sprite(
+        cut_out(colours, head | body, (side, side)),
+        outline,
+        landmarks,
+        np.array((30, 0, 0), np.float32),
+    )
+
+
+def make_folder(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    block = headless(np.full((40, 40, 4), 255, np.uint8))
+    for name in ("people", "people-val"):
+        (folder / name).mkdir(parents=True)
+        write_shard(folder / name / "00000.npz", [egg(), egg(), headless(egg().pixels)])
+    for name in ("things", "things-val"):
+        (folder / name).mkdir()
+        write_shard(folder / name / "00000.npz", [block])
+    textures = folder / "textures"
+    textures.mkdir()
+    sheet = rng.integers(0, 256, (256, 1024, 3), np.uint8)
+    Image.fromarray(sheet).save(textures / "Plaster.jpg")
+    (textures / "textures.csv").write_text("file,tiles\nPlaster.jpg,14\n")
+    places = folder / "environments"
+    places.mkdir()
+    rows = ["file,scale,maximum,use"]
+    for number in range(4):
+        Image.fromarray(sheet[:, :512]).save(places / f"p{number}.jpg")
+        rows.append(f"p{number}.jpg,0.1,50,background")
+    (places / "environments.csv").write_text("\n".join(rows) + "\n")
+    radiance = rng.uniform(0, 1, (4, 64, 128, 3)).astype(np.float32)
+    radiance[:, 10, 20] = 300
+    np.savez(places / "lighting.npz", names=[f"p{n}" for n in range(4)], radiance=radiance)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("scenes"))
+
+
+def test_sprites_come_back_from_their_shard_at_every_scale(folder):
+    sprites = Sprites(folder / "people")
+    assert len(sprites) == 3
+    assert np.isnan(sprites.pose[2]).all()
+    for scale, have in ((1.0, 1.0), (0.5, 0.5), (0.3, 0.5), (0.2, 0.25)):
+        colours, alpha, got = sprites.read(0, scale)
+        assert got == have
+        assert colours.size == alpha.size == (96 * have, 96 * have)
+        middle = int(48 * have), int(36 * have)
+        assert alpha.getpixel(middle) > 250
+        assert np.abs(np.subtract(colours.getpixel(middle), RED)).max() < 12
+        assert alpha.getpixel((1, 1)) < 5
+
+
+def test_edges_have_the_colour_of_what_they_belong_to():
+    colours = np.zeros((40, 40, 3), np.uint8)
+    colours[:, :21] = RED
+    opaque = np.zeros((40, 40), bool)
+    opaque[:, :21] = True
+    cut = cut_out(colours, opaque, (20, 20))
+    assert cut[10, 10, 3] in range(126, 130)  # half covered
+    assert np.abs(cut[10, 10, :3].astype(int) - RED).max() < 8  # and not half black
+
+
+@pytest.mark.parametrize("angle", [0.0, 20.0, -75.0])
+@pytest.mark.parametrize("scale", [0.25, 1.0, 2.5])
+def test_the_outline_bounds_the_head_wherever_a_sprite_is_placed(folder, angle, scale):
+    sprites = Sprites(folder / "people")
+    rng = np.random.default_rng(int(angle) % 7)
+    middle = sprites.outline[0].mean(0)
+    place = np.array((150.0, 160.0))
+    placed = compose._place(sprites, 0, scale, angle, place, middle, 320, rng)
+    assert placed is not None
+    pixels = np.asarray(placed.colours).astype(int)
+    red = (pixels[..., 0] - pixels[..., 1] > 60) & (np.asarray(placed.alpha) > 128)
+    rows, columns = np.nonzero(red)
+    seen = np.array((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1), float)
+    seen += np.tile((placed.left, placed.top), 2)
+    box = np.concatenate((placed.outline.min(0), placed.outline.max(0)))
+    assert np.abs(seen - box).max() < 1.5 + 2 * scale
+    assert abs(abs(placed.yaw) - 30) < 1e-4
+
+
+def test_a_hidden_head_is_ignored_and_a_covered_one_is_none(folder):
+    sprites = Sprites(folder / "people")
+    middle = sprites.outline[0].mean(0)
+    place = np.array((100.0, 100.0))
+    rng = np.random.default_rng(0)
+    placed = compose._place(sprites, 0, 1.0, 0.0, place, middle, 200, rng)
+    box = np.concatenate((placed.outline.min(0), placed.outline.max(0)))
+    total = 0.8 * (box[2] - box[0]) * (box[3] - box[1])
+    for hidden, kind in ((0.0, HEAD), (0.75, IGNORE), (1.0, 0.0)):
+        picture, owner = Image.new("RGB", (200, 200)), np.zeros((200, 200), np.int16)
+        compose._paste(picture, owner, 1, placed)
+        owner[: int(box[1] + hidden * (box[3] - box[1]) + 1)] = -1
+        row = compose._target(placed, box, total, owner, 1)
+        assert row[10] == kind
+        if kind:
+            np.testing.assert_allclose(row[:4], box, atol=1e-3)
+            assert (row[4:8] >= box[[0, 1, 0, 1]]).all()
+
+
+def test_scenes_are_the_same_for_everyone_and_differ_by_number(folder):
+    first, again = (SceneSet(folder, 20, "train", 3, 96) for _ in range(2))
+    images, targets = zip(*[first.scene(i) for i in range(20)], strict=True)
+    for index in (7, 3):
+        image, rows = again.scene(index)
+        assert np.array_equal(image, images[index])
+        assert np.array_equal(rows, targets[index])
+    assert len({image.tobytes() for image in images}) == 20
+    rows = np.concatenate(targets)
+    heads = rows[rows[:, 10] == HEAD]
+    assert len(heads) > 5
+    assert (heads[:, :4] >= 0).all()
+    assert (heads[:, :4] <= 96).all()
+    assert (heads[:, 2:4] > heads[:, :2]).all()
+    np.testing.assert_allclose(np.abs(heads[:, 9]), 0.5, atol=1e-5)  # yaw ±30°
+    assert not np.array_equal(SceneSet(folder, 1, "train", 4, 96).scene(0)[0], images[0])
+
+
+def test_a_mirrored_scene_has_mirrored_targets(folder):
+    scenes = SceneSet(folder, 20, "train", 0, 96)
+    image, targets = next(s for s in map(scenes.scene, range(20)) if (s[1][:, 10] == HEAD).any())
+    turned, rows = _mirrored(image, targets)
+    assert np.array_equal(turned, image[:, ::-1])
+    there = targets[:, 10] != 0
+    assert (rows[~there] == 0).all()
+    np.testing.assert_allclose(rows[there, 0], 96 - targets[there, 2], atol=1e-4)
+    np.testing.assert_allclose(rows[there, 6], 96 - targets[there, 4], atol=1e-4)
+    assert np.array_equal(rows[:, [1, 3, 5, 7, 8, 10]], targets[:, [1, 3, 5, 7, 8, 10]])
+    assert np.array_equal(_mirrored(turned, rows)[0], image)
+
+
+def test_validation_shows_other_places_and_textures(folder):
+    training, validation = (SceneSet(folder, 2, split, 0, 64) for split in ("train", "val"))
+    tiles = [
+        {tile.tobytes() for tile in scenes.composer.backgrounds.textures.tiles}
+        for scenes in (training, validation)
+    ]
+    assert not tiles[0] & tiles[1]
+    assert len(tiles[0]) + len(tiles[1]) == 14
+    counts = [len(s.composer.backgrounds.panoramas) for s in (training, validation)]
+    assert sum(counts) == 4
+    assert min(counts) == 1
+
+
+def test_light_comes_from_where_a_place_is_bright(folder):
+    light = Environments(folder / "environments").light(np.random.default_rng(0))
+    elevation = np.pi * (0.5 - 10.5 / 64)
+    assert light.direction[1] == pytest.approx(-np.sin(elevation), abs=0.02)
+    assert np.linalg.norm(light.direction) == pytest.approx(1, abs=1e-3)
+
+
+def test_missing_folders_end_in_one_sentence(tmp_path, capsys):
+    with pytest.raises(InputError, match="holds no sprites"):
+        Sprites(tmp_path)
+    with pytest.raises(InputError, match="no folder of textures"):
+        Textures(tmp_path)
+    with pytest.raises(InputError, match="no folder of environments"):
+        Environments(tmp_path)
+    with pytest.raises(InputError, match="--data_dir"):
+        open_dataset()
+    (tmp_path / "00000.npz").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="render it again"):
+        Sprites(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["people", "--out", str(tmp_path / "x"), "--count", "1"])
+    assert "need a head model" in capsys.readouterr().err
+
+
+def test_people_are_rendered_with_their_heads_boxes(shared):
+    people = PeopleSprites(shared / "meshes" / "makehuman_head.npz", None, (0, 1), 8)
+    for number in range(3):
+        sprite = people.draw(number)
+        side = sprite.pixels.shape[0]
+        low, high = sprite.outline.min(0), sprite.outline.max(0)
+        size = high - low
+        assert (size > 0.15 * side).all()
+        assert (size < 0.75 * side).all()
+        middle = sprite.pixels[int((low[1] + high[1]) / 2), int((low[0] + high[0]) / 2)]
+        assert middle[3] > 200
+        # The face lies in the head's box, up to the chin that hair may hide from behind.
+        face = np.concatenate((sprite.landmarks.min(0), sprite.landmarks.max(0)))
+        assert (face[:2] > low - 0.1 * size).all()
+        assert (face[2:] < high + 0.2 * size).all()
+        assert abs(sprite.pose[0]) <= 180
+    again = people.draw(1)
+    assert np.array_equal(again.pixels, people.draw(1).pixels)
