@@ -9,13 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mlx_headpose.detection.yunet import Detections
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference import video as video_module
 from mlx_headpose.inference.estimator import Head
 from mlx_headpose.inference.smoothing import OneEuro, PoseFilter, blend
-from mlx_headpose.inference.tracking import CARRY_S, Tracker, overlap, search_nearby
+from mlx_headpose.inference.tracking import (
+    CARRY_S,
+    MISSED_S,
+    Track,
+    Tracker,
+    overlap,
+    search_nearby,
+)
 from mlx_headpose.inference.video import Clock, Frame, VideoEstimator, VideoReader, VideoWriter
 from mlx_headpose.pose import geodesic_errors
 
@@ -32,6 +40,15 @@ def faces(*boxes: tuple[float, ...], score: float = 0.9) -> Detections:
 
 def square(x: float, y: float = 100, side: float = 80) -> tuple[float, ...]:
     return (x, y, x + side, y + side)
+
+
+def lose(tracker: Tracker, frames: int) -> list[Track]:
+    """What is alive after frames in which no face shows, but the heads do."""
+    for _ in range(frames):
+        tracks = tracker.update(faces(), DT)
+        for track in tracks:
+            assert track.carry(likeness=0.9, confidence=1.2, dt=DT)
+    return tracks
 
 
 def test_blend_is_the_papers_alpha() -> None:
@@ -119,13 +136,15 @@ def test_a_lost_face_is_carried_and_taken_up_again() -> None:
     tracker = Tracker(min_score=0.5)
     for step in range(10):
         tracker.update(faces(square(100 + 3 * step)), DT)
-    for _ in range(10):
-        (track,) = tracker.update(faces(), DT)
+    (track,) = lose(tracker, 10)
     assert np.isnan(track.score)
     assert 130 < track.box[0] < 160  # it went on in its direction
     (track,) = tracker.update(faces(square(155), score=0.25), DT)  # a weak face is enough now
     assert (track.number, track.score) == (1, 0.25)
-    for _ in range(int(CARRY_S / DT) + 2):
+    assert len(lose(tracker, int(CARRY_S / DT) - 1)) == 1
+    assert lose(tracker, 3) == []
+    tracker.update(faces(square(100)), DT)
+    for _ in range(int(MISSED_S / DT) + 2):  # nothing shows a head
         tracks = tracker.update(faces(), DT)
     assert tracks == []
 
@@ -144,16 +163,30 @@ def test_a_head_that_turned_round_keeps_its_number() -> None:
     for _ in range(10):
         tracker.update(faces(square(100)), DT)
     tracker.update(faces(square(80), score=0.3), DT)  # a vanishing face's box jumps
-    for _ in range(30):
-        (track,) = tracker.update(faces(), DT)
+    (track,) = lose(tracker, 30)
     np.testing.assert_allclose(track.box, square(80))
     (track,) = tracker.update(faces(square(151)), DT)  # beside where it was lost
     assert track.number == 1
     np.testing.assert_array_equal(track.velocity, 0)
-    for _ in range(30):
-        tracker.update(faces(), DT)
+    lose(tracker, 30)
     tracks = tracker.update(faces(square(240)), DT)  # too far off
     assert [t.number for t in tracks] == [1, 2]
+    tracker.clear()
+    tracker.update(faces(square(100)), DT)
+    lose(tracker, 30)
+    tracks = tracker.update(faces(square(130, side=160)), DT)  # too large
+    assert [t.number for t in tracks] == [3, 4]
+
+
+def test_who_passes_behind_somebody_keeps_the_number() -> None:
+    tracker = Tracker(min_score=0.5)
+    for step in range(30):
+        front, back = square(300 - 6 * step), square(50 + 6 * step)
+        hidden = abs(front[0] - back[0]) < 80
+        tracks = tracker.update(faces(front) if hidden else faces(front, back), DT)
+    for _ in range(2):
+        tracks = tracker.update(faces(front, square(50 + 6 * step)), DT)
+    assert sorted((t.number, bool(t.seen)) for t in tracks) == [(1, True), (2, True)]
 
 
 def test_who_is_seen_is_not_taken_for_somebody_beside() -> None:
@@ -188,25 +221,47 @@ def test_searching_nearby_finds_what_the_whole_picture_shows(shared: Path) -> No
     assert len(search_nearby(detector, image, [np.array([-900.0, 0, -800, 100])], 0.3)) == 0
 
 
-class FakeEstimator:
-    """Takes a white square for a face, and its left edge for the yaw."""
+class FakeDetector:
+    """Takes white squares for faces, whatever is in them."""
 
-    def detector(self, images: list[np.ndarray], min_score: float) -> list[Detections]:
+    finds = "faces"
+
+    def __call__(self, images: list[np.ndarray], min_score: float) -> list[Detections]:
         found = []
         for image in images:
-            rows, columns = np.nonzero(image[:, :, 0] > 128)
-            box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-            found.append(faces(box) if len(rows) else faces())
+            labels, count = ndimage.label(image[:, :, 0] > 128)
+            slices = ndimage.find_objects(labels)[:count]
+            found.append(faces(*((x.start, y.start, x.stop, y.stop) for y, x in slices)))
         return found
+
+
+class FakeEstimator:
+    """Takes a white square for a face, its left edge for the yaw, and anything grey for a head."""
+
+    least_confidence = 0.5
+
+    def __init__(self) -> None:
+        self.detector = FakeDetector()
 
     def estimate(self, images: list[np.ndarray], known: list[Detections]) -> list[list[Head]]:
         return [
             [
-                Head(tuple(box), float(box[0]), 0.0, 0.0, score=float(score))
+                Head(
+                    tuple(box),
+                    float(box[0]),
+                    0.0,
+                    0.0,
+                    confidence=self.confidence(image, box),
+                    score=None if np.isnan(score) else float(score),
+                )
                 for box, score in zip(those.boxes, those.scores, strict=True)
             ]
-            for those in known
+            for image, those in zip(images, known, strict=True)
         ]
+
+    def confidence(self, image: np.ndarray, box: np.ndarray) -> float | None:
+        x_min, y_min, x_max, y_max = np.maximum(box, 0).astype(int)
+        return 0.9 if (image[y_min:y_max, x_min:x_max, 0] > 60).mean() > 0.5 else 0.1
 
 
 @pytest.fixture
@@ -253,6 +308,107 @@ def test_a_whole_video(clip: Callable[..., Path], tmp_path: Path, detect_every: 
         count += 1
     assert count == 40
     assert [p.name for p in output.parent.iterdir()] == ["drawn.mp4"]
+
+
+def watch(
+    pictures: list[np.ndarray], estimator: FakeEstimator | None = None, **options: object
+) -> list[list[Head]]:
+    """The heads of pictures that follow each other at 30 frames a second."""
+    video = VideoEstimator(estimator or FakeEstimator(), smooth=False, **options)
+    return [video(Frame(i, i * DT, picture)) for i, picture in enumerate(pictures)]
+
+
+def room(seed: int = 0, side: int = 240) -> np.ndarray:
+    """A blue room, (side, side, 3), with things on its walls."""
+    blocks = np.random.default_rng(seed).integers(0, (40, 240, 255), (12, 12, 3), np.uint8)
+    return np.kron(blocks, np.ones((side // 12, side // 12, 1), np.uint8))
+
+
+def with_head(picture: np.ndarray, x: int, y: int = 100, turned: bool = False) -> np.ndarray:
+    """A striped head of 40 pixels: white from the front, grey from behind."""
+    picture = picture.copy()
+    light, dark = (120, 80) if turned else (255, 200)
+    head = np.full((40, 40, 3), light, np.uint8)
+    head[10:16, 5:35] = dark
+    head[22:30, 10:20] = dark
+    left, right = max(x, 0), min(x + 40, picture.shape[1])
+    if left < right:
+        picture[y : y + 40, left:right] = head[:, left - x : right - x]
+    return picture
+
+
+@pytest.mark.parametrize("detect_every", [1, 3])
+def test_who_leaves_the_picture_has_left(detect_every: int) -> None:
+    way = [with_head(room(), 100 - 5 * step) for step in range(30)]
+    way += [with_head(room(), -40 + 5 * step) for step in range(20)]  # somebody else comes in
+    found = watch(way, detect_every=detect_every)
+    assert {head.track for heads in found[:20] for head in heads} == {1}
+    assert not any(found[28:31])  # nothing of a head shows
+    assert {head.track for heads in found[31:] for head in heads} == {2}
+
+
+def test_a_cut_ends_all_tracks() -> None:
+    portrait = with_head(room(), 100)
+    found = watch([portrait] * 10 + [room(7)] * 10 + [with_head(room(8), 100)] * 10)
+    assert [len(heads) for heads in found] == [1] * 10 + [0] * 10 + [1] * 10
+    assert {head.track for heads in found for head in heads} == {1, 2}
+    straight = watch([portrait] * 10 + [with_head(room(8), 104)] * 10)
+    assert [[head.track for head in heads] for heads in straight] == [[1]] * 10 + [[2]] * 10
+
+
+def test_a_jump_of_the_whole_picture_ends_all_tracks() -> None:
+    wide = with_head(np.concatenate([room(), room(1)], 1), 150)
+    found = watch([wide[:, :240]] * 10 + [np.ascontiguousarray(wide[:, 60:300])] * 10)
+    assert [[head.track for head in heads] for heads in found] == [[1]] * 10 + [[2]] * 10
+
+
+def test_light_that_changes_is_no_cut() -> None:
+    portrait = with_head(room(), 100)
+    found = watch([portrait] * 5 + [(portrait * 0.7).astype(np.uint8)] * 5)
+    assert {head.track for heads in found for head in heads} == {1}
+
+
+def test_a_head_is_carried_where_one_is_seen_and_nowhere_else() -> None:
+    ahead = [with_head(room(), 100 + step) for step in range(10)]
+    away = [with_head(room(), 110 + step, turned=True) for step in range(60)]
+    found = watch(ahead + away)
+    assert all(len(heads) == 1 for heads in found)
+    assert [heads[0].score is None for heads in found] == [False] * 10 + [True] * 60
+    assert abs(found[-1][0].box[0] - 169) < 10  # it was followed
+    gone = watch(ahead + [room()] * 60)  # behind a door
+    assert not any(gone[10:])
+
+
+@pytest.mark.parametrize(("carry", "rows"), [(0, 0), (0.5, 15), (9, 60)])
+def test_a_head_is_carried_for_as_long_as_asked(carry: float, rows: int) -> None:
+    ahead, away = with_head(room(), 100), with_head(room(), 100, turned=True)
+    found = watch([ahead] * 10 + [away] * 60, carry=carry)
+    assert sum(map(len, found[10:])) == rows
+    assert watch([ahead] * 10 + [away] * 5 + [ahead] * 5, carry=carry)[-1][0].track == 1
+
+
+def test_networks_that_cannot_tell_carry_nobody() -> None:
+    class Silent(FakeEstimator):
+        def confidence(self, image: np.ndarray, box: np.ndarray) -> None:
+            return None
+
+    ahead, away = with_head(room(), 100), with_head(room(), 100, turned=True)
+    found = watch([ahead] * 10 + [away] * 5 + [ahead] * 5, Silent())
+    assert [len(heads) for heads in found] == [1] * 10 + [0] * 5 + [1] * 5
+    assert found[-1][0].track == 1
+
+
+def test_a_head_detector_sees_heads_from_behind_itself() -> None:
+    estimator = FakeEstimator()
+    estimator.detector.finds = "heads"
+    ahead, away = with_head(room(), 100), with_head(room(), 100, turned=True)
+    assert not any(watch([ahead] * 10 + [away] * 60, estimator)[10:])
+
+
+def test_a_new_face_revives_no_track_of_somebody_who_is_gone() -> None:
+    before, after = with_head(room(), 100), with_head(room(), 130)
+    found = watch([before] * 10 + [room()] * 20 + [after] * 10)
+    assert {head.track for heads in found[30:] for head in heads} == {2}
 
 
 def test_odd_sides_are_cut_to_even_ones(tmp_path: Path) -> None:

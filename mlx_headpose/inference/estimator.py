@@ -121,6 +121,11 @@ class HeadPoseEstimator:
             self._detector = FaceDetector.from_pretrained()
         return self._detector
 
+    @property
+    def least_confidence(self) -> float:
+        """Confidence below which the network hardly ever sees a head."""
+        return self.model.head.least_confidence
+
     def __call__(
         self,
         pictures: Picture | Sequence[Picture],

@@ -9,18 +9,35 @@ from PIL import Image
 
 from ..detection.yolo import HeadDetector
 from ..detection.yunet import Detections, FaceDetector, suppress
-from .smoothing import OneEuro, PoseFilter
+from .smoothing import OneEuro, PoseFilter, blend
 
 # A face that overlaps a track's expected box less than this is someone else's.
 MIN_OVERLAP = 0.25
 # A face this likely keeps a track alive; to begin one it needs the user's score.
 KEEP_SCORE = 0.2
 # A likely face that overlaps no track is still a carried one's if it comes up within this many of
-# its sides from where that was expected: a head that turns right round shows its face again there.
+# its sides from where that was expected, in a similar size: a head that turns right round shows its
+# face again there.
 REACH = 1.0
-# Seconds that a track is carried without a face; its speed fades with the time constant below.
+SIMILAR = 1.6
+# Seconds that a track is carried without a face, unless the user says otherwise; its speed fades
+# with the time constant below.
 CARRY_S = 2.5
 FADE_S = 0.3
+# A track that nothing shows a head of lives on unseen for so long: a face may be missed in a frame
+# or two, or pass behind somebody else's.
+MISSED_S = 0.3
+BEHIND_S = 1.0
+# Where a face is lost that comes as near as this to a seen one, in its sides, it is behind it.
+BEHIND = 1.0
+# Least share of a head in the picture while no face is found: at the edge it is leaving.
+INSIDE = 0.7
+# Least likeness of a carried region from frame to frame, see `scene.follow`.
+MIN_LIKENESS = 0.6
+# Cutoff in Hz of the low-pass filter on a carried head's confidence, which counts for so many times
+# the least at most.
+CONFIDENCE_CUTOFF = 4.0
+SURE = 1.25
 # Between detections, faces are looked for near where they were: in a square this many times the
 # box's longer side, scaled to this many pixels.
 SEARCH_AREA = 2.5
@@ -39,9 +56,11 @@ class Track:
     Attributes:
         number: 1, 2, ...
         box: (4,) the last measured or expected box.
-        score: of the last detection; NaN while the track is carried.
+        score: of the last detection; NaN while no face is found.
         velocity: (4,) pixels per second.
         unseen_s: seconds since a face was found.
+        doubt_s: seconds since anything showed a head there.
+        behind: whether somebody else's seen head is before it.
     """
 
     number: int
@@ -49,17 +68,49 @@ class Track:
     score: float
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(4))
     unseen_s: float = 0.0
+    doubt_s: float = 0.0
     age_s: float = 0.0
+    behind: bool = False
     pose_filter: PoseFilter = field(default_factory=PoseFilter)
     box_filter: OneEuro = field(default_factory=_box_filter)
+    _confidence: float = SURE
+
+    @property
+    def seen(self) -> bool:
+        """Whether a face was found in the last frame."""
+        return not np.isnan(self.score)
 
     def move(self, dt: float) -> None:
         """Expect the box where its velocity takes it."""
         self.box = self.box + self.velocity * dt
-        self.velocity = self.velocity * np.exp(-dt / FADE_S)
+        if not (self.seen or self.behind):
+            self.velocity = self.velocity * np.exp(-dt / FADE_S)
         self.score = float("nan")
         self.unseen_s += dt
+        self.doubt_s += dt
         self.age_s += dt
+
+    def carry(self, likeness: float, confidence: float | None, dt: float) -> bool:
+        """Take what is in the box for a head whose face does not show, if it looks like one.
+
+        Args:
+            likeness: to what was there in the frame before, see `scene.follow`.
+            confidence: of the network there, as a multiple of what it has for heads at least; None
+                where it cannot tell.
+            dt: seconds since the frame before.
+
+        Returns:
+            Whether a head is seen there.
+        """
+        if confidence is None or likeness < MIN_LIKENESS:
+            return False
+        self._confidence += blend(CONFIDENCE_CUTOFF, dt) * (
+            min(confidence, SURE) - self._confidence
+        )
+        if self._confidence < 1:
+            return False
+        self.doubt_s = 0.0
+        return True
 
     def see(self, box: np.ndarray, score: float, dt: float, sure: bool = True) -> None:
         """Correct the expected box by the measured one.
@@ -78,7 +129,10 @@ class Track:
             # What grows in one frame is the detector's noise: only the middle moves on.
             middle = (self.velocity[:2] + self.velocity[2:]) / 2
             self.velocity = np.concatenate([middle, middle])
-        self.box, self.score, self.unseen_s = box, score, 0.0
+        self.box, self.score = box, score
+        self.unseen_s = self.doubt_s = 0.0
+        self.behind = False
+        self._confidence = SURE
 
     def smooth_box(self, dt: float) -> np.ndarray:
         """(4,) the box without the detector's jitter."""
@@ -92,27 +146,37 @@ class Tracker:
     Args:
         min_score: faces below this begin no track.
         max_tracks: most people followed at once; None means all.
+        carry_s: seconds that a track is carried without a face.
     """
 
-    def __init__(self, min_score: float, max_tracks: int | None = None):
+    def __init__(self, min_score: float, max_tracks: int | None = None, carry_s: float = CARRY_S):
         self.min_score = min_score
         self.max_tracks = max_tracks
+        self.carry_s = carry_s
         self.tracks: list[Track] = []
         self.begun = 0
 
-    def update(self, faces: Detections, dt: float, begin: bool = True) -> list[Track]:
+    def update(
+        self,
+        faces: Detections,
+        dt: float,
+        begin: bool = True,
+        size: tuple[float, float] = (np.inf, np.inf),
+    ) -> list[Track]:
         """Take in the faces of the next frame.
 
         Args:
             faces: detected in it, also those of a low score.
             dt: seconds since the frame before.
             begin: whether faces that belong to nobody begin tracks.
+            size: width and height of the frame; who leaves it is followed no more.
 
         Returns:
             The tracks that are alive, oldest first.
         """
         from scipy.optimize import linear_sum_assignment  # half a second, for videos alone
 
+        certain = {t.number for t in self.tracks if t.doubt_s == 0 or t.behind}
         for track in self.tracks:
             track.move(dt)
         keep = faces.scores >= min(KEEP_SCORE, self.min_score)
@@ -140,9 +204,12 @@ class Tracker:
         # Zhang et al., 2022).
         join(overlaps, MIN_OVERLAP, likely)
         join(overlaps, MIN_OVERLAP, ~likely)
-        lost = np.array([t.unseen_s > dt for t in self.tracks], bool)
-        join(np.where(lost[:, None], near, -1e9), -REACH, likely)
-        self.tracks = [track for track in self.tracks if track.unseen_s <= CARRY_S]
+        # Where a head was seen up to now without a face, or went behind another, a face that comes
+        # up is the same person's.
+        lost = np.array([t.unseen_s > dt and t.number in certain for t in self.tracks], bool)
+        same = lost[:, None] & similar(expected, boxes)
+        join(np.where(same, near, -1e9), -REACH, likely)
+        self._end_lost(size)
         if begin:
             area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
             for index in sorted(free, key=lambda i: -area[i]):  # the largest come first
@@ -151,6 +218,37 @@ class Tracker:
                     self.begun += 1
                     self.tracks.append(Track(self.begun, boxes[index], float(scores[index])))
         return self.tracks
+
+    def clear(self) -> None:
+        """End all tracks: the next frame shows another place."""
+        self.tracks = []
+
+    def _end_lost(self, size: tuple[float, float]) -> None:
+        """End the tracks whose heads nothing shows, and see who is behind whom."""
+        seen = [track for track in self.tracks if track.seen]
+        for track in self.tracks:
+            if not track.seen:
+                track.behind = any(_behind(track, other) for other in seen)
+        self.tracks = [track for track in self.tracks if self._alive(track, np.array(size))]
+
+    def _alive(self, track: Track, size: np.ndarray) -> bool:
+        if track.seen:
+            return True
+        inside = np.clip(track.box.reshape(2, 2), 0, size)
+        share = (inside[1] - inside[0]).prod() / (track.box[2:] - track.box[:2]).prod()
+        doubt = track.doubt_s <= (BEHIND_S if track.behind else MISSED_S) + 1e-9
+        return share >= INSIDE and doubt and track.unseen_s <= max(self.carry_s, MISSED_S)
+
+
+def _behind(lost: Track, seen: Track) -> bool:
+    """Whether a lost face is behind a seen one, rather than turned away beside it."""
+    if overlap(lost.box[None], seen.box[None])[0, 0] > MIN_OVERLAP:
+        return True
+    if nearness(lost.box[None], seen.box[None])[0, 0] < -BEHIND:
+        return False
+    way = (seen.box - lost.box).reshape(2, 2).mean(0)
+    approach = (lost.velocity - seen.velocity).reshape(2, 2).mean(0) @ way
+    return lost.behind or bool(approach > 0.5 * way @ way)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -167,6 +265,13 @@ def nearness(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     middle_a, middle_b = (a[:, :2] + a[:, 2:]) / 2, (b[:, :2] + b[:, 2:]) / 2
     distance = np.linalg.norm(middle_a[:, None] - middle_b[None], axis=-1)
     return -distance / np.maximum((b[:, 2:] - b[:, :2]).max(1, initial=0), 1e-9)[None]
+
+
+def similar(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N, 4) and (M, 4) boxes → (N, M) whether their sides differ by a factor `SIMILAR` at most."""
+    side_a, side_b = ((v[:, 2:] - v[:, :2]).max(1, initial=1e-9) for v in (a, b))
+    ratio = side_a[:, None] / side_b[None]
+    return (ratio <= SIMILAR) & (ratio >= 1 / SIMILAR)
 
 
 def search_nearby(

@@ -23,7 +23,8 @@ from ..detection.yunet import DEFAULT_MIN_SCORE, Detections
 from ..errors import InputError
 from ..files import atomic_path
 from .estimator import Head, HeadPoseEstimator
-from .tracking import KEEP_SCORE, Tracker, search_nearby
+from .scene import SceneChange, follow
+from .tracking import CARRY_S, KEEP_SCORE, Track, Tracker, search_nearby
 
 # Frames that may wait between two threads.
 QUEUE = 8
@@ -368,6 +369,11 @@ def _open_writer(cv2: Any, path: Path, fps: float, size: tuple[int, int]) -> Any
 class VideoEstimator:
     """Follows every head through a video.
 
+    A head whose face is not found, because it turned away, is carried along for a while, its
+    `score` None: as long as its region can be followed from frame to frame and the network's
+    confidence says that it sees a head there. A cut ends all tracks, and so does a jump of the
+    whole picture; who leaves the picture has left.
+
     Args:
         estimator: for one picture.
         min_score: of a face that begins a track.
@@ -375,6 +381,7 @@ class VideoEstimator:
         detect_every: the whole frame is searched for faces every so many frames; in between, only
             the surroundings of each head.
         smooth: whether boxes and poses go through the One-Euro filter.
+        carry: seconds that a head is carried without a face at most; 0 never.
     """
 
     def __init__(
@@ -384,21 +391,24 @@ class VideoEstimator:
         max_heads: int | None = None,
         detect_every: int = 3,
         smooth: bool = True,
+        carry: float = CARRY_S,
     ):
         self.estimator = estimator
-        self.tracker = Tracker(min_score, max_heads)
+        self.tracker = Tracker(min_score, max_heads, carry)
         self.detect_every = detect_every
         self.smooth = smooth
+        self._changed = SceneChange()
         self._frames = 0
-        self._time: float | None = None
+        self._last: Frame | None = None
 
     def __call__(self, frame: Frame) -> list[Head]:
-        """The heads of the next frame, with their track numbers, oldest track first.
-
-        A head whose face is not found is carried along for `CARRY_S`; its score is None.
-        """
-        dt = 0.0 if self._time is None else frame.time - self._time
-        self._time = frame.time
+        """The heads of the next frame, with their track numbers, oldest track first."""
+        last, self._last = self._last, frame
+        dt = 0.0 if last is None else frame.time - last.time
+        cut = self._changed(frame.image)
+        if cut:
+            self.tracker.clear()
+            self._frames = 0
         whole = self._frames % self.detect_every == 0
         self._frames += 1
         low = min(KEEP_SCORE, self.tracker.min_score)
@@ -408,7 +418,25 @@ class VideoEstimator:
         else:
             expected = [t.box + t.velocity * dt for t in self.tracker.tracks]
             faces = search_nearby(detector, frame.image, expected, low)
-        tracks = self.tracker.update(faces, dt, begin=whole)
+        before = {track.number: track.box for track in self.tracker.tracks}
+        height, width = frame.image.shape[:2]
+        tracks = self.tracker.update(faces, dt, begin=whole, size=(width, height))
+        shown = [track for track in tracks if track.seen]
+        likeness: dict[int, float] = {}
+        if last is not None and self.tracker.carry_s > 0 and detector.finds == "faces":
+            for track in tracks:
+                if not track.seen and not track.behind:
+                    track.box, likeness[track.number] = follow(
+                        last.image, before[track.number], frame.image, track.box
+                    )
+                    shown.append(track)
+        return self._heads(frame, shown, likeness, dt)
+
+    def _heads(
+        self, frame: Frame, tracks: list[Track], likeness: dict[int, float], dt: float
+    ) -> list[Head]:
+        """The heads of tracks; of those that are carried, the ones that the network sees."""
+        tracks = sorted(tracks, key=lambda track: track.number)
         boxes = [track.smooth_box(dt) if self.smooth else track.box for track in tracks]
         known = Detections(
             np.array(boxes, np.float32).reshape(-1, 4),
@@ -419,6 +447,12 @@ class VideoEstimator:
         for head, track in zip(estimated, tracks, strict=True):
             if head is None:
                 continue
+            if not track.seen:
+                confidence = head.confidence
+                if confidence is not None:
+                    confidence /= self.estimator.least_confidence
+                if not track.carry(likeness[track.number], confidence, dt):
+                    continue
             pose = track.pose_filter(head.pose, dt) if self.smooth else head.pose
             yaw, pitch, roll = pose.tolist()
             heads.append(

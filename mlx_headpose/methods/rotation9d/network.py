@@ -93,6 +93,9 @@ class NineHead(PoseHead):
         width: of the hidden layer.
     """
 
+    # A quarter of what shows no head reaches it, and three quarters of the backs of heads.
+    least_confidence = 0.8
+
     def __init__(self, channels: int, side: int, width: int):
         super().__init__()
         self.reduce = nn.Linear(channels, REDUCED)
