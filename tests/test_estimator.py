@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from scipy.io import loadmat
 import mlx_headpose
 from mlx_headpose import HeadPoseEstimator
 from mlx_headpose.convert import convert_file
+from mlx_headpose.data import open_dataset
+from mlx_headpose.data.base import resample
 from mlx_headpose.detection.yunet import ONNX_NAME, FaceDetector
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference import estimator as module
@@ -21,6 +25,7 @@ from mlx_headpose.inference.draw import AXIS_COLOURS, draw_heads
 from mlx_headpose.inference.estimator import Head, find_network
 from mlx_headpose.inference.pictures import open_picture
 from mlx_headpose.methods import build, config_class
+from mlx_headpose.readers.pictures import open_upright, upright_size
 from mlx_headpose.weights import save_pretrained
 
 
@@ -99,6 +104,8 @@ def test_exif_orientation(
     path = tmp_path / "turned.png"
     upright.transpose(turn).save(path, exif=exif)
     np.testing.assert_array_equal(open_picture(path), np.asarray(upright))
+    np.testing.assert_array_equal(np.asarray(open_upright(path)), np.asarray(upright))
+    assert upright_size(path) == upright.size
     if orientation == 6:
         assert_same(estimator(photo), estimator(path), 0.01, 0.01)
 
@@ -114,6 +121,7 @@ def test_every_mode_shows_the_same_picture(photo: Path, tmp_path: Path) -> None:
         "grey_alpha.png": (rgb.convert("LA"), grey[:, :, None]),
         "wide.png": (wide, grey[:, :, None]),
         "wide.tiff": (wide, grey[:, :, None]),
+        "12bits.png": (wide.point(lambda value: value / 16), grey[:, :, None]),
         "float.tiff": (Image.fromarray((grey / 255).astype(np.float32)), grey[:, :, None]),
         "cmyk.tiff": (rgb.convert("CMYK"), expected),
         "cmyk.jpg": (rgb.convert("CMYK"), expected),
@@ -123,6 +131,8 @@ def test_every_mode_shows_the_same_picture(photo: Path, tmp_path: Path) -> None:
     for name, (picture, pixels) in cases.items():
         picture.save(tmp_path / name)
         read = open_picture(tmp_path / name)
+        # Training and tests read the same pixels.
+        np.testing.assert_array_equal(np.asarray(open_upright(tmp_path / name)), read)
         assert read.shape == (450, 450, 3), name
         assert read.dtype == np.uint8
         if pixels is not None:
@@ -130,8 +140,8 @@ def test_every_mode_shows_the_same_picture(photo: Path, tmp_path: Path) -> None:
 
 
 def test_pictures_of_iphones(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "photo.HEIC"
-    path.write_bytes(b"broken")
+    path = tmp_path / "photo.jpg"  # some programs rename without converting
+    path.write_bytes(b"\0\0\0\x18ftypheic broken")
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "pillow_heif", None)
         with pytest.raises(InputError, match="pip install pillow-heif"):
@@ -140,8 +150,34 @@ def test_pictures_of_iphones(photo: Path, tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(InputError, match="no picture"):
         open_picture(path)
     expected = np.asarray(Image.open(photo).convert("RGB"))
-    heif.from_bytes("RGB", (450, 450), expected.tobytes()).save(path)
+    heif.from_bytes("RGB", (450, 450), expected.tobytes()).save(tmp_path / "photo.heic")
+    (tmp_path / "photo.heic").rename(path)
     assert np.abs(open_picture(path).astype(int) - expected).mean() < 8
+
+
+def test_a_jpeg_under_an_iphones_ending_needs_no_package(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    shutil.copy(photo, tmp_path / "photo.heic")
+    np.testing.assert_array_equal(open_picture(tmp_path / "photo.heic"), open_picture(photo))
+
+
+def test_a_turned_photo_is_evaluated_as_it_is_predicted(
+    shared: Path, estimator: HeadPoseEstimator
+) -> None:
+    folder = shared / "faults" / "exif"
+    dataset = open_dataset("panoptic", folder, folder / "annotations.csv")
+    upright = open_picture(folder / "phone.jpg")
+    np.testing.assert_array_equal(np.asarray(dataset.image(0)), upright)
+    (found,) = estimator(upright)
+    np.testing.assert_allclose(dataset.boxes[0], found.box, atol=3)
+    crop = dataset.cut(0, dataset.boxes[0], 64)
+    np.testing.assert_array_equal(crop, resample(Image.fromarray(upright), dataset.boxes[0], 64))
+    reduced = dataset.cut(0, dataset.boxes[0], 32)  # decoded at a half
+    assert (
+        np.abs(reduced.astype(int) - resample(Image.fromarray(crop), [0, 0, 64, 64], 32)).mean() < 6
+    )
 
 
 def test_what_is_transparent_is_white() -> None:
@@ -169,10 +205,33 @@ def test_huge_pictures(photo: Path, estimator: HeadPoseEstimator, tmp_path: Path
         open_picture(too_large)
 
 
-@pytest.mark.parametrize("nothing", [5, None, b"GIF89a", [5], [[1.0, 2.0]], mx.zeros((9, 9, 3))])
-def test_what_is_no_picture_is_refused(estimator: HeadPoseEstimator, nothing: object) -> None:
-    with pytest.raises(InputError, match="is no picture; give a path, a PIL image or a NumPy"):
+@pytest.mark.parametrize(
+    ("nothing", "said"),
+    [
+        (5, "int is no picture; give a path"),
+        (None, "is no picture"),
+        ([5], "is no picture"),
+        ([[1.0, 2.0]], "is no picture"),
+        (b"GIF89a", "the picture: no picture that can be read"),
+        (io.StringIO("text"), "binary mode"),
+        (mx.zeros((9, 9)).astype(mx.int32), "int32 is no picture"),
+    ],
+)
+def test_what_is_no_picture_is_refused(
+    estimator: HeadPoseEstimator, nothing: object, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
         estimator(nothing)
+
+
+def test_bytes_files_and_arrays_of_mlx_are_pictures(photo: Path) -> None:
+    expected = open_picture(photo)
+    np.testing.assert_array_equal(open_picture(photo.read_bytes()), expected)
+    with photo.open("rb") as file:
+        np.testing.assert_array_equal(open_picture(file), expected)
+    np.testing.assert_array_equal(open_picture(mx.array(expected)), expected)
+    half = mx.array(expected).astype(mx.bfloat16) / 255
+    assert np.abs(open_picture(half).astype(int) - expected).max() <= 1
 
 
 def test_given_boxes(photo: Path, estimator: HeadPoseEstimator) -> None:

@@ -22,7 +22,6 @@ from support.commands import assert_refused, run
 
 from mlx_headpose import files
 from mlx_headpose.core.crop import AROUND_LANDMARKS
-from mlx_headpose.data import base
 from mlx_headpose.data.annotated import read_annotation
 from mlx_headpose.data.biwi import PackedBiwi
 from mlx_headpose.data.dad3dheads import DAD3DHeads
@@ -35,6 +34,7 @@ from mlx_headpose.inference.landmark_files import read_landmarks
 from mlx_headpose.inference.pictures import open_picture
 from mlx_headpose.inference.video import VideoReader, VideoWriter
 from mlx_headpose.readers import npy as npz
+from mlx_headpose.readers import pictures
 from mlx_headpose.readers.makehuman import read_target
 from mlx_headpose.weights import from_pretrained
 
@@ -120,7 +120,7 @@ def test_damaged_pictures(stranger):
         Image.new("RGB", (9, 7), "red").save(out, form)
         for bad in damaged(out.getvalue(), 5):
             path = stranger("a.png", bad)
-            for read in (base.open_picture, open_picture):
+            for read in (pictures.open_upright, open_picture):
                 try:
                     read(path)
                 except InputError:
@@ -131,7 +131,7 @@ def test_threads_that_open_pictures_leave_the_filters_of_warnings_alone(tmp_path
     path = tmp_path / "a.png"
     Image.new("RGB", (4, 4)).save(path)
     before = list(warnings.filters)
-    first, second = base.opened(path), base.opened(path)
+    first, second = pictures.opened(path), pictures.opened(path)
     for picture in (first, second):
         picture.__enter__()
     for picture in (first, second):
@@ -155,7 +155,7 @@ def test_a_picture_that_claims_a_huge_size(stranger):
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     )
     path = stranger("a.png", content)
-    for read in (base.open_picture, open_picture):
+    for read in (pictures.open_upright, open_picture):
         with pytest.raises(InputError, match="over 108 megapixels"):
             read(path)
 
@@ -167,7 +167,7 @@ def test_a_progressive_jpeg_of_many_scans(stranger):
     path = stranger("a.jpg", content)
     assert open_picture(path).shape == (16, 16, 3)
     last = content[content.rindex(b"\xff\xda") : -2]
-    for read in (base.open_picture, open_picture):
+    for read in (pictures.open_upright, open_picture):
         with pytest.raises(InputError, match="over 100 scans"):
             read(stranger("a.jpg", content[:-2] + 100 * last + content[-2:]))
 

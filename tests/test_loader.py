@@ -28,8 +28,9 @@ from mlx_headpose.data.augment import (
     random_crop,
     shifted,
 )
-from mlx_headpose.data.base import Dataset, open_picture, open_reduced, resample
+from mlx_headpose.data.base import Dataset, resample
 from mlx_headpose.data.loader import Batch, Loader, read_ahead
+from mlx_headpose.readers.pictures import open_reduced, open_upright
 
 SQUASH = Preprocessing(size=32, resize="squash")
 
@@ -92,7 +93,7 @@ class Broken(ToySet):
     def image(self, index: int) -> Image.Image:
         """As in the toy set, but for one."""
         if index == 7:
-            raise InputError("picture7.jpg: broken picture; replace it or pass --skip_bad")
+            raise InputError("picture7.jpg: broken picture; replace it")
         return super().image(index)
 
 
@@ -179,7 +180,7 @@ class Photos(Dataset):
 
     def image(self, index: int) -> Image.Image:
         """At full size."""
-        return open_picture(self.paths[index])
+        return open_upright(self.paths[index])
 
 
 def test_reduced_decoding_gives_the_same_crop(shared: Path) -> None:

@@ -18,8 +18,8 @@ from support.toy_training import ToySet, toy_model, toy_training
 
 from mlx_headpose import InputError
 from mlx_headpose.cpu.shards import shards
-from mlx_headpose.data.base import open_picture
 from mlx_headpose.evaluation.evaluate import evaluate
+from mlx_headpose.readers.pictures import open_upright
 from mlx_headpose.training import live, memory
 from mlx_headpose.training.checkpoint import Workdir, read_run
 from mlx_headpose.training.loop import Training
@@ -43,7 +43,7 @@ class Folder(ToySet):
 
     def image(self, index: int) -> Image.Image:
         self.reads += 1
-        return open_picture(self._file(index))
+        return open_upright(self._file(index))
 
 
 def training_on(dataset: ToySet, folder: Path, **changes: object) -> Training:

@@ -91,9 +91,9 @@ def _read_heif(path: Path) -> None:
 
 
 def _read_picture(path: Path) -> None:
-    from mlx_headpose.data.base import open_reduced
     from mlx_headpose.errors import InputError
     from mlx_headpose.inference.pictures import open_picture
+    from mlx_headpose.readers.pictures import open_reduced
 
     refused = None
     try:

@@ -18,12 +18,13 @@ from ..files import atomic_path, require_apart, require_writable, write_json
 from ..inference.draw import STYLES, draw_heads
 from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
-from ..inference.pictures import open_picture, suffixes
+from ..inference.pictures import open_picture
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources
 from ..inference.table import COLUMNS, frame_result, head_rows, table, write_csv
 from ..inference.video import Frame, VideoEstimator
 from ..inference.video_file import follow_video
 from ..inference.window import show_camera
+from ..readers.pictures import suffixes
 from ..weights import from_pretrained
 from .options import Parser, margin, number, positive, refuse
 

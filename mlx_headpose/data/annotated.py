@@ -17,7 +17,8 @@ from ..core.crop import Crop
 from ..errors import InputError
 from ..pose import pose_para_to_pose
 from ..readers.matlab import read_arrays
-from .base import Dataset, open_picture
+from ..readers.pictures import open_upright
+from .base import Dataset
 from .listing import cached_table, read_list, require_folder, walk
 
 # The field's evaluations and trainings keep poses whose three angles lie within these degrees,
@@ -129,7 +130,7 @@ class AnnotatedPictures(Dataset):
 
     def image(self, index: int) -> Image.Image:
         """Sample `index` as an RGB picture; see `Dataset.image`."""
-        return open_picture(self.path(index))
+        return open_upright(self.path(index))
 
     def path(self, index: int) -> Path:
         """The JPEG of sample `index`."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,13 +12,7 @@ from PIL import Image
 
 from ..core.crop import NONE, Margins
 from ..errors import InputError
-
-# Decoding takes up to 18 bytes a pixel; phones take 108 megapixels.
-MAX_PIXELS = 108_000_000
-MAX_SCANS = 100
-# What photos come as. PIL knows more, and hands some of it (PostScript) to other programs.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "AVIF", "HEIF")
-_WARNINGS = threading.Lock()
+from ..readers.pictures import open_reduced
 
 
 @dataclass
@@ -110,82 +101,6 @@ class Dataset:
         if bad.any():
             self.dropped[reason] = int(bad.sum())
             self.select(~bad)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """A picture file of one of `FORMATS`, to be decoded within.
-
-    Raises:
-        InputError: it is missing, damaged, too large, or no picture.
-    """
-    try:
-        with _recognised(path) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            # Each scan goes over the whole picture, and may take no more than 20 bytes.
-            if "progressive" in picture.info and scans(path) > MAX_SCANS:
-                raise InputError(f"a JPEG of over {MAX_SCANS} scans; save it again")
-            yield picture
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such picture; check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; give a picture") from None
-    except Image.DecompressionBombError:
-        raise InputError(
-            f"{path}: over {MAX_PIXELS // 1_000_000} megapixels; scale it down first"
-        ) from None
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except Exception as error:  # PIL's decoders raise nearly anything on damaged files
-        raise InputError(
-            f"{path}: no picture that can be read ({error}); replace it, or leave it out, which "
-            "training and tests do with --skip_bad"
-        ) from None
-
-
-def _recognised(path: Path) -> Image.Image:
-    """A picture file of one of `FORMATS`, its header read."""
-    Image.init()
-    # Filters of warnings are the whole process's: threads would put back one another's.
-    with _WARNINGS, warnings.catch_warnings():
-        # PIL warns of large pictures on the screen; `MAX_PIXELS` refuses them.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN])
-
-
-def scans(path: Path) -> int:
-    """The scans of a progressive JPEG; usual ones have 10."""
-    return path.read_bytes().count(b"\xff\xda")
-
-
-def open_picture(path: Path) -> Image.Image:
-    """A picture file as RGB.
-
-    Raises:
-        InputError: it is missing, truncated, or no picture.
-    """
-    return open_reduced(path, 1.0)[0]
-
-
-def open_reduced(path: Path, reduction: float) -> tuple[Image.Image, float]:
-    """A picture file as RGB, perhaps decoded smaller, and its scale.
-
-    Args:
-        path: the file.
-        reduction: how much smaller it may be. A JPEG then comes at the nearest of 1, 1/2, 1/4 and
-            1/8 that is not smaller; other formats come at full size.
-
-    Raises:
-        InputError: it is missing, truncated, or no picture.
-    """
-    with opened(path) as picture:
-        scale = 1.0
-        if reduction >= 2:
-            width, height = picture.size
-            drafted = picture.draft("RGB", (int(width / reduction), int(height / reduction)))
-            scale = drafted[1][2] / width if drafted else 1.0
-        return picture.convert("RGB"), scale
 
 
 def resample(picture: Image.Image, box: np.ndarray, size: int) -> np.ndarray:

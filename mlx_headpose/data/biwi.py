@@ -20,7 +20,8 @@ from ..core.crop import AROUND_POINTS, NONE, Crop, Margins
 from ..errors import InputError
 from ..pose import biwi_angles_to_pose, biwi_matrix_to_pose
 from ..readers.npy import member_shape, read_member, read_rows
-from .base import Dataset, open_picture
+from ..readers.pictures import open_upright
+from .base import Dataset
 from .listing import cached_table, read_list, require_folder, walk
 
 # Our fixed split: 8 of the 24 sequences test, 16 train. Four people were recorded twice (03 and 15,
@@ -281,7 +282,7 @@ class ReleasedBiwi(Dataset):
 
     def image(self, index: int) -> Image.Image:
         """Frame `index` as an RGB picture."""
-        return open_picture(self.path(index))
+        return open_upright(self.path(index))
 
     def path(self, index: int) -> Path:
         """The PNG of frame `index`."""
@@ -321,7 +322,7 @@ def _frames(folder: Path) -> list[str]:
 def _find_all(find: BoxFinder, pictures: list[Path]) -> np.ndarray:
     boxes = np.full((len(pictures), 4), np.nan)
     for row, path in enumerate(tqdm(pictures, "faces", unit="picture", disable=None)):
-        box = find(open_picture(path))
+        box = find(open_upright(path))
         if box is not None:
             boxes[row] = box
     return boxes

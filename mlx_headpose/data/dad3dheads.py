@@ -12,8 +12,9 @@ from ..core.crop import AROUND_LANDMARKS, Crop
 from ..errors import InputError
 from ..files import read_json
 from ..pose import dad_matrix_to_pose
+from ..readers.pictures import open_upright
 from .annotated import LIMIT
-from .base import Dataset, open_picture
+from .base import Dataset
 from .listing import require_folder
 
 
@@ -56,7 +57,7 @@ class DAD3DHeads(Dataset):
 
     def image(self, index: int) -> Image.Image:
         """Sample `index` as an RGB picture."""
-        return open_picture(self.path(index))
+        return open_upright(self.path(index))
 
     def path(self, index: int) -> Path:
         """The picture file of sample `index`."""

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from .base import Dataset, open_picture, opened
+from ..readers.pictures import open_upright, upright_size
+from .base import Dataset
 from .listing import read_list, require_folder
 
 NAME = re.compile(r"ID(\d+)_\( *(-?\d+)_(-?\d+)_(-?\d+)\)")
@@ -70,7 +71,7 @@ class FaceScape(Dataset):
 
     def image(self, index: int) -> Image.Image:
         """Sample `index` as an RGB picture; see `Dataset.image`."""
-        return open_picture(self.files[index])
+        return open_upright(self.files[index])
 
     def path(self, index: int) -> Path:
         """The picture file of sample `index`."""
@@ -100,8 +101,7 @@ def missing_combinations(
 
 def _whole(path: Path) -> tuple[float, float, float, float]:
     """The box of a whole picture; its header alone is read."""
-    with opened(path) as picture:
-        width, height = picture.size
+    width, height = upright_size(path)
     return 0.0, 0.0, float(width), float(height)
 
 

@@ -25,6 +25,7 @@ from .base import Dataset
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+SKIP = ", or leave it out by --skip_bad"
 PREFETCH = 3  # batches that are decoded ahead
 
 
@@ -140,7 +141,7 @@ class Loader:
                     return value, UNCHANGED if changes is None else changes, index
                 except InputError as error:
                     if not self.skip_bad:
-                        raise
+                        raise InputError(f"{error}{SKIP}") from None
                     self.bad[index] = str(error)
             index = (index + 1) % len(self.dataset)
         raise InputError(f"{self.dataset.name}: no sample can be read")

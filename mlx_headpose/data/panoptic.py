@@ -15,7 +15,8 @@ from PIL import Image
 
 from ..core.crop import AROUND_HEAD, FACE_OF_HEAD, Crop
 from ..errors import InputError
-from .base import Dataset, open_picture
+from ..readers.pictures import open_upright
+from .base import Dataset
 
 COLUMNS = ("image", "x", "y", "width", "height", "yaw", "pitch", "roll")
 # So close to yaw ±90° pitch and roll turn about nearly the same axis, and noise in the landmarks
@@ -58,7 +59,7 @@ class Panoptic(Dataset):
         self.drop(locked, "near gimbal lock (yaw ±90), where pitch and roll are undefined")
 
     def image(self, index: int) -> Image.Image:
-        return open_picture(self.path(index))
+        return open_upright(self.path(index))
 
     def path(self, index: int) -> Path:
         return self.folder / self.ids[index]

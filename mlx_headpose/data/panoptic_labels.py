@@ -20,7 +20,7 @@ from PIL import Image
 from ..errors import InputError
 from ..files import read_json
 from ..pose import matrix_to_pose, wrap
-from .base import open_picture
+from ..readers.pictures import open_upright
 
 # Keypoint of the face (of 70, in OpenPose's order) → its place on the authors' reference head,
 # which is the 58-point anthropometric model: x to the head's left, y up, z out of the face, in cm.
@@ -264,7 +264,7 @@ def _from_folder(folder: Path, name: str, frames: list[int]) -> Iterator[tuple[i
     for frame in frames:
         path = folder / f"{name}_{frame:08d}.jpg"
         if path.is_file():
-            yield frame, open_picture(path)
+            yield frame, open_upright(path)
 
 
 def _from_video(path: Path, frames: list[int]) -> Iterator[tuple[int, Image.Image]]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..cpu.memory import batch_size_named
 from ..cpu.shards import shards_on_cores
 from ..data import Dataset
-from ..data.loader import read_ahead
+from ..data.loader import SKIP, read_ahead
 from ..errors import InputError
 from ..methods import Estimator
 from ..pose import PoseMetrics, pose_metrics
@@ -98,9 +98,9 @@ def sample_inputs(
     def load(index: int) -> np.ndarray | None:
         try:
             return reads.sample(dataset, index)
-        except InputError:
+        except InputError as error:
             if skipped is None:
-                raise
+                raise InputError(f"{error}{SKIP}") from None
             skipped.append(dataset.ids[index])
             return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from PIL import Image
 
 from .. import weights
 from ..core.inputs import Landmarker
@@ -20,11 +18,9 @@ from ..detection.yunet import DEFAULT_MIN_SCORE, Detections, FaceDetector
 from ..errors import InputError
 from ..methods import SUGGESTION, Estimator
 from ..weights import from_pretrained
-from .pictures import Picture, open_picture
+from .pictures import Picture, is_one_picture, open_picture
 
 WEIGHTS = Path("weights")
-# What can be iterated over and is one thing all the same.
-ONE_PICTURE = (str, bytes, os.PathLike, Image.Image, np.ndarray, mx.array)
 # Crops that go through the network at once.
 BATCH = 64
 
@@ -136,7 +132,8 @@ class HeadPoseEstimator:
         """Estimate every head's pose.
 
         Args:
-            pictures: a path, a PIL image or an array (see `pictures.open_picture`), or a list.
+            pictures: a path, bytes, an open file, a PIL image or an array (see
+                `pictures.open_picture`), or a list.
             boxes: (N, 4) face boxes x_min, y_min, x_max, y_max instead of detection; for a list of
                 pictures a list of such.
             min_score: faces that the detector scores below this are left out.
@@ -151,7 +148,7 @@ class HeadPoseEstimator:
             InputError: a picture cannot be read, or there is no face detector.
         """
         # What is no list of pictures is one, if only to be refused as such.
-        single = isinstance(pictures, ONE_PICTURE) or not isinstance(pictures, Iterable)
+        single = is_one_picture(pictures) or not isinstance(pictures, Iterable)
         several: Any = [pictures] if single else pictures
         images = [open_picture(picture) for picture in several]
         if boxes is None:

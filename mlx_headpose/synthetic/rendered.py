@@ -16,9 +16,10 @@ from PIL import Image
 
 from ..core.crop import AROUND_POINTS, BoxMargins, Crop
 from ..data.annotated import LIMIT
-from ..data.base import Dataset, open_picture
+from ..data.base import Dataset
 from ..data.listing import require_folder
 from ..errors import InputError
+from ..readers.pictures import open_upright
 from .people import disturbed
 
 LIST = "heads.csv"
@@ -81,7 +82,7 @@ class RenderedHeads(Dataset):
 
     def image(self, index: int) -> Image.Image:
         """Sample `index` as an RGB picture."""
-        return open_picture(self.path(index))
+        return open_upright(self.path(index))
 
     def path(self, index: int) -> Path:
         """The picture file of sample `index`."""
