@@ -6,9 +6,12 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ import numpy as np
 from .errors import InputError
 
 UNDER_WAY = ".part"  # in the name of every temporary file, before its suffix
+STANDARD_STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+MAX_LINKS = 40
 ROOM = 1 << 20  # bytes; a disk that does not take them is full
 
 # Of JSON that is read: in memory it may take 30 times as much.
@@ -28,7 +33,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on failure it vanishes.
 
     The bytes are on the disk before the rename, so after a power cut `path` is the old file or the
-    new one, never a mixture.
+    new one, never a mixture. Of a link, what it points to is replaced. Nothing but a regular file
+    is renamed over: what takes bytes without being one ("-" and /dev/stdout, devices, pipes), or is
+    a mount of its own, is written to when they are complete.
 
     Raises:
         InputError: the folder cannot be written, `path` is a folder, or the disk is full.
@@ -36,8 +43,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = None
     with _explained(path):
+        place = place_of(path)
         try:
-            temporary = _beside(path)
+            temporary = _temporary(place, path)
             try:
                 yield temporary
             except RuntimeError:  # MLX does not say why it cannot write
@@ -49,11 +57,63 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
-            temporary.replace(path)
+            put(temporary, place)
         finally:
             if temporary is not None:
                 with suppress(OSError):
                     temporary.unlink(missing_ok=True)
+
+
+def put(file: Path, place: Path | int) -> None:
+    """Move a whole file to where it belongs, see `place_of`, or write it there."""
+    if isinstance(place, Path) and _replaceable(place):
+        try:
+            file.replace(place)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.EXDEV):
+                raise  # what is left is a file mounted into a container
+    if place == 1 and sys.stdout is not None:
+        sys.stdout.flush()  # what was printed before comes before
+    into = os.dup(place) if isinstance(place, int) else place
+    with file.open("rb") as source, open(into, "wb") as target:  # noqa: PTH123
+        shutil.copyfileobj(source, target)
+    file.unlink()
+
+
+def place_of(path: str | Path) -> Path | int:
+    """What a name of an output stands for, links resolved.
+
+    Returns:
+        A path, or the number of an open descriptor: 1 for "-" and /dev/stdout. Where the shell
+        sent that to a file, the file's own name must not be taken for it: it is open.
+    """
+    if str(path) == "-":
+        return 1
+    place = Path(path)
+    for _ in range(MAX_LINKS):
+        name = os.path.normpath(place.parent.resolve() / place.name)
+        found = re.fullmatch(rf"(?:/dev|/proc/self|/proc/{os.getpid()})/fd/(\d+)", name)
+        if found:
+            return int(found[1])
+        if name in STANDARD_STREAMS:
+            return STANDARD_STREAMS[name]
+        if not place.is_symlink():
+            return Path(name)
+        place = Path(name).parent / place.readlink()
+    raise InputError(f"{path}: links to itself; name another file")
+
+
+def is_stdout(path: str | Path | None) -> bool:
+    """Whether a name of an output stands for the standard output."""
+    return path is not None and place_of(path) == 1
+
+
+@contextmanager
+def messages_apart(outputs: Iterable[str | Path | None]) -> Iterator[None]:
+    """Inside, what is printed goes to the standard error if an output goes to the standard one."""
+    with redirect_stdout(sys.stderr) if any(map(is_stdout, outputs)) else nullcontext():
+        yield
 
 
 def require_writable(path: str | Path) -> None:
@@ -64,7 +124,12 @@ def require_writable(path: str | Path) -> None:
     """
     path = Path(path)
     with _explained(path):
-        _beside(path).unlink()
+        place = place_of(path)
+        _temporary(place, path).unlink()
+        if isinstance(place, int):
+            os.fstat(place)
+        elif not _replaceable(place) and not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def require_apart(read: Iterable[str | Path | None], written: Iterable[str | Path | None]) -> None:
@@ -79,14 +144,15 @@ def require_apart(read: Iterable[str | Path | None], written: Iterable[str | Pat
     """
     sources = {_identity(path): path for path in read if path is not None}
     sources.pop(None, None)  # of what is not there
-    targets: set[Path] = set()
+    targets: set[Path | int] = set()
     for path in (Path(target) for target in written if target is not None):
         source = sources.get(_identity(path))
         if source is not None:
             raise InputError(f"{path}: would overwrite {source}, which is read; name another file")
-        if path.resolve() in targets:
+        place = place_of(path)
+        if place in targets:
             raise InputError(f"{path}: is to hold two results; name two files")
-        targets.add(path.resolve())
+        targets.add(place)
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:
@@ -98,20 +164,30 @@ def _identity(path: str | Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _beside(path: Path) -> Path:
-    """A new empty file beside `path`, with its suffix: some writers (mlx, PIL) go by that."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is a device or a pipe; name a file")
-    if path.name == "-":
-        raise InputError(f"{path}: stands for no file here; name one")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError as error:  # in a place where nobody can make folders, such as /proc
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+def _replaceable(place: Path) -> bool:
+    """Whether a place is a regular file or nothing yet."""
+    return place.is_file() or not place.exists()
+
+
+def _temporary(place: Path | int, path: Path) -> Path:
+    """A new empty file for what goes to a place, with its suffix: some writers (mlx, PIL) need it.
+
+    Args:
+        place: see `place_of`.
+        path: the name that the user gave.
+    """
+    folder = None  # the system's
+    if isinstance(place, Path):
+        if place.is_dir():
+            raise InputError(f"{path}: is a folder; name a file")
+        if _replaceable(place):
+            folder = place.parent
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as error:  # where nobody can make folders, such as /proc
+                raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem}-", suffix=f"{UNDER_WAY}{path.suffix}", dir=path.parent
+        prefix=f".{path.stem}-", suffix=f"{UNDER_WAY}{path.suffix}", dir=folder
     )
     os.close(handle)
     return Path(name)
@@ -139,6 +215,8 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise InputError(f"{path}: the disk is full; free some space and try again") from error
+        if error.errno == errno.EBADF:
+            raise InputError(f"{path}: is closed; name a file") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise InputError(
                 f"{path}: cannot be written ({error.strerror}); choose another folder"

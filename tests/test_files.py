@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import mlx.core as mx
@@ -14,7 +17,14 @@ from support.disks import no_file_larger_than
 
 from mlx_headpose import InputError
 from mlx_headpose.export.mlxfn import export_mlxfn
-from mlx_headpose.files import atomic_path, remove_temporaries, require_writable, write_json
+from mlx_headpose.files import (
+    atomic_path,
+    messages_apart,
+    remove_temporaries,
+    require_apart,
+    require_writable,
+    write_json,
+)
 from mlx_headpose.methods import build, config_from_dict
 from mlx_headpose.readers.torch_file import write_torch_file
 
@@ -99,6 +109,95 @@ def test_a_folder_is_no_file(tmp_path):
     for check in (lambda p: write_json(p, 1), require_writable):
         with pytest.raises(InputError, match="folder: is a folder; name a file"):
             check(tmp_path / "folder")
+
+
+def test_of_a_link_the_target_is_replaced(tmp_path):
+    for name in ("there.json", "not there yet.json"):
+        target, link = tmp_path / "elsewhere" / name, tmp_path / f"link to {name}"
+        target.parent.mkdir(exist_ok=True)
+        link.symlink_to(Path("elsewhere") / name)
+        if name == "there.json":
+            target.write_text("old")
+        write_json(link, 1)
+        assert link.is_symlink()
+        assert target.read_text() == "1\n"
+    assert len(names(target.parent)) == 2
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(InputError, match="links to itself"):
+        write_json(tmp_path / "a", 1)
+
+
+def test_pipes_and_devices_are_written_to(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    require_writable(pipe)
+    write_json(pipe, [1, 2])
+    assert json.loads(os.read(reader, 100)) == [1, 2]
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    link = tmp_path / "link"
+    link.symlink_to(os.devnull)
+    for device in (os.devnull, link):
+        write_json(device, 1)
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+    assert names(tmp_path) == ["link", "pipe"]
+
+
+def test_a_file_that_is_a_mount_is_written_to(tmp_path, monkeypatch):
+    path = tmp_path / "mounted.json"
+    path.write_text("a longer old text")
+    before = path.stat().st_ino
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(Path, "replace", busy)
+    write_json(path, 1)
+    assert (path.read_text(), path.stat().st_ino) == ("1\n", before)
+    assert names(tmp_path) == ["mounted.json"]
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
+def test_the_standard_output_is_written_to_where_the_shell_sent_it(tmp_path, name):
+    if name.startswith("/") and not Path(name).parent.exists():
+        pytest.skip(f"no {name} here")
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    program = (
+        "import sys; from mlx_headpose.files import is_stdout, write_json\n"
+        "print('before'); assert is_stdout(sys.argv[1])\n"
+        "write_json(sys.argv[1], 1); print('after')"
+    )
+    out = tmp_path / "out.txt"
+    with out.open("w") as file:
+        inode = out.stat().st_ino
+        subprocess.run(
+            [sys.executable, "-c", program, name],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+            stdout=file,
+            check=True,
+        )
+    assert out.read_text() == "before\n1\nafter\n"
+    assert out.stat().st_ino == inode
+    assert names(tmp_path) == ["link", "out.txt"]
+
+
+def test_two_names_of_the_standard_output_are_one():
+    with pytest.raises(InputError, match="two results"):
+        require_apart([], ["-", "/dev/stdout"])
+
+
+def test_messages_make_way_for_results(capsys):
+    with messages_apart(["a.json", None]):
+        print("usual")
+    with messages_apart([None, "-"]):
+        print("aside")
+    assert capsys.readouterr() == ("usual\n", "aside\n")
 
 
 def test_require_writable_leaves_nothing(tmp_path):

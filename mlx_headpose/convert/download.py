@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..core.checkpoint import Published
 from ..errors import InputError
+from ..files import place_of, put
 from .published import PUBLISHED
 
 FOLDER = Path("weights/downloads")
@@ -75,7 +76,7 @@ def fetch(entry: Published, trust: bool = False, folder: str | Path | None = Non
                 f"{entry.name}: what {entry.url} sends is not the published file (wrong checksum);"
                 " it was deleted; try again, or get the file elsewhere"
             )
-        part.replace(path)
+        put(part, place_of(path))
     except OSError as error:
         raise InputError(f"{part}: cannot be written ({error.strerror or error})") from None
     return path
