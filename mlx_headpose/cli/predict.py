@@ -5,34 +5,35 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from ..detection.yunet import DEFAULT_MIN_SCORE
 from ..errors import InputError
-from ..files import atomic_path, require_apart, require_writable, write_json
+from ..files import atomic_path, messages_apart, require_apart, require_writable
 from ..inference.draw import STYLES, draw_heads
-from ..inference.estimator import Head, HeadPoseEstimator, find_network
+from ..inference.estimator import HeadPoseEstimator, find_network
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
 from ..inference.pictures import open_picture
+from ..inference.record import Record
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources
-from ..inference.table import COLUMNS, frame_result, head_rows, table, write_csv
-from ..inference.video import Frame, VideoEstimator
+from ..inference.table import table
+from ..inference.tracking import CARRY_S
+from ..inference.video import VideoEstimator
 from ..inference.video_file import follow_video
 from ..inference.window import show_camera
 from ..readers.pictures import suffixes
 from ..weights import from_pretrained
-from .options import Parser, margin, number, positive, refuse
+from .options import Parser, margin, not_negative_number, number, positive, refuse
 
 SEPARATORS = ("/", os.sep)
 # Options without a use where landmarks are read, faces are given, nothing moves, nothing is drawn.
 PICTURES = ("crop_margin", "detector", "min_score", "max_faces", "bbox", "draw", "save")
 DETECTION = ("min_score", "max_faces")
-VIDEO = ("detect_every", "raw")
+VIDEO = ("detect_every", "carry", "raw")
 # Picture formats that are written as they came; everything else becomes PNG.
 SAME_FORMAT = {".jpg", ".jpeg", ".png", ".webp"}
 
@@ -94,6 +95,13 @@ def make_parser(program: str) -> Parser:
         help="search the whole frame for faces every so many frames, and near each head between",
     )
     video.add_argument(
+        "--carry",
+        type=not_negative_number,
+        default=CARRY_S,
+        metavar="SECONDS",
+        help="follow a head that turns its face away for so long; 0 does not",
+    )
+    video.add_argument(
         "--raw", action="store_true", help="do not smooth boxes and angles over time"
     )
     output = parser.add_argument_group("output")
@@ -101,14 +109,19 @@ def make_parser(program: str) -> Parser:
         "--save", default="output", help="folder for the drawn pictures and videos, or one file"
     )
     output.add_argument("--draw", choices=(*STYLES, "none"), default="axis", help="what to draw")
-    output.add_argument("--json", help="file for all results as JSON")
-    output.add_argument("--csv", help="file for all results as CSV, one head a line")
+    output.add_argument("--json", help="file for all results as JSON; - is the standard output")
+    output.add_argument("--csv", help="the same as CSV, one head a line")
     return parser
 
 
 def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     options, given = make_parser(program).parse_given(arguments)
+    with messages_apart([options.json, options.csv]):
+        _run(program, options, given)
+
+
+def _run(program: str, options: argparse.Namespace, given: set[str]) -> None:
     for file in filter(None, (options.json, options.csv)):
         require_writable(file)  # an hour of video is not looked at in vain
     names = [*options.inputs, *options.source]
@@ -140,17 +153,12 @@ def run(program: str, arguments: list[str]) -> None:
     print(f"network: {network}")
     if not options.bbox:
         _ = estimator.detector  # fails now, not after the first picture
-    results: list[dict[str, Any]] = []
-    inputs = [
-        partial(_predict, source, target, estimator, options, results)
-        for source, target in zip(sources, targets, strict=True)
-    ]
-    try:
+    with Record(options.json, options.csv, network) as record:
+        inputs = [
+            partial(_predict, source, target, estimator, options, record)
+            for source, target in zip(sources, targets, strict=True)
+        ]
         unread = _each(inputs)
-    except (KeyboardInterrupt, BrokenPipeError):
-        _write_results(options, network, results, COLUMNS, head_rows(results))
-        raise
-    _write_results(options, network, results, COLUMNS, head_rows(results))
     _require_none(unread, inputs)
 
 
@@ -173,35 +181,21 @@ def _require_none(unread: int, inputs: Sequence[object]) -> None:
         raise InputError(f"{unread} of {len(inputs)} inputs could not be used; see above")
 
 
-def _write_results(
-    options: argparse.Namespace,
-    network: str | Path,
-    results: list[dict[str, Any]],
-    columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-) -> None:
-    if options.json:
-        write_json(options.json, {"network": str(network), "results": results})
-    if options.csv:
-        write_csv(options.csv, columns, rows)
-
-
 def _predict_landmarks(options: argparse.Namespace) -> None:
     network = find_network(options.snapshot)
     require_apart([*options.landmarks, network], [options.json, options.csv])
     model = from_pretrained(network)
     print(f"network: {network}")
-    results: list[dict[str, Any]] = []
 
     def look(name: str) -> None:
         yaw, pitch, roll = pose_of_landmarks(model, read_landmarks(name), name).tolist()
         print(f"{name}: yaw {yaw:.1f}  pitch {pitch:.1f}  roll {roll:.1f}")
-        results.append({"file": name, "yaw": yaw, "pitch": pitch, "roll": roll})
+        record.add({"file": name, "yaw": yaw, "pitch": pitch, "roll": roll})
 
-    inputs = [partial(look, name) for name in options.landmarks]
-    unread = _each(inputs)
     columns = ("file", "yaw", "pitch", "roll")
-    _write_results(options, network, results, columns, (list(r.values()) for r in results))
+    with Record(options.json, options.csv, network, columns) as record:
+        inputs = [partial(look, name) for name in options.landmarks]
+        unread = _each(inputs)
     _require_none(unread, inputs)
 
 
@@ -210,33 +204,38 @@ def _predict(
     target: Path | None,
     estimator: HeadPoseEstimator,
     options: argparse.Namespace,
-    results: list[dict[str, Any]],
+    record: Record,
 ) -> None:
-    """Look at one input; what is found in it is in `results` even if the user stops halfway."""
+    """Look at one input; what is found in it is recorded even if the user stops halfway."""
     if source.kind == "picture":
-        results.append(_picture(source.name, target, estimator, options))
+        _picture(source.name, target, estimator, options, record)
         return
     video = VideoEstimator(
-        estimator, options.min_score, options.max_faces, options.detect_every, not options.raw
+        estimator,
+        options.min_score,
+        options.max_faces,
+        options.detect_every,
+        not options.raw,
+        options.carry,
     )
     if source.kind == "video":
-        follow_video(source.name, target, video, options.draw, results)
+        follow_video(source.name, target, video, options.draw, record)
         return
-    keep = None
-    if options.json or options.csv:
-        frames: list[dict[str, Any]] = []
-        results.append({"file": f"camera {source.name}", "frames": frames})
-
-        def keep(frame: Frame, heads: list[Head]) -> None:
-            frames.append(frame_result(frame, heads))
-
-    shown = show_camera(int(source.name), video, options.draw, keep)
+    keep = partial(record.frame, f"camera {source.name}") if record.wanted else None
+    try:
+        shown = show_camera(int(source.name), video, options.draw, keep)
+    finally:
+        record.end()
     print(f"camera {source.name}: {shown.frames} frames, {shown.rate:.1f} frames/s")
 
 
 def _picture(
-    name: str, target: Path | None, estimator: HeadPoseEstimator, options: argparse.Namespace
-) -> dict[str, Any]:
+    name: str,
+    target: Path | None,
+    estimator: HeadPoseEstimator,
+    options: argparse.Namespace,
+    record: Record,
+) -> None:
     image = open_picture(name)
     height, width = image.shape[:2]
     if options.bbox:
@@ -246,6 +245,8 @@ def _picture(
                     f"{name}: --bbox lies outside the picture of {width}×{height} pixels"
                 )
     heads = estimator(image, options.bbox, options.min_score, options.max_faces)
+    found = [head.to_dict() for head in heads]
+    record.add({"file": name, "width": width, "height": height, "heads": found})
     print(f"{name}: {_count(len(heads))}")
     if heads:
         print(table(heads))
@@ -253,12 +254,6 @@ def _picture(
         with atomic_path(target) as temporary:
             Image.fromarray(draw_heads(image, heads, options.draw)).save(temporary, quality=95)
         print(f"wrote {target}")
-    return {
-        "file": name,
-        "width": width,
-        "height": height,
-        "heads": [head.to_dict() for head in heads],
-    }
 
 
 def _count(number: int) -> str:
@@ -273,6 +268,8 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
     """
     if options.draw == "none":
         return [None] * len(sources)
+    if options.save == "-":
+        raise InputError("--save -: drawings go to files; name a folder or one file")
     save = Path(options.save)
     folder = save.is_dir() or options.save.endswith(SEPARATORS)
     one_file = bool(save.suffix) and not folder

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..files import atomic_path
 from .estimator import Head
 from .video import Frame
 
@@ -55,17 +52,6 @@ def head_rows(results: Iterable[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
                     _cell(head["confidence"]),
                     _cell(head["score"]),
                 )
-
-
-def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file, atomically. Names of files may be bytes that are no UTF-8; they stay."""
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
 
 
 def _cell(value: float | int | None) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from ..errors import InputError
 from .draw import draw_heads
-from .table import frame_result
+from .record import Record
 from .video import VideoEstimator, VideoReader, VideoWriter
 
 
@@ -20,7 +19,7 @@ def follow_video(
     target: Path | None,
     video: VideoEstimator,
     style: str,
-    results: list[dict[str, Any]],
+    record: Record,
 ) -> None:
     """Follow the heads through a video, and say what was found.
 
@@ -29,16 +28,15 @@ def follow_video(
         target: the drawn video, or None for none.
         video: what follows the heads.
         style: one of `draw.STYLES`.
-        results: takes the result, frame by frame, so that it is there even if the user stops.
+        record: takes the result, frame by frame.
 
     Raises:
         InputError: the video cannot be read or written, or not one frame could be decoded.
     """
-    frames: list[dict[str, Any]] = []
     start = time.perf_counter()
-    with VideoReader(name) as reader:
-        result = {"file": name, "fps": reader.fps, "undecoded_frames": 0, "frames": frames}
-        results.append(result)
+    with VideoReader(name) as reader, ExitStack() as ends:
+        # Whatever ends the video, its record says what was read.
+        ends.callback(lambda: record.end(fps=reader.fps, undecoded_frames=reader.failed))
         bar = tqdm(
             reader, Path(name).name, total=reader.announced or None, unit="frame", disable=None
         )
@@ -48,16 +46,15 @@ def follow_video(
                 heads = video(frame)
                 if writer:
                     writer.put(frame.image, heads)
-                frames.append(frame_result(frame, heads))
+                record.frame(name, frame, heads)
     seconds = time.perf_counter() - start
     people = video.tracker.begun
     print(
         f"{name}: {reader.decoded} frames, {people} {'person' if people == 1 else 'people'}, "
         f"{reader.decoded / seconds:.1f} frames/s"
     )
-    missing = result["undecoded_frames"] = max(reader.failed, reader.announced - reader.decoded)
-    if missing:
-        print(f"{missing} of {reader.announced} frames could not be decoded")
+    if reader.failed:
+        print(f"{reader.failed} of {reader.decoded + reader.failed} frames could not be decoded")
     if target and reader.decoded:
         print(f"wrote {target}")
     if not reader.decoded:
