@@ -27,6 +27,7 @@ from ..weights import from_pretrained
 from .pictures import Picture, open_picture
 
 WEIGHTS = Path("weights")
+BUNDLED_NAME = "bundled"  # the head detector that comes with the package
 # What can be iterated over and is one thing all the same.
 ONE_PICTURE = (str, bytes, os.PathLike, Image.Image, np.ndarray, mx.array)
 # Crops that go through the network at once.
@@ -228,9 +229,14 @@ class HeadPoseEstimator:
 def load_detector(source: str | Path) -> Detector:
     """The detector in a file: ours, YuNet, or whatever head detector an ONNX file holds.
 
+    Args:
+        source: the file, or `BUNDLED_NAME`.
+
     Raises:
         InputError: the file is missing, damaged, or no detector.
     """
+    if str(source) == BUNDLED_NAME:
+        return SurroundHeadDetector.from_pretrained()
     if Path(source).suffix == ".onnx":
         from ..detection.yunet_checkpoint import is_yunet
 
