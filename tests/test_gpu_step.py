@@ -16,8 +16,11 @@ SIZE = {"preprocessing": {"size": 64}}
 CONFIGS = {
     "hopenet": {"arch": "resnet18", **SIZE},
     "nlml": {},
+    "opal": SIZE,
     "pyramid": SIZE,
     "rotation9d": {},
+    "semiuhpe": {"arch": "resnet50", **SIZE},
+    "sixdrepnet": {"arch": "resnet18", **SIZE},
     "tokenhpe": {"width": 96, "depth": 2, "backbone_heads": 2, **SIZE},
     "whenet": SIZE,
 }
