@@ -6,20 +6,22 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from ..errors import InputError
 from ..files import atomic_path
-from ..synthetic import SyntheticHeads
-from ..synthetic.effects import GROUPS, without
-from ..synthetic.render_set import Settings, part_folder, render_set
 from .options import Parser, positive
+
+if TYPE_CHECKING:
+    from ..synthetic import SyntheticHeads
+    from ..synthetic.render_set import Settings
 
 COLUMNS = 8
 ANGLES = ("yaw", "pitch", "roll")
-# Count, split, side of an image in pixels, and largest angles, where the command line gives none.
 STEEP = (180.0, 80.0, 95.0)  # largest angles with --poses wide
+# Count, split, side of an image in pixels, and largest angles, where the command line gives none.
 SET, SHEET = (None, "train", 160, (180.0, 50.0, 50.0)), (48, "val", 128, (90.0, 40.0, 40.0))
 
 
@@ -42,6 +44,10 @@ def run(program: str, arguments: list[str]) -> None:
         most = 90 if angle == "pitch" else 180
         if not -most <= low <= high <= most:
             raise InputError(f"--{angle} {low:g} {high:g}: give two angles from {-most} to {most}")
+    from ..synthetic.effects import without
+    from ..synthetic.render_set import Settings
+
+    camera = args.camera_without or ("none" if args.mesh else None)
     settings = Settings(
         args.seed,
         args.split or split,
@@ -51,7 +57,7 @@ def run(program: str, arguments: list[str]) -> None:
         identities=args.identities,
         natural=args.mesh is not None and args.poses != "uniform",
         tilted=args.poses == "wide",
-        camera_without=() if args.mesh and args.camera_without is None else args.camera_without,
+        camera_without=None if camera is None else without(camera),
     )
     if args.out is None:
         _write_sheet(args.sheet, settings.heads(count))
@@ -77,6 +83,8 @@ def _write_sheet(path: Path, heads: SyntheticHeads) -> None:
 
 
 def _write_set(args: argparse.Namespace, settings: Settings, count: int) -> None:
+    from ..synthetic.render_set import part_folder, render_set
+
     try:
         new = render_set(settings, count, args.out, args.workers, args.part or "")
     except KeyboardInterrupt:
@@ -123,9 +131,8 @@ def _parser(program: str) -> Parser:
     add("--seed", type=int, default=0, help="random seed (default: 0)")
     add(
         "--camera_without",
-        type=without,
-        help="camera effects to leave out, with commas between, or none to leave none out; of "
-        f"{', '.join(GROUPS)} (default: none with --mesh, the plain camera without)",
+        help="camera effects to leave out, with commas between, such as blur,noise, or none to "
+        "leave none out (default: none with --mesh, the plain camera without)",
     )
     for angle, of_set, of_sheet in zip(ANGLES, SET[3], SHEET[3], strict=True):
         add(
