@@ -1,4 +1,4 @@
-"""A long night at the webcam: memory and latency of `predict.py --source 0`, with nobody's camera.
+"""Hours at the webcam: memory and latency of `predict.py --source 0`, with a simulated camera.
 
     python -m bench.speed.load_webcam --snapshot weights/squeezenet_1_1.safetensors --seconds 3600
 
