@@ -1,7 +1,8 @@
 """What a user really gets on AFLW2000: errors with detected boxes, margins, and confidence.
 
     python -m bench.accuracy.end_to_end --snapshot weights/squeezenet_1_1.safetensors \
-        --data_dir datasets/AFLW2000 --filename_list datasets/AFLW2000/files.txt --curve confidence.png
+        --data_dir datasets/AFLW2000 --filename_list datasets/AFLW2000/files.txt \
+        --curve confidence.png
 
 Images 0, 2, 4, ... of the list calibrate the crop margin and the confidence; images 1, 3, 5, ...
 test them. A face that the detector does not find has no error: the share of these is printed.
