@@ -1,6 +1,6 @@
 """What a user really gets on AFLW2000: errors with detected boxes, margins, and confidence.
 
-    python -m bench.accuracy.end_to_end --snapshot weights/squeezenet_1_1.safetensors \
+    python -m bench.accuracy.end_to_end --snapshot weights/hopelessnet-squeezenet1_1.safetensors \
         --data_dir datasets/AFLW2000 --filename_list datasets/AFLW2000/files.txt \
         --curve confidence.png
 
