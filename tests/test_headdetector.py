@@ -167,6 +167,13 @@ def test_suppression_keeps_the_best_box_of_a_head():
     assert len(select(cells, 0.95)) == 0
 
 
+def test_a_box_within_a_better_one_is_a_part_of_that_head():
+    cells = np.zeros((4, CHANNELS), np.float32)
+    cells[:, 0] = 0.6, 0.9, 0.7, 0.8
+    cells[:, 1:5] = (10, 10, 20, 20), (0, 0, 40, 40), (30, 0, 70, 40), (-40, -40, 80, 80)
+    assert select(cells, 0.5)[:, 0].tolist() == pytest.approx([0.9, 0.7])
+
+
 def test_matching_counts_as_the_program_that_judges_does(shared: Path):
     path = shared / "detection" / "score_detector.py"
     spec = importlib.util.spec_from_file_location("score_detector", path)

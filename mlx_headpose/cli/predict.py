@@ -99,7 +99,9 @@ def make_parser(program: str) -> Parser:
     faces = parser.add_argument_group("faces")
     faces.add_argument(
         "--detector",
-        help="file of the face detector (YuNet, converted or .onnx), or of a head detector (.onnx)",
+        help="file of a detector (YuNet or our head detector, or any head detector as .onnx), or "
+        "bundled for the one that comes with mlx-headpose; by default YuNet where its file is at "
+        "hand, or else the bundled one",
     )
     faces.add_argument(
         "--min_score",
@@ -186,7 +188,7 @@ def _run(program: str, options: argparse.Namespace, given: set[str]) -> None:
     )
     print(f"network: {network}")
     if not options.bbox:
-        _ = estimator.detector  # fails now, not after the first picture
+        print(f"detector: {estimator.detector.name}")  # which fails now, not after the first image
     results: list[dict[str, Any]] = []
     inputs = [
         partial(_predict, source, target, estimator, options, results)

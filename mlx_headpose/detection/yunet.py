@@ -175,6 +175,7 @@ class FaceDetector:
     """
 
     finds = "faces"
+    name = "YuNet"
 
     def __init__(self, network: YuNet, max_side: int = MAX_SIDE):
         self.network = network
