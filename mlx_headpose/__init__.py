@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 from .cpu import tune as _tune
+from .descriptors import keep_standard_descriptors as _keep_standard_descriptors
 from .errors import InputError
 
+_keep_standard_descriptors()
 _tune()  # before anything imports mlx.core
 
 if TYPE_CHECKING:

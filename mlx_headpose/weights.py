@@ -59,6 +59,9 @@ def load_strictly(module: nn.Module, tensors: dict[str, mx.array], source: str |
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise InputError(f"{source}: does not fit the network: {'; '.join(problems[:3])}{more}")
     module.load_weights([(name, tensors[name].astype(expected[name].dtype)) for name in tensors])
+    # What is still to be computed belongs to this thread, and other threads could not use it.
+    private = [v for part in module.modules() for v in part.values() if isinstance(v, mx.array)]
+    mx.eval(module.parameters(), private)
 
 
 def _name(dtype: mx.Dtype) -> str:
