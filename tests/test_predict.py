@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import mlx.core as mx
@@ -206,6 +207,10 @@ def test_grey_and_turned_pictures_are_drawn_upright(predict, photos, tmp_path: P
         (("PHOTO", "--raw"), "--raw: is for videos"),
         (("PHOTO", "--draw", "none", "--save", "x"), "--save: has no use with --draw none"),
         (("PHOTO", "--bbox", "1,2,3,4", "--max_faces", "1"), "--max_faces: has no use with --bbox"),
+        (("PHOTO", "--save", "-"), "drawings go to files"),
+        (("PHOTO", "--json", "-", "--csv", "-"), "two results"),
+        (("PHOTO", "--carry", "1"), "--carry: is for videos"),
+        (("broken.mp4", "--carry", "-1"), "below 0"),
         (("broken.mp4", "--bbox", "1,2,3,4"), "for pictures"),
         (("PHOTO", "--save", "one.xyz"), "no picture format"),
         (("PHOTO", "--save", "broken.jpg/sub"), "cannot be written"),
@@ -263,6 +268,98 @@ def test_a_video(predict, photos, capsys, tmp_path: Path) -> None:
     assert len((tmp_path / "o.csv").read_text().splitlines()) == 13
     played = cv2.VideoCapture(str(tmp_path / "output" / "clip.mp4"))
     assert played.get(cv2.CAP_PROP_FRAME_COUNT) == 12
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_results_on_the_standard_output_are_alone_there(
+    predict, photos, capfd, tmp_path: Path, form: str
+) -> None:
+    predict(photos[0], f"--{form}", "-", "--draw", "none")
+    out, err = capfd.readouterr()
+    if form == "json":
+        assert len(json.loads(out)["results"][0]["heads"]) == 1
+    else:
+        assert [row["file"] for row in csv.DictReader(out.splitlines())] == [str(photos[0])]
+    assert "1 face" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_device_takes_results_and_stays(predict, photos) -> None:
+    predict(photos[0], "--json", os.devnull, "--draw", "none")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_frames_are_written_as_they_come(
+    predict, photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (320, 240))
+    face = cv2.resize(cv2.imread(str(photos[2])), (320, 240))
+    for _ in range(300):
+        writer.write(face)
+    writer.release()
+    sizes = []
+
+    def found(self: VideoEstimator, frame: Frame) -> list[Head]:
+        sizes.append(sum(p.stat().st_size for p in tmp_path.glob(".o-*")))
+        return [Head((10.0, 20.0, 110.0, 140.0), 1.0, 2.0, 3.0, track=1)]
+
+    monkeypatch.setattr(VideoEstimator, "__call__", found)
+    predict("clip.avi", "--json", "o.json", "--csv", "o.csv", "--draw", "none")
+    assert len({*sizes}) > 2  # the buffers of two files went to the disk several times
+    (result,) = read_results(tmp_path / "o.json")
+    assert (result["file"], result["undecoded_frames"]) == ("clip.avi", 0)
+    assert result["fps"] == pytest.approx(10, abs=0.01)
+    assert [frame["frame"] for frame in result["frames"]] == list(range(300))
+    assert len((tmp_path / "o.csv").read_text().splitlines()) == 301
+
+
+def test_a_film_keeps_the_time_of_a_rate_that_varies(predict, shared: Path, tmp_path: Path) -> None:
+    for name in ("vfr.mp4", "cut.mp4"):
+        predict(shared / "faults" / name, "--json", "o.json")
+        (result,) = read_results(tmp_path / "o.json")
+        played = cv2.VideoCapture(str(tmp_path / "output" / name))
+        count, fps = played.get(cv2.CAP_PROP_FRAME_COUNT), played.get(cv2.CAP_PROP_FPS)
+        times = [frame["time"] for frame in result["frames"]]
+        assert count == len(times)
+        assert (count - 1) / fps == pytest.approx(times[-1], abs=0.01)
+        assert result["undecoded_frames"] == 0
+
+
+def test_a_camera_that_fails_loses_no_results(
+    predict, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Camera:
+        left = 3
+
+        def __init__(self, number: int):
+            pass
+
+        def isOpened(self) -> bool:
+            return True
+
+        def get(self, _: int) -> float:
+            return 30.0
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            threading.Event().wait(0.02)
+            Camera.left -= 1
+            return Camera.left >= 0, np.zeros((48, 64, 3), np.uint8)
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr("mlx_headpose.inference.video.CAMERA_WAIT_S", 0.1)
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(cv2, "imshow", lambda *_: None)
+    monkeypatch.setattr(cv2, "waitKey", lambda _: -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
+    error = fails(predict, capsys, "0", "--json", "o.json")
+    assert "camera 0: delivers no more pictures" in error
+    (result,) = read_results(tmp_path / "o.json")
+    assert 1 <= len(result["frames"]) <= 3
+    Camera.left = 0
+    assert "delivers no pictures" in fails(predict, capsys, "0", "--json", "p.json")
+    assert not (tmp_path / "p.json").exists()
 
 
 def test_ctrl_c_keeps_what_was_found(

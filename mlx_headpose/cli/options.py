@@ -80,6 +80,14 @@ def number(text: str) -> float:
     return value
 
 
+def not_negative_number(text: str) -> float:
+    """A finite number of at least zero."""
+    value = number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is below 0")
+    return value
+
+
 def margin(text: str) -> float:
     """A margin around a box, as a share of it."""
     value = number(text)

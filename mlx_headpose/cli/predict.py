@@ -5,33 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from ..data.protocols import DEMOS
 from ..detection.yunet import DEFAULT_MIN_SCORE
 from ..errors import InputError
-from ..files import atomic_path, require_apart, require_writable, write_json
+from ..files import atomic_path, messages_apart, require_apart, require_writable
 from ..inference.draw import STYLES, draw_heads
 from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
 from ..inference.pictures import open_picture
+from ..inference.record import Record
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources
-from ..inference.table import (
-    COLUMNS,
-    ZONE_COLUMNS,
-    frame_result,
-    head_rows,
-    table,
-    write_csv,
-    zone_rows,
-    zone_seconds,
-)
+from ..inference.table import ZONE_COLUMNS, table, write_csv, zone_rows, zone_seconds
+from ..inference.tracking import CARRY_S
 from ..inference.video import Frame, VideoEstimator
 from ..inference.video_file import follow_video
 from ..readers.pictures import suffixes
@@ -50,13 +41,13 @@ from .live_options import (
     replayed_zeros,
     watch_camera,
 )
-from .options import Parser, margin, number, positive, refuse
+from .options import Parser, margin, not_negative_number, number, positive, refuse
 
 SEPARATORS = ("/", os.sep)
 # Options without a use where landmarks are read, faces are given, nothing moves, nothing is drawn.
 PICTURES = ("crop_margin", "crop_of", "detector", "min_score", "max_faces", "bbox", "draw", "save")
 DETECTION = ("min_score", "max_faces")
-VIDEO = ("detect_every", "raw", *MOVING, *CAMERA)
+VIDEO = ("detect_every", "carry", "raw", *MOVING, *CAMERA)
 # Picture formats that are written as they came; everything else becomes PNG.
 SAME_FORMAT = {".jpg", ".jpeg", ".png", ".webp"}
 
@@ -123,6 +114,13 @@ def make_parser(program: str) -> Parser:
         help="search the whole frame for faces every so many frames, and near each head between",
     )
     video.add_argument(
+        "--carry",
+        type=not_negative_number,
+        default=CARRY_S,
+        metavar="SECONDS",
+        help="follow a head that turns its face away for so long; 0 does not",
+    )
+    video.add_argument(
         "--raw", action="store_true", help="do not smooth boxes and angles over time"
     )
     output = parser.add_argument_group("output")
@@ -130,8 +128,8 @@ def make_parser(program: str) -> Parser:
         "--save", default="output", help="folder for the drawn pictures and videos, or one file"
     )
     output.add_argument("--draw", choices=(*STYLES, "none"), default="axis", help="what to draw")
-    output.add_argument("--json", help="file for all results as JSON")
-    output.add_argument("--csv", help="file for all results as CSV, one head a line")
+    output.add_argument("--json", help="file for all results as JSON; - is the standard output")
+    output.add_argument("--csv", help="the same as CSV, one head a line")
     add_live_options(parser)
     return parser
 
@@ -140,7 +138,8 @@ def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     options, given = make_parser(program).parse_given(arguments)
     # Lines for other programs have the standard output to themselves.
-    with redirect_stdout(sys.stderr) if "jsonl" in options.stream else nullcontext():
+    lines = "-" if "jsonl" in options.stream else None
+    with messages_apart([options.json, options.csv, lines]):
         _run(program, options, given)
 
 
@@ -187,23 +186,16 @@ def _run(program: str, options: argparse.Namespace, given: set[str]) -> None:
     print(f"network: {network}")
     if not options.bbox:
         _ = estimator.detector  # fails now, not after the first picture
-    results: list[dict[str, Any]] = []
-    inputs = [
-        partial(_predict, source, target, estimator, options, results)
-        for source, target in zip(sources, targets, strict=True)
-    ]
-
-    def write() -> None:
-        _write_results(options, network, results, COLUMNS, head_rows(results))
-        if zone_file:
-            write_csv(zone_file, ZONE_COLUMNS, zone_rows(results))
-
-    try:
-        unread = _each(inputs)
-    except (KeyboardInterrupt, BrokenPipeError):
-        write()
-        raise
-    write()
+    with Record(options.json, options.csv, network) as record:
+        inputs = [
+            partial(_predict, source, target, estimator, options, record)
+            for source, target in zip(sources, targets, strict=True)
+        ]
+        try:
+            unread = _each(inputs)
+        finally:
+            if zone_file:
+                write_csv(zone_file, ZONE_COLUMNS, zone_rows(record.zones))
     _require_none(unread, inputs)
 
 
@@ -234,35 +226,21 @@ def _require_none(unread: int, inputs: Sequence[object]) -> None:
         raise InputError(f"{unread} of {len(inputs)} inputs could not be used; see above")
 
 
-def _write_results(
-    options: argparse.Namespace,
-    network: str | Path,
-    results: list[dict[str, Any]],
-    columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-) -> None:
-    if options.json:
-        write_json(options.json, {"network": str(network), "results": results})
-    if options.csv:
-        write_csv(options.csv, columns, rows)
-
-
 def _predict_landmarks(options: argparse.Namespace) -> None:
     network = find_network(options.snapshot)
     require_apart([*options.landmarks, network], [options.json, options.csv])
     model = from_pretrained(network)
     print(f"network: {network}")
-    results: list[dict[str, Any]] = []
 
     def look(name: str) -> None:
         yaw, pitch, roll = pose_of_landmarks(model, read_landmarks(name), name).tolist()
         print(f"{name}: yaw {yaw:.1f}  pitch {pitch:.1f}  roll {roll:.1f}")
-        results.append({"file": name, "yaw": yaw, "pitch": pitch, "roll": roll})
+        record.add({"file": name, "yaw": yaw, "pitch": pitch, "roll": roll})
 
-    inputs = [partial(look, name) for name in options.landmarks]
-    unread = _each(inputs)
     columns = ("file", "yaw", "pitch", "roll")
-    _write_results(options, network, results, columns, (list(r.values()) for r in results))
+    with Record(options.json, options.csv, network, columns) as record:
+        inputs = [partial(look, name) for name in options.landmarks]
+        unread = _each(inputs)
     _require_none(unread, inputs)
 
 
@@ -271,11 +249,11 @@ def _predict(
     target: Path | None,
     estimator: HeadPoseEstimator,
     options: argparse.Namespace,
-    results: list[dict[str, Any]],
+    record: Record,
 ) -> None:
-    """Look at one input; what is found in it is in `results` even if the user stops halfway."""
+    """Look at one input; what is found in it is recorded even if the user stops halfway."""
     if source.kind == "picture":
-        results.append(_picture(source.name, target, estimator, options))
+        _picture(source.name, target, estimator, options, record)
         return
     from ..inference.loop import make_follower
 
@@ -286,6 +264,7 @@ def _predict(
         options.max_faces,
         options.detect_every,
         options.zones_read,
+        options.carry,
     )
     if source.kind == "video":
         reader = reader_of(source, options)
@@ -298,9 +277,9 @@ def _predict(
                 if replayed:
                     replayed(frame.index)
 
-            follow_video(reader, target, video, options.draw, results, passed)
+            follow_video(reader, target, video, options.draw, record, passed)
     else:
-        _camera(source, video, options, results)
+        _camera(source, video, options, record)
     for track, seconds in zone_seconds(video.attention).items():
         times = ", ".join(f"{zone or 'no zone'} {value:.1f} s" for zone, value in seconds.items())
         print(f"{source.name}: person {track} faced {times}")
@@ -310,29 +289,26 @@ def _camera(
     source: Source,
     video: VideoEstimator,
     options: argparse.Namespace,
-    results: list[dict[str, Any]],
+    record: Record,
 ) -> None:
-    keep = None
-    result: dict[str, Any] = {"file": f"camera {source.name}", "frames": []}
-    if options.json or options.csv:
-        results.append(result)
-
-        def keep(frame: Frame, heads: list[Head]) -> None:
-            result["frames"].append(frame_result(frame, heads))
-
+    keep = partial(record.frame, f"camera {source.name}") if record.wanted else None
     try:
         watched = watch_camera(source, video, options, keep)
     finally:
-        if video.zones:
-            result["zones"] = zone_seconds(video.attention)
+        zones = {"zones": zone_seconds(video.attention)} if video.zones else {}
+        record.end(**zones)
     print(f"camera {source.name}: {watched}")
     if options.record:
         print(f"wrote {options.record}")
 
 
 def _picture(
-    name: str, target: Path | None, estimator: HeadPoseEstimator, options: argparse.Namespace
-) -> dict[str, Any]:
+    name: str,
+    target: Path | None,
+    estimator: HeadPoseEstimator,
+    options: argparse.Namespace,
+    record: Record,
+) -> None:
     image = open_picture(name)
     height, width = image.shape[:2]
     if options.bbox:
@@ -342,6 +318,8 @@ def _picture(
                     f"{name}: --bbox lies outside the picture of {width}×{height} pixels"
                 )
     heads = estimator(image, options.bbox, options.min_score, options.max_faces)
+    found = [head.to_dict() for head in heads]
+    record.add({"file": name, "width": width, "height": height, "heads": found})
     print(f"{name}: {_count(len(heads))}")
     if heads:
         print(table(heads))
@@ -349,12 +327,6 @@ def _picture(
         with atomic_path(target) as temporary:
             Image.fromarray(draw_heads(image, heads, options.draw)).save(temporary, quality=95)
         print(f"wrote {target}")
-    return {
-        "file": name,
-        "width": width,
-        "height": height,
-        "heads": [head.to_dict() for head in heads],
-    }
 
 
 def _count(number: int) -> str:
@@ -369,6 +341,8 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
     """
     if options.draw == "none":
         return [None] * len(sources)
+    if options.save == "-":
+        raise InputError("--save -: drawings go to files; name a folder or one file")
     save = Path(options.save)
     folder = save.is_dir() or options.save.endswith(SEPARATORS)
     one_file = bool(save.suffix) and not folder

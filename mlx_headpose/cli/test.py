@@ -20,7 +20,7 @@ from ..evaluation.intervals import draw_intervals
 from ..evaluation.over_yaw import draw_error_curve
 from ..evaluation.report import write_report
 from ..figures import require_picture
-from ..files import atomic_path, require_apart, require_writable, write_json
+from ..files import atomic_path, messages_apart, require_apart, require_writable, write_json
 from ..methods import METHODS, Estimator, ModelConfig, crop_named
 from ..training.checkpoint import is_state
 from ..weights import from_pretrained
@@ -119,6 +119,11 @@ def make_parser(program: str) -> Parser:
 def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     options, given = make_parser(program).parse_given(arguments)
+    with messages_apart([options.json, options.csv]):
+        _run(options, given)
+
+
+def _run(options: argparse.Namespace, given: set[str]) -> None:
     if "crop" not in given:
         refuse(given, ("crop_size",), "is for --crop 1")
     pictures = [options.worst, options.curve, options.intervals]

@@ -23,6 +23,7 @@ from ..space.zero import SECONDS, Calibration, Zero
 from .estimator import Head, HeadPoseEstimator
 from .motion import PredictiveFilter
 from .smoothing import PoseFilter
+from .tracking import CARRY_S
 from .video import Frame, VideoEstimator, VideoReader
 
 DEMO = "demo"
@@ -77,13 +78,14 @@ def make_follower(
     max_heads: int | None = None,
     detect_every: int = 3,
     zones: Sequence[Zone] = (),
+    carry: float = CARRY_S,
 ) -> VideoEstimator:
     """What follows heads from frame to frame.
 
     Args:
         estimator: for one frame.
         smoothing: "one-euro", "predictive" or "none".
-        min_score, max_heads, detect_every, zones: see `VideoEstimator`.
+        min_score, max_heads, detect_every, zones, carry: see `VideoEstimator`.
 
     Raises:
         InputError: there is no such filter.
@@ -96,6 +98,7 @@ def make_follower(
         max_heads,
         detect_every,
         smoothing != "none",
+        carry,
         make_filter=FILTERS.get(smoothing, PoseFilter),
         zones=zones,
     )

@@ -167,6 +167,8 @@ class VideoReader:
         )
         self.decoded = 0
         self.failed = 0
+        self._times: list[float] = []  # of the first and the last frame
+        self._ended = False
         self._error: InputError | None = None
         self._queue: queue.Queue[Frame | None] = queue.Queue(1 if self.live else waiting)
         self._stop = threading.Event()
@@ -180,9 +182,10 @@ class VideoReader:
         """
         if self.live:
             return self._nominal_fps
-        times = self._timestamps()
+        times = np.array(self._times) if self._ended else self._timestamps()
         if len(times) > 1 and times.max() > times.min():
-            fps = round((len(times) - 1) / float(times.max() - times.min()), 6)
+            count = self.decoded + self.failed if self._ended else len(times)
+            fps = round((count - 1) / float(times.max() - times.min()), 6)
             if FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
                 return fps
         return self._nominal_fps
@@ -229,6 +232,7 @@ class VideoReader:
         except Exception as error:  # it must reach the thread that waits for us
             self._error = InputError(f"{self.source}: OpenCV fails to read it ({error})")
         finally:
+            self._ended = True
             self._put(None)
 
     def _read_file(self) -> None:
@@ -269,6 +273,7 @@ class VideoReader:
 
     def _deliver(self, pixels: np.ndarray, now: float) -> None:
         self.decoded += 1
+        self._times[1:] = [now]
         index = self.decoded + self.failed - 1
         self._put(Frame(index, now, np.ascontiguousarray(pixels[:, :, ::-1])))
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from ..errors import InputError
 from .draw import draw_heads
 from .estimator import Head
-from .table import frame_result, zone_seconds
+from .record import Record
+from .table import zone_seconds
 from .video import Frame, VideoEstimator, VideoReader, VideoWriter
 
 
@@ -22,7 +22,7 @@ def follow_video(
     target: Path | None,
     video: VideoEstimator,
     style: str,
-    results: list[dict[str, Any]],
+    record: Record,
     passed: Callable[[Frame, list[Head]], None] | None = None,
 ) -> None:
     """Follow the heads through a video, and say what was found.
@@ -32,18 +32,22 @@ def follow_video(
         target: the drawn video, or None for none.
         video: what follows the heads.
         style: one of `draw.STYLES`.
-        results: takes the result, frame by frame, so that it is there even if the user stops.
+        record: takes the result, frame by frame.
         passed: called with every frame and its heads.
 
     Raises:
         InputError: the video cannot be read or written, or not one frame could be decoded.
     """
     name = str(reader.source)
-    frames: list[dict[str, Any]] = []
     start = time.perf_counter()
-    with reader:
-        result = {"file": name, "fps": reader.fps, "undecoded_frames": 0, "frames": frames}
-        results.append(result)
+
+    def end() -> None:
+        """Record what is known of the video only when it ends, whatever ends it."""
+        zones = {"zones": zone_seconds(video.attention)} if video.zones else {}
+        record.end(fps=reader.fps, undecoded_frames=reader.failed, **zones)
+
+    with reader, ExitStack() as ends:
+        ends.callback(end)
         bar = tqdm(
             reader, Path(name).name, total=reader.announced or None, unit="frame", disable=None
         )
@@ -53,20 +57,17 @@ def follow_video(
                 heads = video(frame)
                 if writer:
                     writer.put(frame.image, heads)
-                frames.append(frame_result(frame, heads))
+                record.frame(name, frame, heads)
                 if passed is not None:
                     passed(frame, heads)
-                if video.zones:
-                    result["zones"] = zone_seconds(video.attention)
     seconds = time.perf_counter() - start
     people = video.tracker.begun
     print(
         f"{name}: {reader.decoded} frames, {people} {'person' if people == 1 else 'people'}, "
         f"{reader.decoded / seconds:.1f} frames/s"
     )
-    missing = result["undecoded_frames"] = max(reader.failed, reader.announced - reader.decoded)
-    if missing:
-        print(f"{missing} of {reader.announced} frames could not be decoded")
+    if reader.failed:
+        print(f"{reader.failed} of {reader.decoded + reader.failed} frames could not be decoded")
     if target and reader.decoded:
         print(f"wrote {target}")
     if not reader.decoded:
