@@ -20,6 +20,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..nn import Conv2d, MaxPool2d
+from ..process import require_mlx
 from ..readers.safetensors_file import load_tensors, read_config
 from ..weights import load_strictly
 
@@ -216,6 +217,7 @@ class FaceDetector:
         Returns:
             One `Detections` per picture. Pictures of one size go through the network together.
         """
+        require_mlx()
         prepared = [prepare(image, self.max_side) for image in images]
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for index, (pixels, _) in enumerate(prepared):
