@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..data.protocols import DEMOS
-from ..detection.yunet import DEFAULT_MIN_SCORE
+from ..detection.yunet import DEFAULT_MIN_SCORE, FaceDetector
 from ..errors import InputError
 from ..files import atomic_path, messages_apart, require_apart, require_writable
 from ..inference.draw import STYLES, draw_heads
@@ -44,9 +44,10 @@ from .live_options import (
 from .options import Parser, margin, not_negative_number, number, positive, refuse
 
 SEPARATORS = ("/", os.sep)
+SMALLEST_INPUT = 32
 # Options without a use where landmarks are read, faces are given, nothing moves, nothing is drawn.
-PICTURES = ("crop_margin", "crop_of", "detector", "min_score", "max_faces", "bbox", "draw", "save")
-DETECTION = ("min_score", "max_faces")
+DETECTION = ("detect_size", "min_score", "max_faces")
+PICTURES = ("crop_margin", "crop_of", "detector", *DETECTION, "bbox", "draw", "save")
 VIDEO = ("detect_every", "carry", "raw", *MOVING, *CAMERA)
 # Picture formats that are written as they came; everything else becomes PNG.
 SAME_FORMAT = {".jpg", ".jpeg", ".png", ".webp"}
@@ -97,6 +98,13 @@ def make_parser(program: str) -> Parser:
         type=_share,
         default=DEFAULT_MIN_SCORE,
         help="faces that the detector scores below this are left out",
+    )
+    faces.add_argument(
+        "--detect_size",
+        type=_detect_size,
+        metavar="PIXELS",
+        help="scale larger pictures down to this longer side to look for faces; by default as "
+        "finely as the faces that come up ask for",
     )
     faces.add_argument("--max_faces", type=positive, help="take only so many faces, the largest")
     faces.add_argument(
@@ -185,7 +193,11 @@ def _run(program: str, options: argparse.Namespace, given: set[str]) -> None:
     )
     print(f"network: {network}")
     if not options.bbox:
-        _ = estimator.detector  # fails now, not after the first picture
+        detector = estimator.detector  # fails now, not after the first picture
+        if options.detect_size is not None:
+            if not isinstance(detector, FaceDetector):
+                raise InputError("--detect_size is for the face detector; this one has its size")
+            detector.detect_size = options.detect_size
     with Record(options.json, options.csv, network) as record:
         inputs = [
             partial(_predict, source, target, estimator, options, record)
@@ -380,6 +392,13 @@ def _share(text: str) -> float:
     value = number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
+    return value
+
+
+def _detect_size(text: str) -> int:
+    value = positive(text)
+    if value < SMALLEST_INPUT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 32")
     return value
 
 
