@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 from .cpu import tune as _tune
-from .descriptors import keep_standard_descriptors as _keep_standard_descriptors
 from .errors import InputError
+from .process import keep_standard_descriptors as _keep_standard_descriptors
 
 _keep_standard_descriptors()
 _tune()  # before anything imports mlx.core

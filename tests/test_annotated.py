@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from mlx_headpose.core.crop import TRAINING, Margins, cut
 from mlx_headpose.core.preprocessing import Preprocessing
@@ -130,6 +130,51 @@ def test_a_missing_file_is_named_or_counted(folder):
         open_dataset("AFLW2000", folder, names)
     data = open_dataset("AFLW2000", folder, names, skip_bad=True)
     assert data.dropped == {"file missing": 1}
+
+
+def wrong(points: np.ndarray, kind: str) -> np.ndarray:
+    points = points.astype(np.float64).copy()
+    if kind == "turned":
+        return points.T
+    if kind == "flat":
+        return np.repeat(points[:, :1], points.shape[1], 1)
+    points[0, 3] = {"nan": np.nan, "inf": np.inf, "huge": 1e9, "overflow": 1e300}[kind]
+    return points
+
+
+@pytest.mark.parametrize("field", ["pt2d", "pt3d_68", "Pose_Para"])
+@pytest.mark.parametrize("kind", ["nan", "inf", "huge", "overflow", "turned", "flat"])
+def test_numbers_that_cannot_be_are_named_or_counted(folder, field, kind):
+    if field == "Pose_Para" and kind in ("turned", "flat"):
+        pytest.skip("seven numbers in any arrangement")
+    path = folder / "image00004.mat"
+    content = {k: v for k, v in loadmat(path).items() if not k.startswith("_")}
+    if field == "Pose_Para":
+        pose = content[field].astype(np.float64)
+        pose[0, 1] = {"nan": np.nan, "inf": np.inf, "huge": 1e9, "overflow": 1e300}[kind]
+        content[field] = pose
+    else:
+        content[field] = wrong(content[field], kind)
+    savemat(path, content)
+    with pytest.raises(InputError, match=rf"image00004\.mat: {field}.*--skip_bad"):
+        open_dataset("AFLW2000", folder)
+    data = open_dataset("AFLW2000", folder, skip_bad=True)
+    assert data.dropped == {"annotation broken": 1}
+
+
+def test_real_files_of_such_numbers(shared):
+    folder = shared / "faults" / "landmarks"
+    with pytest.raises(InputError, match=r"\.mat: pt2d holds values that are no numbers"):
+        open_dataset("AFLW2000", folder)
+    with pytest.raises(InputError, match="no usable sample"):
+        open_dataset("AFLW2000", folder, skip_bad=True)
+
+
+def test_a_box_that_would_take_all_memory_is_refused(folder):
+    data = open_dataset("AFLW2000", folder)
+    data.boxes[1] = [0, 0, 90_000, 90_000]
+    with pytest.raises(InputError, match=r"image00004: a box of \d+×\d+ pixels; mend"):
+        data.crop_box(1)
 
 
 def test_annotations_without_a_picture_are_passed_over(folder):

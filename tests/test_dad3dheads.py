@@ -59,6 +59,8 @@ BROKEN = [
     {**entry(FRONTAL), "R": [[1, 0, 0], [0, 1, 0], [0, 0, 5]]},
     {**entry(FRONTAL), "bbox": [1, 2, 3]},
     {**entry(FRONTAL), "bbox": [1, 2, 3, float("nan")]},
+    {**entry(FRONTAL), "bbox": [1, 2, 3, 0]},
+    {**entry(FRONTAL), "bbox": [1, 2, 3e9, 4]},
     {**entry(FRONTAL), "img_path": "../secret.png"},
     {**entry(FRONTAL), "img_path": "/etc/passwd"},
     {**entry(FRONTAL), "img_path": 3},

@@ -6,14 +6,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
 from ..data.protocols import DEMOS
-from ..detection.yunet import DEFAULT_MIN_SCORE
+from ..detection.yunet import DEFAULT_MIN_SCORE, FaceDetector
 from ..errors import InputError
 from ..files import atomic_path, messages_apart, require_apart, require_writable
 from ..inference.draw import STYLES, draw_heads
@@ -22,7 +21,7 @@ from ..inference.landmark_files import pose_of_landmarks, read_landmarks
 from ..inference.pictures import open_picture
 from ..inference.record import Record
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources
-from ..inference.table import table, zone_seconds
+from ..inference.table import ZONE_COLUMNS, table, write_csv, zone_rows, zone_seconds
 from ..inference.tracking import CARRY_S
 from ..inference.video import Frame, VideoEstimator
 from ..inference.video_file import follow_video
@@ -45,9 +44,10 @@ from .live_options import (
 from .options import Parser, margin, not_negative_number, number, positive, refuse
 
 SEPARATORS = ("/", os.sep)
+SMALLEST_INPUT = 32
 # Options without a use where landmarks are read, faces are given, nothing moves, nothing is drawn.
-PICTURES = ("crop_margin", "crop_of", "detector", "min_score", "max_faces", "bbox", "draw", "save")
-DETECTION = ("min_score", "max_faces")
+DETECTION = ("detect_size", "min_score", "max_faces")
+PICTURES = ("crop_margin", "crop_of", "detector", *DETECTION, "bbox", "draw", "save")
 VIDEO = ("detect_every", "carry", "raw", *MOVING, *CAMERA)
 # Picture formats that are written as they came; everything else becomes PNG.
 SAME_FORMAT = {".jpg", ".jpeg", ".png", ".webp"}
@@ -101,6 +101,13 @@ def make_parser(program: str) -> Parser:
         default=DEFAULT_MIN_SCORE,
         help="faces that the detector scores below this are left out",
     )
+    faces.add_argument(
+        "--detect_size",
+        type=_detect_size,
+        metavar="PIXELS",
+        help="scale larger pictures down to this longer side to look for faces; by default as "
+        "finely as the faces that come up ask for",
+    )
     faces.add_argument("--max_faces", type=positive, help="take only so many faces, the largest")
     faces.add_argument(
         "--bbox",
@@ -141,8 +148,8 @@ def run(program: str, arguments: list[str]) -> None:
     """Run the command."""
     options, given = make_parser(program).parse_given(arguments)
     # Lines for other programs have the standard output to themselves.
-    lines = "jsonl" in options.stream
-    with redirect_stdout(sys.stderr) if lines else messages_apart([options.json, options.csv]):
+    lines = "-" if "jsonl" in options.stream else None
+    with messages_apart([options.json, options.csv, lines]):
         _run(program, options, given)
 
 
@@ -188,13 +195,22 @@ def _run(program: str, options: argparse.Namespace, given: set[str]) -> None:
     )
     print(f"network: {network}")
     if not options.bbox:
-        print(f"detector: {estimator.detector.name}")  # which fails now, not after the first image
-    with Record(options.json, options.csv, network, zone_path=zone_file) as record:
+        detector = estimator.detector  # fails now, not after the first image
+        print(f"detector: {detector.name}")
+        if options.detect_size is not None:
+            if not isinstance(detector, FaceDetector):
+                raise InputError("--detect_size is for the face detector; this one has its size")
+            detector.detect_size = options.detect_size
+    with Record(options.json, options.csv, network) as record:
         inputs = [
             partial(_predict, source, target, estimator, options, record)
             for source, target in zip(sources, targets, strict=True)
         ]
-        unread = _each(inputs)
+        try:
+            unread = _each(inputs)
+        finally:
+            if zone_file:
+                write_csv(zone_file, ZONE_COLUMNS, zone_rows(record.zones))
     _require_none(unread, inputs)
 
 
@@ -285,15 +301,18 @@ def _predict(
 
 
 def _camera(
-    source: Source, video: VideoEstimator, options: argparse.Namespace, record: Record
+    source: Source,
+    video: VideoEstimator,
+    options: argparse.Namespace,
+    record: Record,
 ) -> None:
-    name = f"camera {source.name}"
-    keep = partial(record.frame, name) if record.wanted else None
+    keep = partial(record.frame, f"camera {source.name}") if record.wanted else None
     try:
         watched = watch_camera(source, video, options, keep)
     finally:
-        record.end(**({"zones": zone_seconds(video.attention)} if video.zones else {}))
-    print(f"{name}: {watched}")
+        zones = {"zones": zone_seconds(video.attention)} if video.zones else {}
+        record.end(**zones)
+    print(f"camera {source.name}: {watched}")
     if options.record:
         print(f"wrote {options.record}")
 
@@ -376,6 +395,13 @@ def _share(text: str) -> float:
     value = number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
+    return value
+
+
+def _detect_size(text: str) -> int:
+    value = positive(text)
+    if value < SMALLEST_INPUT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 32")
     return value
 
 

@@ -19,6 +19,7 @@ import mlx.nn as nn
 from ..cpu.shards import Shards, in_each_shard, shards_for
 from ..errors import InputError
 from ..pose import wrap
+from ..process import require_mlx
 from .inputs import ImageInput, Input
 from .preprocessing import Preprocessing
 
@@ -224,6 +225,7 @@ class Estimator(nn.Module):
             inputs: what `config.inputs` makes, such as (N, H, W, 3) images, uint8 or already
                 normalised floats.
         """
+        require_mlx()
         reads = self.config.inputs
         inputs = reads.normalize(inputs)
         count = shards_for(len(inputs)) if reads.in_shards else 1

@@ -17,6 +17,7 @@ from ..core.crop import Crop
 from ..errors import InputError
 from ..pose import pose_para_to_pose
 from ..readers.matlab import read_arrays
+from ..readers.numbers import box_of_points, require_radians
 from ..readers.pictures import open_upright
 from .base import Dataset
 from .listing import cached_table, read_list, require_folder, walk
@@ -120,7 +121,7 @@ class AnnotatedPictures(Dataset):
             dropped=dropped,
         )
         self.listed = len(ids) + sum(dropped.values())
-        broken = ~np.isfinite(self.poses).all(axis=1)
+        broken = ~np.isfinite(np.concatenate([self.poses, self.boxes], 1)).all(axis=1)
         if broken.any():
             if not skip_bad:
                 first = self._annotation(ids[int(np.argmax(broken))])
@@ -159,19 +160,21 @@ class AnnotatedPictures(Dataset):
             path = self._annotation(name)
             try:
                 content = read_annotation(path, "Pose_Para", *point_sets)
-                pose_para = content["Pose_Para"].ravel()
-                points = [content[field] for field in point_sets]
-                if pose_para.size < 3 or any(p.ndim != 2 or len(p) < 2 for p in points):
-                    raise InputError(f"{path}: its pose or landmarks have a foreign shape")
+                pose_para = content["Pose_Para"].ravel()[:3]
+                try:
+                    require_radians(pose_para, "Pose_Para")
+                    # Invisible points are -1 in `pt2d`; the published boxes include them.
+                    found = [box_of_points(content[field], field) for field in point_sets]
+                except ValueError as error:
+                    raise InputError(f"{path}: {error}; replace it or pass --skip_bad") from None
             except InputError:
                 if not skip_bad:
                     raise
                 continue
-            parameters[row] = pose_para[:3]
-            for field, value in zip(point_sets, points, strict=True):
-                # Invisible points are -1 in `pt2d`; most published boxes include them.
-                x, y = value[0], value[1]
-                boxes[field][row] = x.min(), y.min(), x.max(), y.max()
+            parameters[row] = pose_para
+            for field, box in zip(point_sets, found, strict=True):
+                boxes[field][row] = box
+                x, y = content[field][:2]
                 seen = (x > 0) & (y > 0)
                 if VISIBLE in boxes and field == VISIBLE_OF and seen.any():
                     x, y = x[seen], y[seen]

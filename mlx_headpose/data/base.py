@@ -15,6 +15,9 @@ from ..core.crop import NONE, Margins
 from ..errors import InputError
 from ..readers.pictures import open_reduced
 
+# A face may fill the largest pictures; what is larger would take all memory.
+MAX_CROP_PIXELS = 80_000_000
+
 
 @dataclass
 class Dataset:
@@ -75,8 +78,18 @@ class Dataset:
         raise NotImplementedError
 
     def crop_box(self, index: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """(4,) box to cut, margins added; `rng` samples them where they are random."""
-        return self.margins.apply(self.boxes[index], rng)
+        """(4,) box to cut, margins added; `rng` samples them where they are random.
+
+        Raises:
+            InputError: it is so large that its annotation must be wrong.
+        """
+        box = self.margins.apply(self.boxes[index], rng)
+        width, height = box[2:] - box[:2]
+        if not width * height <= MAX_CROP_PIXELS:
+            raise InputError(
+                f"{self.ids[index]}: a box of {width:.0f}×{height:.0f} pixels; mend its annotation"
+            )
+        return box
 
     def cut(self, index: int, box: np.ndarray, size: int) -> np.ndarray:
         """Cut a box out of a sample's image and scale it, as one resampling.

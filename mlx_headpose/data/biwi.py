@@ -20,6 +20,7 @@ from ..core.crop import AROUND_POINTS, NONE, Crop, Margins
 from ..errors import InputError
 from ..pose import biwi_angles_to_pose, biwi_matrix_to_pose
 from ..readers.npy import member_shape, read_member, read_rows
+from ..readers.numbers import require_box
 from ..readers.pictures import open_upright
 from .base import Dataset
 from .listing import cached_table, read_list, require_folder, walk
@@ -368,7 +369,9 @@ def read_boxes(path: Path) -> dict[str, list[float]]:
             boxes = {}
             for row in csv.DictReader(file):
                 x, y, width, height = (float(row[c]) for c in ("x", "y", "width", "height"))
-                boxes[row["frame"].removesuffix("_rgb")] = [x, y, x + width, y + height]
+                box = [x, y, x + width, y + height]
+                require_box(box)
+                boxes[row["frame"].removesuffix("_rgb")] = box
     except FileNotFoundError:
         raise InputError(
             f"{path}: no face boxes; give a CSV file as --boxes, or --boxes detect to find them"

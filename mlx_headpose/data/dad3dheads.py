@@ -12,6 +12,7 @@ from ..core.crop import AROUND_LANDMARKS, Crop
 from ..errors import InputError
 from ..files import read_json
 from ..pose import dad_matrix_to_pose
+from ..readers.numbers import require_box
 from ..readers.pictures import open_upright
 from .annotated import LIMIT
 from .base import Dataset
@@ -89,9 +90,9 @@ def parse_entry(entry: Any) -> tuple[str, np.ndarray, list[float]]:
     if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=0.01):
         raise ValueError("R is no rotation")
     x, y, width, height = (float(value) for value in entry["bbox"])
-    if not np.isfinite([x, y, width, height]).all():
-        raise ValueError("bbox is not made of numbers")
-    return str(name), dad_matrix_to_pose(rotation), [x, y, x + width, y + height]
+    box = [x, y, x + width, y + height]
+    require_box(box)
+    return str(name), dad_matrix_to_pose(rotation), box
 
 
 def open_dataset(

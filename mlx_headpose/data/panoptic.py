@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..core.crop import AROUND_HEAD, FACE_OF_HEAD, Crop
 from ..errors import InputError
+from ..readers.numbers import require_box
 from ..readers.pictures import open_upright
 from .base import Dataset
 
@@ -79,8 +80,10 @@ def read_list(path: Path) -> list[tuple[str, tuple[float, ...]]]:
                 raise InputError(f"{path}: its first line must be {','.join(COLUMNS)}")
             for row in reader:
                 numbers = tuple(float(row[column] or "nan") for column in COLUMNS[1:])
-                if not (np.isfinite(numbers).all() and numbers[2] > 0 and numbers[3] > 0):
-                    raise ValueError("a box or angle is missing or impossible")
+                x, y, width, height = numbers[:4]
+                require_box([x, y, x + width, y + height])
+                if not (np.isfinite(numbers[4:]).all() and np.abs(numbers[4:]).max() <= 360):
+                    raise ValueError("an angle is missing or impossible")
                 name = PurePosixPath(row["image"] or "/")
                 if name.is_absolute() or ".." in name.parts or "\0" in str(name):
                     raise ValueError(f"{name} is no picture inside the folder")

@@ -300,10 +300,10 @@ def read_cameras(path: Path) -> dict[str, Camera]:
             cameras[name] = Camera(
                 name,
                 (width, height),
-                _numbers(entry["K"], 9).reshape(3, 3),
-                _numbers(entry["distCoef"], 5),
-                _numbers(entry["R"], 9).reshape(3, 3),
-                _numbers(entry["t"], 3),
+                _finite(entry["K"], 9).reshape(3, 3),
+                _finite(entry["distCoef"], 5),
+                _finite(entry["R"], 9).reshape(3, 3),
+                _finite(entry["t"], 3),
             )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: no calibration of the panoptic toolbox ({error!r})") from None
@@ -327,6 +327,13 @@ def read_heads(path: Path) -> list[Head]:
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: no hdFace3d frame of the panoptic toolbox ({error!r})") from None
     return heads
+
+
+def _finite(value: Any, count: int) -> np.ndarray:
+    array = _numbers(value, count)
+    if not np.isfinite(array).all():
+        raise ValueError("a value is no number")
+    return array
 
 
 def _numbers(value: Any, count: int) -> np.ndarray:

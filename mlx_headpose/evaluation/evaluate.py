@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -118,6 +118,7 @@ def evaluate(
     batch_size: int = 32,
     skip_bad: bool = False,
     progress: str | None = None,
+    before_batch: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Predict the pose of every sample.
 
@@ -127,6 +128,7 @@ def evaluate(
         batch_size: samples in one forward pass.
         skip_bad: leave broken pictures out and count them instead of stopping.
         progress: label of the progress bar; None shows none.
+        before_batch: called before every batch; what it raises ends the evaluation.
 
     Raises:
         InputError: a picture is broken and `skip_bad` is off, or none is left, or memory ends.
@@ -144,6 +146,8 @@ def evaluate(
         ) as bar,
     ):
         for indices, inputs in sample_inputs(model, dataset, batch_size, skipped):
+            if before_batch is not None:
+                before_batch()
             decoded = model.decode(model(mx.array(inputs)))
             mx.async_eval(decoded)
             # The previous batch is fetched while this one is computed.

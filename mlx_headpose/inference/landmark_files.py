@@ -11,6 +11,7 @@ from ..data.annotated import read_annotation
 from ..errors import InputError
 from ..methods import Estimator
 from ..readers.npy import read_array
+from ..readers.numbers import MAX_COORDINATE
 
 MOST_BYTES = 1 << 20  # no face has so many landmarks
 
@@ -46,8 +47,8 @@ def read_landmarks(path: str | Path) -> np.ndarray:
             raise InputError(f"{path}: no readable landmarks ({error})") from None
     if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "fiu":
         raise InputError(f"{path}: landmarks must be rows of x, y, z, not {points.shape}")
-    if not np.isfinite(points).all():
-        raise InputError(f"{path}: some of its landmarks are no numbers")
+    if not (np.isfinite(points).all() and np.abs(points).max(initial=0) <= MAX_COORDINATE):
+        raise InputError(f"{path}: some of its landmarks are no numbers, or far out")
     return points.astype(np.float32)
 
 

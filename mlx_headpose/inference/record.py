@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from ..errors import InputError
 from ..files import atomic_path
 from .estimator import Head
-from .table import COLUMNS, ZONE_COLUMNS, frame_result, head_rows, write_csv, zone_rows
+from .table import COLUMNS, frame_result, head_rows
 from .video import Frame
 
 
@@ -27,7 +27,6 @@ class Record:
         csv_path: file of one head a line; None for none.
         network: which one, for the JSON file.
         columns: of the CSV file. Those of a result that are not `COLUMNS` are its own values.
-        zone_path: CSV file of the time that each person faced each zone; None for none.
     """
 
     def __init__(
@@ -36,14 +35,12 @@ class Record:
         csv_path: str | None,
         network: str | Path,
         columns: tuple[str, ...] = COLUMNS,
-        zone_path: Path | None = None,
     ):
         self.paths = json_path, csv_path
         self.network = str(network)
         self.columns = columns
-        self.zone_path = zone_path
-        self._zone_rows: list[tuple[str, ...]] = []
         self.entries = 0
+        self.zones: list[dict[str, Any]] = []  # of each video: its name, and seconds per zone
         self._open = False  # whether a video's frames are being written
         self._frames = 0
         self._name = ""
@@ -103,8 +100,8 @@ class Record:
         if self._open and self._json:
             more = "".join(f", {json.dumps(k)}: {json.dumps(v)}" for k, v in values.items())
             self._json.write(f"]{more}}}")
-        if self._open:
-            self._zone_rows += zone_rows(self._name, values.get("zones", {}))
+        if self._open and "zones" in values:
+            self.zones.append({"file": self._name, "zones": values["zones"]})
         self._open = False
 
     def _separate(self) -> None:
@@ -125,7 +122,5 @@ class Record:
         stopped = kind in (None, KeyboardInterrupt, BrokenPipeError)
         if stopped or (self.entries and kind is InputError):
             self._commits.close()
-            if self.zone_path:
-                write_csv(self.zone_path, ZONE_COLUMNS, self._zone_rows)
         else:
             self._commits.__exit__(kind, error, trace)

@@ -62,11 +62,12 @@ def head_rows(results: Iterable[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
                 )
 
 
-def zone_rows(name: str, zones: dict[str, dict[str, float]]) -> Iterator[tuple[str, ...]]:
+def zone_rows(results: Iterable[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     """The cells of `ZONE_COLUMNS`: how long each person of a video faced each zone."""
-    for track, seconds in zones.items():
-        for zone, value in seconds.items():
-            yield name, track, zone, f"{value:.2f}"
+    for result in results:
+        for track, seconds in result.get("zones", {}).items():
+            for zone, value in seconds.items():
+                yield result["file"], track, zone, f"{value:.2f}"
 
 
 def zone_seconds(attention: dict[int, Attention]) -> dict[str, dict[str, float]]:

@@ -395,6 +395,10 @@ def _open_writer(
     return writer
 
 
+# Of so many searches of whole frames the first is fine, the others are `FaceDetector.quick`.
+FINE_EVERY = 10
+
+
 class VideoEstimator:
     """Follows every head through a video.
 
@@ -438,6 +442,7 @@ class VideoEstimator:
         self.smooth = smooth
         self._changed = SceneChange()
         self._frames = 0
+        self._searches = 0
         self._last: Frame | None = None
 
     def __call__(self, frame: Frame) -> list[Head]:
@@ -447,13 +452,18 @@ class VideoEstimator:
         cut = self._changed(frame.image)
         if cut:
             self.tracker.clear()
-            self._frames = 0
+            self._frames = self._searches = 0
         whole = self._frames % self.detect_every == 0
         self._frames += 1
         low = min(KEEP_SCORE, self.tracker.min_score)
         detector = self.estimator.detector
         if whole:
-            (faces,) = detector([frame.image], low)
+            self._searches += 1
+            # Small faces are looked for now and then; once found, they are followed.
+            search = getattr(detector, "quick", detector)
+            if self._searches % FINE_EVERY == 1:
+                search = detector
+            (faces,) = search([frame.image], low)
         else:
             expected = [t.box + t.velocity * dt for t in self.tracker.tracks]
             faces = search_nearby(detector, frame.image, expected, low)

@@ -42,11 +42,12 @@ def follow_video(
     start = time.perf_counter()
 
     def end() -> None:
+        """Record what is known of the video only when it ends, whatever ends it."""
         zones = {"zones": zone_seconds(video.attention)} if video.zones else {}
         record.end(fps=reader.fps, undecoded_frames=reader.failed, **zones)
 
     with reader, ExitStack() as ends:
-        ends.callback(end)  # whatever ends the video, its record says what was read
+        ends.callback(end)
         bar = tqdm(
             reader, Path(name).name, total=reader.announced or None, unit="frame", disable=None
         )

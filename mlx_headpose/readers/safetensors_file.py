@@ -10,8 +10,8 @@ from typing import Any
 import mlx.core as mx
 from safetensors import safe_open
 
-from ..descriptors import keep_standard_descriptors
 from ..errors import InputError
+from ..process import keep_standard_descriptors, require_mlx
 
 # A header larger than this is no checkpoint of ours; it bounds what a lying file can make us read.
 MAX_HEADER = 16 << 20
@@ -63,6 +63,7 @@ def load_tensors(path: str | Path) -> dict[str, mx.array]:
     """The tensors of a `.safetensors` file."""
     path = Path(path)
     read_header(path)
+    require_mlx()
     keep_standard_descriptors()  # a daemon may have closed them since
     try:
         with safe_open(path, "np"):  # MLX does not compare what the header says with the file

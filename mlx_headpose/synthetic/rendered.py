@@ -19,6 +19,7 @@ from ..data.annotated import LIMIT
 from ..data.base import Dataset
 from ..data.listing import require_folder
 from ..errors import InputError
+from ..readers.numbers import MAX_COORDINATE
 from ..readers.pictures import open_upright
 from .people import disturbed
 
@@ -162,6 +163,7 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray]:
         raise InputError(f"{path}: lists no head; render some")
     values = np.array(rows)
     broken = ~np.isfinite(values).all(axis=1)
+    broken |= (np.abs(values) > MAX_COORDINATE).any(axis=1)
     broken |= (values[:, [2, 3, 9, 10]] <= 0).any(axis=1) | (np.abs(values[:, 4:7]) > 180).any(1)
     if broken.any():
         row = int(np.argmax(broken)) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -24,6 +25,8 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.wanted = True
+        # Not by print, which must not be interrupted by itself.
+        os.write(2, b"\nstopping after this batch, and saving; Ctrl-C again stops at once\n")
         self._restore()
 
     def _restore(self) -> None:

@@ -147,13 +147,23 @@ class Training:
                         rate = self._train_epoch(step)
                     self.processes.average_norm_statistics(self.model)
                     metrics = validate(
-                        self.model, self.validation_set, self.options, self.processes
+                        self.model,
+                        self.validation_set,
+                        self.options,
+                        self.processes,
+                        self._stop_in_validation,
                     )
                     self._finish_epoch(metrics, rate, time.perf_counter() - started)
             finally:
                 if self.board is not None:
                     self.board.close()
         return self.progress
+
+    def _stop_in_validation(self) -> None:
+        """End a validation that Ctrl-C interrupts; the epoch's training is saved, as all done."""
+        if self.interrupt.wanted:
+            self._save()
+            raise Stopped
 
     def _require_memory(self) -> None:
         training_mode(self.model, self.options.freeze)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import mlx.core as mx
 import numpy as np
@@ -16,7 +17,11 @@ from .options import TrainingOptions
 
 
 def validate(
-    model: Estimator, dataset: Dataset, options: TrainingOptions, processes: Processes
+    model: Estimator,
+    dataset: Dataset,
+    options: TrainingOptions,
+    processes: Processes,
+    before_batch: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """Mean errors in degrees on a validation set, each process predicting its own part.
 
@@ -25,6 +30,8 @@ def validate(
         dataset: the validation set.
         options: batch size, and whether to leave out broken photos.
         processes: those that train together.
+        before_batch: may end the pass by raising; not called where several processes wait for
+            each other.
 
     Returns:
         The figures of `pose.PoseMetrics` by name, the same in every process.
@@ -35,7 +42,15 @@ def validate(
         return evaluate_scenes(model, dataset, options.batch_size).figures()
     part = copy.copy(dataset)
     part.select(np.arange(len(dataset)) % processes.size == processes.rank)
-    evaluation = evaluate(model, part, options.batch_size, options.skip_bad)
+    alone = processes.size == 1
+    evaluation = evaluate(
+        model,
+        part,
+        options.batch_size,
+        options.skip_bad,
+        progress="validation" if processes.rank == 0 else None,
+        before_batch=before_batch if alone else None,
+    )
     metrics = evaluation.metrics().to_dict()
     # All figures are means over samples, so the whole set's are the parts' weighted by their sizes.
     count = len(evaluation.ids)
