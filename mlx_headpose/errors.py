@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can fix this"."""
 
 # Longer messages quote something that is not meant to be read.
 MAX_LENGTH = 600
@@ -8,7 +8,7 @@ class InputError(ValueError):
     """Bad input: a missing folder, a foreign file, an impossible option.
 
     The message is one sentence that names the file and says what to do. The commands print it
-    without a traceback and exit with code 2. What it quotes of strangers' files may hold line
+    without a traceback and exit with code 2. What it quotes of untrusted files may hold line
     breaks, control characters and megabytes: it becomes one printable line.
     """
 

@@ -209,7 +209,7 @@ def _require_room(path: Path) -> None:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what the user can mend into one sentence."""
+    """Turn what the user can fix into one sentence."""
     try:
         yield
     except OSError as error:
@@ -225,7 +225,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path, missing: str = "no such file; check the path") -> Any:
-    """What a stranger's JSON file holds.
+    """What an untrusted JSON file holds.
 
     Args:
         path: the file.

@@ -37,8 +37,8 @@ def torch_pyramid() -> ModuleType:
 
 
 @pytest.fixture
-def stranger(tmp_path: Path):
-    """Writes a stranger's file."""
+def untrusted(tmp_path: Path):
+    """Writes an untrusted file."""
 
     def write(name: str, content: bytes | str) -> Path:
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""Converters: every manifest is recognised, every tensor accounted for, no stranger's code runs."""
+"""Converters: every manifest is recognised, every tensor accounted for, no code of a file runs."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("kind", ["pickle", "legacy torch", "zip torch", "npz"])
-def test_no_code_of_a_stranger_runs(tmp_path, kind):
+def test_no_code_of_a_file_runs(tmp_path, kind):
     path, proof = tmp_path / "evil.pkl", tmp_path / "proof"
     content = {"weight": Evil(proof)}
     if kind == "pickle":

@@ -1,4 +1,4 @@
-"""Checkpoints that strangers made to do harm; see test_hostile_files.py."""
+"""Checkpoints made to do harm; see test_hostile_files.py."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def safetensors(header: object, body: bytes = b"") -> bytes:
     ],
     ids=["memo", "bytearray", "call"],
 )
-def test_pickles_that_fill_the_memory(stranger, bomb):
+def test_pickles_that_fill_the_memory(untrusted, bomb):
     header = "{'descr': '|O', 'fortran_order': False, 'shape': ()}"
     with pytest.raises(InputError):
-        read_tensors(stranger("a.npy", npy(header, bomb)))
+        read_tensors(untrusted("a.npy", npy(header, bomb)))
 
 
-def test_an_npz_bomb(stranger):
+def test_an_npz_bomb(untrusted):
     out = io.BytesIO()
     np.savez_compressed(out, a=np.zeros(1 << 23))
     with pytest.raises(InputError, match="claims to hold 64 MB"):
-        read_tensors(stranger("a.npz", out.getvalue()))
+        read_tensors(untrusted("a.npz", out.getvalue()))
 
 
 CONFIG = {"config": json.dumps({"model_type": "hopenet"})}
@@ -59,15 +59,15 @@ CONFIG = {"config": json.dumps({"model_type": "hopenet"})}
     ],
     ids=["shape", "offsets", "negative", "dtype", "missing", "number"],
 )
-def test_safetensors_that_lie(stranger, header):
+def test_safetensors_that_lie(untrusted, header):
     with pytest.raises(InputError, match="damaged safetensors"):
-        load_tensors(stranger("a.safetensors", safetensors(header, bytes(16))))
+        load_tensors(untrusted("a.safetensors", safetensors(header, bytes(16))))
 
 
-def test_deep_configs(stranger):
+def test_deep_configs(untrusted):
     deep = "[" * 100_000
     with pytest.raises(InputError, match="holds no mlx-headpose config"):
-        read_config(stranger("a.safetensors", safetensors({"__metadata__": {"config": deep}})))
+        read_config(untrusted("a.safetensors", safetensors({"__metadata__": {"config": deep}})))
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,11 @@ def test_deep_configs(stranger):
         {"run": 3},
     ],
 )
-def test_training_states_of_a_wrong_kind(stranger, bad):
+def test_training_states_of_a_wrong_kind(untrusted, bad):
     state = {"model_type": "training_state", "model": {}, "run": {}, "progress": {}} | bad
     content = safetensors({"__metadata__": {"config": json.dumps(state)}})
     with pytest.raises(InputError, match="no training to go on with"):
-        read_run(stranger("last.safetensors", content))
+        read_run(untrusted("last.safetensors", content))
 
 
 class TestH5:
@@ -136,7 +136,7 @@ class TestH5:
 
 
 class TestOnnx:
-    def test_no_tensor_anywhere_names_another_file(self, stranger):
+    def test_no_tensor_anywhere_names_another_file(self, untrusted):
         onnx = pytest.importorskip("onnx")
         from mlx_headpose.readers.onnx_file import load_onnx
 
@@ -155,7 +155,7 @@ class TestOnnx:
             else:
                 model.training_info.add().algorithm.initializer.append(outside)
             with pytest.raises(InputError, match="keeps its tensors in other files"):
-                load_onnx(stranger("a.onnx", model.SerializeToString()))
+                load_onnx(untrusted("a.onnx", model.SerializeToString()))
 
     def test_names_of_classes(self):
         from mlx_headpose.detection.yolo import _head_classes

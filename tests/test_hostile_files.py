@@ -57,8 +57,8 @@ def test_messages_are_one_printable_line():
     assert len(str(error)) <= 600
 
 
-def test_the_command_says_one_line(stranger):
-    path = stranger(
+def test_the_command_says_one_line(untrusted):
+    path = untrusted(
         "a.npy", npy("{'descr': '|O', 'fortran_order': False, 'shape': ()}", b"cos\n\x1b")
     )
     done = run("convert.py", "--weight", path, "--output", path.with_suffix(".safetensors"))
@@ -80,14 +80,14 @@ def annotation(**options: object) -> bytes:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_damaged_matlab_files(stranger, compressed):
+def test_damaged_matlab_files(untrusted, compressed):
     content = annotation(do_compression=compressed)
     whole = loadmat(io.BytesIO(content))
-    found = read_annotation(stranger("a.mat", content), *FIELDS)
+    found = read_annotation(untrusted("a.mat", content), *FIELDS)
     for name in FIELDS:
         np.testing.assert_array_equal(found[name], whole[name])
     for bad in damaged(content[124:], 3):
-        path = stranger("a.mat", content[:124] + bad)
+        path = untrusted("a.mat", content[:124] + bad)
         try:
             read_annotation(path, *FIELDS)
         except InputError:
@@ -95,31 +95,31 @@ def test_damaged_matlab_files(stranger, compressed):
 
 
 @pytest.mark.parametrize("kind", ["i1", "u1", "<i2", ">u2", "i4", "u4", "f4", "i8", "u8", ">f8"])
-def test_every_type_of_number_is_read_from_matlab(stranger, kind):
+def test_every_type_of_number_is_read_from_matlab(untrusted, kind):
     out = io.BytesIO()
     savemat(out, {"pt2d": np.arange(12).reshape(3, 4).astype(kind)})
     np.testing.assert_array_equal(
-        read_annotation(stranger("a.mat", out.getvalue()), "pt2d")["pt2d"],
+        read_annotation(untrusted("a.mat", out.getvalue()), "pt2d")["pt2d"],
         np.arange(12).reshape(3, 4),
     )
 
 
-def test_a_matlab_bomb_is_refused(stranger):
+def test_a_matlab_bomb_is_refused(untrusted):
     body = zlib.compress(bytes(1 << 27), 9)
     content = annotation()[:128] + struct.pack("<II", 15, len(body)) + body
     with pytest.raises(InputError, match="too large for an annotation"):
-        read_annotation(stranger("a.mat", content), "pt2d")
+        read_annotation(untrusted("a.mat", content), "pt2d")
 
 
 # Pictures.
 
 
-def test_damaged_pictures(stranger):
+def test_damaged_pictures(untrusted):
     for form in ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"):
         out = io.BytesIO()
         Image.new("RGB", (9, 7), "red").save(out, form)
         for bad in damaged(out.getvalue(), 5):
-            path = stranger("a.png", bad)
+            path = untrusted("a.png", bad)
             for read in (pictures.open_upright, open_picture):
                 try:
                     read(path)
@@ -139,13 +139,13 @@ def test_threads_that_open_pictures_leave_the_filters_of_warnings_alone(tmp_path
     assert warnings.filters == before
 
 
-def test_pictures_that_other_programs_would_draw_are_refused(stranger):
+def test_pictures_that_other_programs_would_draw_are_refused(untrusted):
     postscript = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
     with pytest.raises(InputError, match="no picture that can be read"):
-        open_picture(stranger("a.jpg", postscript))
+        open_picture(untrusted("a.jpg", postscript))
 
 
-def test_a_picture_that_claims_a_huge_size(stranger):
+def test_a_picture_that_claims_a_huge_size(untrusted):
     def chunk(kind: bytes, body: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + body))
         return struct.pack(">I", len(body)) + kind + body + check
@@ -154,22 +154,22 @@ def test_a_picture_that_claims_a_huge_size(stranger):
     content = (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     )
-    path = stranger("a.png", content)
+    path = untrusted("a.png", content)
     for read in (pictures.open_upright, open_picture):
         with pytest.raises(InputError, match="over 108 megapixels"):
             read(path)
 
 
-def test_a_progressive_jpeg_of_many_scans(stranger):
+def test_a_progressive_jpeg_of_many_scans(untrusted):
     out = io.BytesIO()
     Image.new("RGB", (16, 16), "red").save(out, "JPEG", progressive=True)
     content = out.getvalue()
-    path = stranger("a.jpg", content)
+    path = untrusted("a.jpg", content)
     assert open_picture(path).shape == (16, 16, 3)
     last = content[content.rindex(b"\xff\xda") : -2]
     for read in (pictures.open_upright, open_picture):
         with pytest.raises(InputError, match="over 100 scans"):
-            read(stranger("a.jpg", content[:-2] + 100 * last + content[-2:]))
+            read(untrusted("a.jpg", content[:-2] + 100 * last + content[-2:]))
 
 
 class TestVideo:
@@ -201,25 +201,25 @@ class TestVideo:
     "name",
     ["../../etc/passwd", "/etc/passwd", "a/../../b", "..\\..\\etc\\passwd", "a\0b", "\\\\x\\y"],
 )
-def test_no_list_leads_out_of_its_folder(stranger, name):
+def test_no_list_leads_out_of_its_folder(untrusted, name):
     with pytest.raises(InputError, match="lies outside the data folder"):
-        read_list(stranger("list.txt", f"good.jpg\n{name}\n"))
+        read_list(untrusted("list.txt", f"good.jpg\n{name}\n"))
     front = [[1, 0, 0], [0, -1, 0], [0, 0, -1]]
     entry = {"img_path": name.replace("\\", "/"), "bbox": [1, 2, 3, 4], "R": front}
-    path = stranger("train.json", json.dumps([entry]))
+    path = untrusted("train.json", json.dumps([entry]))
     with pytest.raises(InputError, match="lies outside the data folder"):
         DAD3DHeads(path.parent, path, AROUND_LANDMARKS, train=False, skip_bad=False)
 
 
-def test_no_table_leads_out_of_its_folder(stranger):
+def test_no_table_leads_out_of_its_folder(untrusted):
     for name in ("../a.jpg", "/etc/passwd", "a\0.jpg"):
         table = f"image,x,y,width,height,yaw,pitch,roll\n{name},1,2,3,4,5,6,7\n"
         with pytest.raises(InputError, match="row 1 is broken"):
-            read_panoptic(stranger("a.csv", table))
+            read_panoptic(untrusted("a.csv", table))
 
 
-def test_a_list_from_a_windows_editor(stranger):
-    assert read_list(stranger("list.txt", b"\xef\xbb\xbfAFW\\a.jpg\r\nb\r\n")) == ["AFW/a", "b"]
+def test_a_list_from_a_windows_editor(untrusted):
+    assert read_list(untrusted("list.txt", b"\xef\xbb\xbfAFW\\a.jpg\r\nb\r\n")) == ["AFW/a", "b"]
 
 
 # JSON.
@@ -234,28 +234,28 @@ HUGE = 10**400
         {"img_path": "a", "bbox": [0, 1, 2, 3], "R": [[HUGE] * 3] * 3},
     ],
 )
-def test_numbers_beyond_floats_in_annotations(stranger, entry):
-    path = stranger("train.json", json.dumps([entry]))
+def test_numbers_beyond_floats_in_annotations(untrusted, entry):
+    path = untrusted("train.json", json.dumps([entry]))
     with pytest.raises(InputError, match="entry 0 is broken"):
         DAD3DHeads(path.parent, path, AROUND_LANDMARKS, train=False, skip_bad=False)
 
 
-def test_numbers_beyond_floats_in_calibrations(stranger):
+def test_numbers_beyond_floats_in_calibrations(untrusted):
     eye = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
     camera = {"panel": 0, "node": 1, "resolution": [9, 9], "K": eye, "R": eye, "t": [0, 0, 0]}
     for bad in ({"distCoef": [HUGE] * 5}, {"distCoef": [0] * 5, "panel": float("inf")}):
-        path = stranger("c.json", json.dumps({"cameras": [camera | bad]}))
+        path = untrusted("c.json", json.dumps({"cameras": [camera | bad]}))
         with pytest.raises(InputError, match="no calibration"):
             read_cameras(path)
     face = {"landmarks": [HUGE] * 210, "averageScore": [1] * 70}
-    path = stranger("f.json", json.dumps({"people": [{"face70": face}]}))
+    path = untrusted("f.json", json.dumps({"people": [{"face70": face}]}))
     with pytest.raises(InputError, match="no hdFace3d"):
         read_heads(path)
 
 
-def test_json_that_would_fill_the_memory(stranger, tmp_path, monkeypatch):
+def test_json_that_would_fill_the_memory(untrusted, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_JSON", 1 << 10)
-    path = stranger("config.json", "[" + "[]," * 999 + "[]]")
+    path = untrusted("config.json", "[" + "[]," * 999 + "[]]")
     for read in (read_cameras, read_heads, lambda p: from_pretrained(p.parent)):
         with pytest.raises(InputError, match="over 0 MB"):
             read(path)
@@ -264,8 +264,8 @@ def test_json_that_would_fill_the_memory(stranger, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("value", [HUGE, "1", None, [1.0], {"a": 1}, True])
-def test_configs_of_a_wrong_kind(stranger, tmp_path, value):
-    stranger("config.json", json.dumps({"model_type": "hopenet", "alpha": value}))
+def test_configs_of_a_wrong_kind(untrusted, tmp_path, value):
+    untrusted("config.json", json.dumps({"model_type": "hopenet", "alpha": value}))
     with pytest.raises(InputError, match="malformed"):
         from_pretrained(tmp_path)
 
@@ -289,24 +289,24 @@ def npy(header: str, body: bytes = b"") -> bytes:
     ],
     ids=["huge", "negative", "cut off", "objects", "zip", "empty"],
 )
-def test_arrays_that_lie(stranger, content):
+def test_arrays_that_lie(untrusted, content):
     with pytest.raises(InputError):
-        read_landmarks(stranger("a.npy", content))
+        read_landmarks(untrusted("a.npy", content))
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("image.npy", content)
         file.writestr("pose.npy", content)
     with pytest.raises(InputError):
-        PackedBiwi(stranger("a.npz", archive.getvalue()), None)
+        PackedBiwi(untrusted("a.npz", archive.getvalue()), None)
 
 
-def test_a_bomb_among_archives(stranger, monkeypatch):
+def test_a_bomb_among_archives(untrusted, monkeypatch):
     monkeypatch.setattr(npz, "MAX_BYTES", 1 << 20)
     images = np.zeros((30, 256, 256, 3), np.uint8)
     out = io.BytesIO()
     np.savez_compressed(out, image=images, pose=np.zeros((30, 3)))
     with pytest.raises(InputError, match="too large to hold; save it again"):
-        PackedBiwi(stranger("a.npz", out.getvalue()), None)
+        PackedBiwi(untrusted("a.npz", out.getvalue()), None)
 
 
 def test_a_large_archive_is_read_row_by_row(tmp_path, monkeypatch):
@@ -343,7 +343,7 @@ def test_a_head_models_part_that_unpacks_without_end(tmp_path):
         read_target(tmp_path / "a.target.gz", 5)
 
 
-def test_a_head_models_part_with_impossible_numbers(stranger):
+def test_a_head_models_part_with_impossible_numbers(untrusted):
     for number in ("1e300", "nan", "-inf"):
         with pytest.raises(InputError, match="impossible number"):
-            read_target(stranger("a.target", f"{number} 0 0 0\n"), 5)
+            read_target(untrusted("a.target", f"{number} 0 0 0\n"), 5)

@@ -1,4 +1,4 @@
-"""Built packages: everything is in them, and the network that comes along is found."""
+"""Built packages: everything is in them, and the bundled network is found."""
 
 from __future__ import annotations
 

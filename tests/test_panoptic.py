@@ -333,7 +333,7 @@ def plain(name, yaws):
     return Plain(name, ids, poses, np.zeros((len(yaws), 4), np.float32))
 
 
-def test_levelling_fills_every_bin_to_the_fullest():
+def test_balancing_fills_every_bin_to_the_fullest():
     rng = np.random.default_rng(0)
     front = np.concatenate([rng.uniform(-90, 90, 300), rng.uniform(40, 50, 50)])
     circle = rng.uniform(-180, 180, 5000)
@@ -342,7 +342,7 @@ def test_levelling_fills_every_bin_to_the_fullest():
     assert counts.min() == counts.max()
 
 
-def test_levelled_dataset_hands_out_both_parts():
+def test_yaw_balanced_dataset_hands_out_both_parts():
     mixed = YawBalanced(plain("front", [0, 0, 45]), plain("circle", [0, 45, 45, 175, -175]))
     assert len(mixed) == 3 + 3  # two bins hold at most two heads, and 45° has one already
     for index, yaw in enumerate(mixed.poses[:, 0]):
@@ -354,7 +354,7 @@ def test_levelled_dataset_hands_out_both_parts():
     assert len(mixed) == 1
 
 
-def test_levelled_from_the_two_folders(shared):
+def test_yaw_balanced_from_the_two_folders(shared):
     dataset = open_dataset("panoptic+300W_LP", shared / "data")
     assert len(dataset.parts[0]) == 3
     assert dataset.image(0).size[0] > 100

@@ -563,14 +563,14 @@ class TestDamagedArchives:
             self.damaged(path, "")
 
 
-def test_a_tar_archive(stranger):
+def test_a_tar_archive(untrusted):
     import tarfile
 
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("storages"))
     with pytest.raises(InputError, match=r"a\.pth: a tar archive"):
-        read_torch(stranger("a.pth", out.getvalue()))
+        read_torch(untrusted("a.pth", out.getvalue()))
 
 
 class TestBombs:

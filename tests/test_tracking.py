@@ -238,7 +238,7 @@ class FakeDetector:
 class FakeEstimator:
     """Takes a white square for a face, its left edge for the yaw, and anything grey for a head."""
 
-    least_confidence = 0.5
+    min_confidence = 0.5
 
     def __init__(self) -> None:
         self.detector = FakeDetector()

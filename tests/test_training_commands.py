@@ -221,7 +221,7 @@ def test_what_goes_on_keeps_its_network_and_takes_new_options(
     command(f"train.py {faces} --num_epochs 1 --snapshot workdirs_run/last.safetensors")
 
 
-def test_states_of_strangers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_untrusted_states_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     progress = {"epoch": 1, "step": 0, "best_epoch": 1, "best_mae": 2.0, "sums": {}}
     state = {"model_type": "training_state", "model": {}, "progress": progress}
     for run in ({}, {"arguments": [1]}, {"arguments": {"model": ["hopenet"]}}):

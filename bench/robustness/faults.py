@@ -244,9 +244,9 @@ def write_network() -> None:
     save_pretrained(network, "network.safetensors")
     checkpoint = {}
     for name, value in tensors_of(network).items():
-        room, name = name.split(".", 1)
+        part, name = name.split(".", 1)
         array = np.array(value)
-        if room == "head":  # linear layers, which SqueezeNet has as 1x1 convolutions
+        if part == "head":  # linear layers, which SqueezeNet has as 1x1 convolutions
             angle, leaf = name.split(".")
             name = f"classifier_{angle}.1.{leaf}"
             array = array[:, :, None, None] if leaf == "weight" else array

@@ -43,7 +43,7 @@ HANG_CPU_SECONDS = 15.0
 HANG_SECONDS = 400.0
 MEMORY_MB = 2048
 KILL_MB = 2600
-MOST_SEEDS = 400
+MAX_SEEDS = 400
 # What no reader may call while it reads an untrusted file.
 FORBIDDEN = {
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen",
@@ -231,7 +231,7 @@ def fuzz(name: str, shared: Path, seconds: float, out: Path, seed: int) -> dict[
                 (work / f"finding-{label}{reader.suffix}").write_bytes(content)
                 print(f"{name}: {label}: {what}", flush=True)
             findings[label]["count"] += 1
-        elif key not in seen and len(content) < 1 << 20 and len(seeds) < MOST_SEEDS:
+        elif key not in seen and len(content) < 1 << 20 and len(seeds) < MAX_SEEDS:
             seen.add(key)
             seeds.append(content)
     child.stop()

@@ -111,8 +111,8 @@ def published(path: Path) -> None:
     config = {"model_type": "hopenet", "arch": "resnet18", "norm": "hopenet_mlx"}
     tensors = {}
     for name, value in tensors_of(build(config_from_dict(config))).items():
-        room, name = name.split(".", 1)
-        if room == "head":
+        part, name = name.split(".", 1)
+        if part == "head":
             name = f"fc_{name}"
         elif name.startswith("layer"):
             stage, rest = name.split(".", 1)

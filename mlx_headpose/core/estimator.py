@@ -170,7 +170,7 @@ class PoseHead(nn.Module):
     # Whether every output is the logits of a classifier over bins.
     classifies: ClassVar[bool] = False
     # Confidence below which a crop most likely shows no head.
-    least_confidence: ClassVar[float] = 0.15
+    min_confidence: ClassVar[float] = 0.15
 
     def __call__(self, features: Any) -> Outputs:
         """Features → the method's raw outputs, always a tuple of arrays with batch first."""

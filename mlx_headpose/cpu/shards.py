@@ -21,7 +21,7 @@ import mlx.core as mx
 from . import blas as _blas
 
 # One thread sends off the operations of all shards, so small parts would wait for it.
-MOST_LANES = 8
+MAX_SHARDS = 8
 MIN_SAMPLES = 2  # in a shard
 
 _count: ContextVar[int] = ContextVar("shards", default=1)
@@ -44,7 +44,7 @@ def shards_on_cores(samples: int) -> Iterator[None]:
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
     in_main_thread = threading.current_thread() is threading.main_thread()
     threads = _blas.threads() if on_cpu and in_main_thread else 1
-    count = min(threads, MOST_LANES, samples // MIN_SAMPLES)
+    count = min(threads, MAX_SHARDS, samples // MIN_SAMPLES)
     if count <= 1:
         yield
         return
@@ -78,7 +78,7 @@ def shards_for(samples: int) -> int:
 
 @contextmanager
 def shard(number: int) -> Iterator[None]:
-    """Inside, operations belong to a shard. Lane 0 is the stream outside of shards."""
+    """Inside, operations belong to a shard. Shard 0 is the stream outside of shards."""
     token = _shard.set(number)
     try:
         if number == 0:

@@ -39,9 +39,7 @@ def read_annotation(path: Path, *fields: str) -> dict[str, np.ndarray]:
     try:
         arrays = read_arrays(path, fields)
     except FileNotFoundError:
-        raise InputError(
-            f"{path}: listed but not there; mend the list or pass --skip_bad"
-        ) from None
+        raise InputError(f"{path}: listed but not there; fix the list or pass --skip_bad") from None
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: damaged .mat file ({error}); replace it or pass --skip_bad"

@@ -87,7 +87,7 @@ class Dataset:
         width, height = box[2:] - box[:2]
         if not width * height <= MAX_CROP_PIXELS:
             raise InputError(
-                f"{self.ids[index]}: a box of {width:.0f}×{height:.0f} pixels; mend its annotation"
+                f"{self.ids[index]}: a box of {width:.0f}×{height:.0f} pixels; fix its annotation"
             )
         return box
 

@@ -31,7 +31,7 @@ class DAD3DHeads(Dataset):
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 if not skip_bad:
                     raise InputError(
-                        f"{annotations}: entry {number} is broken ({error}); mend it or pass "
+                        f"{annotations}: entry {number} is broken ({error}); fix it or pass "
                         "--skip_bad"
                     ) from None
                 broken += 1

@@ -127,7 +127,7 @@ def _key(folder: Path, files: Sequence[Path]) -> str:
             status = path.stat()
         except OSError:
             raise InputError(
-                f"{path}: listed but not there; mend the list or pass --skip_bad"
+                f"{path}: listed but not there; fix the list or pass --skip_bad"
             ) from None
         relative = str(path).removeprefix(start)
         key.update(f"{relative}\n{status.st_size} {status.st_mtime_ns}\n".encode())

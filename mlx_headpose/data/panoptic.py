@@ -93,7 +93,7 @@ def read_list(path: Path) -> list[tuple[str, tuple[float, ...]]]:
     except (OSError, ValueError, TypeError, csv.Error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: row {len(rows) + 1} is broken ({error}); mend it") from None
+        raise InputError(f"{path}: row {len(rows) + 1} is broken ({error}); fix it") from None
     return rows
 
 

@@ -38,7 +38,7 @@ WEIGHTS = Path("weights")
 MIN_HEAD_SIZE, MAX_HEAD_SIZE = 300, 750
 # Sizes of images whose cameras are kept.
 MANY_SIZES = 100
-BUNDLED_NAME = "bundled"  # the head detector that comes with the package
+BUNDLED_NAME = "bundled"  # the bundled head detector
 # Crops that go through the network at once.
 BATCH = 64
 
@@ -93,7 +93,7 @@ class HeadPoseEstimator:
     """Estimates the pose of every head in a picture.
 
     Args:
-        model: a network; None loads the one that comes with the package.
+        model: a network; None loads the bundled one.
         detector: what finds the faces or heads; None takes `default_detector` when it is first
             needed.
         crop_margin: margin k around a detected face; None means the method's own.
@@ -182,9 +182,9 @@ class HeadPoseEstimator:
         return self._detector
 
     @property
-    def least_confidence(self) -> float:
+    def min_confidence(self) -> float:
         """Confidence below which the network hardly ever sees a head."""
-        return self.model.head.least_confidence
+        return self.model.head.min_confidence
 
     def _margins(self, finds: str) -> Margins:
         return margins_around(self.model.config.preprocessing.crop, finds, self._crop_margin)
@@ -398,7 +398,7 @@ def find_network(source: str | Path | None = None) -> str | Path:
 
     Args:
         source: a `.safetensors` file, a folder, a hub id, or the name of a file in weights/
-            without its ending; None takes the network that comes with the package.
+            without its ending; None takes the bundled network.
 
     Raises:
         InputError: it is not there; the message says which command makes or fetches it.

@@ -13,7 +13,7 @@ from ..methods import Estimator
 from ..readers.npy import read_array
 from ..readers.numbers import MAX_COORDINATE
 
-MOST_BYTES = 1 << 20  # no face has so many landmarks
+MAX_BYTES = 1 << 20  # no face has so many landmarks
 
 
 def read_landmarks(path: str | Path) -> np.ndarray:
@@ -31,7 +31,7 @@ def read_landmarks(path: str | Path) -> np.ndarray:
         points = read_annotation(path, "pt3d_68")["pt3d_68"].T
     else:
         try:
-            if path.stat().st_size > MOST_BYTES:
+            if path.stat().st_size > MAX_BYTES:
                 raise InputError(f"{path}: too large for the landmarks of one face")
             if path.suffix == ".npy":
                 points = read_array(path)

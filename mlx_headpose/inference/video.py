@@ -501,7 +501,7 @@ class VideoEstimator:
             if not track.seen:
                 confidence = head.confidence
                 if confidence is not None:
-                    confidence /= self.estimator.least_confidence
+                    confidence /= self.estimator.min_confidence
                 if not track.carry(likeness[track.number], confidence, dt):
                     continue
             pose = track.pose_filter(head.pose, dt) if self.smooth else head.pose

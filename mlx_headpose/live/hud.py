@@ -14,7 +14,7 @@ WHITE, GREY, SHADE = (255, 255, 255), (150, 150, 150), (0, 0, 0)
 NEEDLE = (90, 150, 255)  # the colour of the drawn axis out of the face, lighter
 DIAL, GAP = 56, 8  # pixels
 DIAL_DEGREES = 90.0  # of yaw and pitch at the dial's rim
-MOST_DIALS = 8
+MAX_DIALS = 8
 
 
 def draw_hud(
@@ -45,7 +45,7 @@ def draw_hud(
         left, top, right, bottom = canvas.textbbox(place, line, font)
         canvas.rectangle((left - 3, top - 2, right + 3, bottom + 2), SHADE)
         canvas.text(place, line, WHITE, font)
-    for number, head in enumerate(heads[:MOST_DIALS]):
+    for number, head in enumerate(heads[:MAX_DIALS]):
         x = picture.width - (number + 1) * (DIAL + GAP)
         draw_dial(canvas, (x, picture.height - DIAL - GAP), head, font)
     return np.asarray(picture)

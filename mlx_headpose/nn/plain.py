@@ -21,7 +21,7 @@ _plain: ContextVar[bool] = ContextVar("plain_operations", default=False)
 
 @contextmanager
 def plain_operations() -> Iterator[None]:
-    """Inside, the layers of this room compute by MLX's own operations, to be exported."""
+    """Inside, the layers of this package compute by MLX's own operations, to be exported."""
     token = _plain.set(True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""One source for numpy and MLX: every function of this room takes arrays of either.
+"""One source for numpy and MLX: every function of this package takes arrays of either.
 
 numpy arrays (and lists and numbers) are computed in float64, MLX arrays in float32 whatever their
 type, because angles in half precision are good to a few degrees only.

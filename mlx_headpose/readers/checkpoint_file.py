@@ -1,4 +1,4 @@
-"""Reading checkpoint files from strangers without running anything that they hold.
+"""Reading untrusted checkpoint files without running anything that they hold.
 
 The kind of file is told by its first bytes, never by its name.
 """

@@ -25,7 +25,7 @@ CPU_SECONDS = 5
 # For a machine that is busy with other things.
 WALL_SECONDS = 300
 REFUSED = 3
-# `-c` puts the working folder before everything else, and strangers' files may lie there.
+# `-c` puts the working folder before everything else, and untrusted files may lie there.
 CODE = (
     "import sys; sys.path[:] = filter(None, sys.path); "
     "from mlx_headpose.readers import isolated; isolated.child(*sys.argv[1:])"

@@ -1,4 +1,4 @@
-"""Read `.npy` and `.npz` files from strangers: plain arrays, no larger than the file holds."""
+"""Read untrusted `.npy` and `.npz` files: plain arrays, no larger than the file holds."""
 
 from __future__ import annotations
 

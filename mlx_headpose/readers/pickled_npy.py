@@ -1,6 +1,6 @@
 """Read a `.npy` file that holds a pickled dict of arrays, without running what the pickle asks for.
 
-`numpy.save` of a dict pickles it, and unpickling a stranger's file runs its code. Here the pickle
+`numpy.save` of a dict pickles it, and unpickling an untrusted file runs its code. Here the pickle
 may name only an array, its dtype, the function that makes an array, and those that make
 bytes of text. Each is answered by a stand-in below that does nothing but keep values, and the
 arrays are then made of their raw bytes.

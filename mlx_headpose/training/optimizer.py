@@ -45,7 +45,7 @@ class Optimizer(optim.MultiOptimizer):
             optimizer.learning_rate = rate * scale
 
 
-class _InLanes(optim.Optimizer):
+class _InShards(optim.Optimizer):
     """Updates each parameter in the shard that has least to do."""
 
     def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
@@ -98,15 +98,15 @@ def _moved(
     return parameter - rate * m / (mx.sqrt(v) + epsilon)
 
 
-class _SGD(_InLanes, optim.SGD):
+class _SGD(_InShards, optim.SGD):
     pass
 
 
-class _Adam(_InLanes, _BiasCorrection):
+class _Adam(_InShards, _BiasCorrection):
     pass
 
 
-class _AdamW(_InLanes, optim.AdamW, _BiasCorrection):
+class _AdamW(_InShards, optim.AdamW, _BiasCorrection):
     pass
 
 

@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parents[2]
 Done = subprocess.CompletedProcess[str]
 
 
-def run(door: str, *arguments: object, folder: Path = ROOT) -> Done:
-    """A door of the repository, such as "test.py", run in a folder."""
-    return _run(ROOT / door, *arguments, folder=folder)
+def run(script: str, *arguments: object, folder: Path = ROOT) -> Done:
+    """An entry script of the repository, such as "test.py", run in a folder."""
+    return _run(ROOT / script, *arguments, folder=folder)
 
 
 def installed(*arguments: object, folder: Path = ROOT) -> Done:

@@ -22,7 +22,7 @@ import numpy as np
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from ...core.inputs import ImageInput
 from ...core.preprocessing import Preprocessing
-from ...core.scene import HEAD, IGNORE, MOST_HEADS, TARGET
+from ...core.scene import HEAD, IGNORE, MAX_HEADS, TARGET
 from ...cpu.shards import each_shard
 from ...errors import InputError
 from ...nn import BatchNorm, Conv2d, relu
@@ -85,7 +85,7 @@ class SceneInput(ImageInput):
     """(N, H, W, 3) uint8 RGB images of any size, sides multiples of 32, with many heads each."""
 
     augments = False
-    target = (MOST_HEADS, TARGET)
+    target = (MAX_HEADS, TARGET)
 
     def open(self, dataset: Dataset) -> Dataset:
         """A set of scenes.

@@ -1,6 +1,6 @@
 """NLML-HPE's manifold: landmarks as a product of identity, yaw, pitch and roll.
 
-A room that knows no network: decomposition (`tucker`), cosine fits (`cosines`),
+A package that knows no network: decomposition (`tucker`), cosine fits (`cosines`),
 the manifold that they make (`model`), and pose by searching on it (`search`).
 """
 

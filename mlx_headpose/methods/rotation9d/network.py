@@ -71,7 +71,7 @@ class NineHead(PoseHead):
     """
 
     # A quarter of what shows no head reaches it, and three quarters of the backs of heads.
-    least_confidence = 0.8
+    min_confidence = 0.8
 
     def __init__(self, channels: int, side: int, width: int):
         super().__init__()

@@ -44,7 +44,7 @@ BACKBONE = "feature_extractor."
 POSITION = "Ori_blocks.pos_embedding"
 # In timm's Vision Transformers a head is 64 wide up to the large one, and the larger have 16, too.
 HEAD_WIDTH = 64
-MOST_HEADS = 16
+MAX_HEADS = 16
 TOKEN_HEADS = 8
 
 
@@ -60,7 +60,7 @@ def _backbone_fields(tensors: Tensors, prefix: str = "") -> dict[str, Any]:
         "patch": patch,
         "width": width,
         "depth": _blocks(tensors, re.escape(prefix) + r"blocks\.(\d+)\.norm1\.weight"),
-        "backbone_heads": min(width // HEAD_WIDTH, MOST_HEADS),
+        "backbone_heads": min(width // HEAD_WIDTH, MAX_HEADS),
     }
 
 

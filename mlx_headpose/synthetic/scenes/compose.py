@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ...core.scene import HEAD, IGNORE, MOST_HEADS, TARGET
+from ...core.scene import HEAD, IGNORE, MAX_HEADS, TARGET
 from .backgrounds import Backgrounds, levels
 from .camera import develop
 from .sprites import Sprites
@@ -81,7 +81,7 @@ class Composer:
                 self._thing(picture, owner, float(side), rng, near=place)
         if rng.random() < 0.25:
             self._thing(picture, owner, base, rng)
-        targets = np.zeros((MOST_HEADS, TARGET), np.float32)
+        targets = np.zeros((MAX_HEADS, TARGET), np.float32)
         for row, (number, (head, box, total)) in enumerate(found):
             targets[row] = _target(head, box, total, owner, number)
         return develop(picture, rng), targets
