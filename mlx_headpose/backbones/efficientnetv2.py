@@ -190,7 +190,7 @@ class EfficientNetV2(nn.Module):
     Args:
         arch: a key of `ARCHITECTURES`.
         rest: further stages behind the fifth.
-        eps: of the norms.
+        eps: epsilon of the norms.
     """
 
     def __init__(self, arch: str, rest: tuple[Stage, ...] = (), eps: float = NORM_EPS):

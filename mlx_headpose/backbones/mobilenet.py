@@ -30,9 +30,9 @@ class ConvNorm(nn.Module):
         inputs, outputs: channels.
         kernel: side of the window.
         stride: step between windows.
-        groups: of the convolution.
+        groups: number of groups of the convolution.
         activation: what follows the norm.
-        eps: of the norm.
+        eps: epsilon of the norm.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class InvertedResidual(nn.Module):
 
     Args:
         inputs, outputs: channels of the narrow ends.
-        stride: of the filter.
+        stride: stride of the filter.
         expansion: how much wider the filter is than the inputs.
         kernel: side of the filter's window.
-        eps: of the norms but the projection's, which has `NORM_EPS`.
+        eps: epsilon of the norms but the projection's, which has `NORM_EPS`.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class MobileNetV2(nn.Module):
     """Images → feature map of 1280 channels.
 
     Args:
-        eps: of the norms but the projections'; yakhyo's head pose networks have 1e-3.
+        eps: epsilon of the norms but the projections'; yakhyo's head pose networks have 1e-3.
     """
 
     channels = 1280

@@ -54,8 +54,8 @@ class RepVGGBlock(nn.Module):
 
     Args:
         inputs, outputs: channels.
-        stride: of its convolutions.
-        groups: of its convolutions.
+        stride: stride of its convolutions.
+        groups: number of groups of its convolutions.
         deploy: whether the branches are folded.
     """
 

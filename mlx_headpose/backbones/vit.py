@@ -29,7 +29,7 @@ class ViTSize:
         patch: side of the square that a token stands for, in pixels.
         width: numbers in a token.
         depth: blocks.
-        heads: of the attention.
+        heads: heads of the attention.
         stem: "patch" projects every patch by itself. "resnet" is the paper's hybrid (section 3.1):
             the tokens are pixels of a ResNet's feature map, which learns much faster from little
             data.

@@ -108,10 +108,10 @@ def add_field(group: Any, field: dataclasses.Field, default: str, prefix: str = 
     """Offer an `option(...)` field of a dataclass. Unless it is given, the result lacks it.
 
     Args:
-        group: of the parser.
+        group: group of the parser.
         field: to offer.
         default: what holds without it, for `--help`.
-        prefix: of its name in the result.
+        prefix: prefix of its name in the result.
     """
     about, value = field.metadata, field.default
     kind: Any = {float: number, bool: boolean, tuple: str}.get(type(value), type(value))
@@ -188,7 +188,7 @@ def refuse(given: set[str], names: Iterable[str], reason: str) -> None:
 
     Args:
         given: names of the options that were given.
-        names: of those without a use.
+        names: names of those without a use.
         reason: why they have none, as a half sentence.
 
     Raises:

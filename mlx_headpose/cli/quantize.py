@@ -65,7 +65,7 @@ def write_quantized(model: Estimator, options: argparse.Namespace, output: Path)
 
     Args:
         model: float32.
-        options: of `add_options`.
+        options: options of `add_options`.
         output: the `.safetensors` file or the folder to write.
     """
     if model.quantization is not None:

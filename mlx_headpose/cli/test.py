@@ -288,7 +288,7 @@ def show(evaluation: Evaluation, legacy: bool = False, protocol: Protocol | None
     """Print the table of one network.
 
     Args:
-        evaluation: of the network.
+        evaluation: evaluation of the network.
         legacy: add the flattering minimum over shifts.
         protocol: add its own count.
     """

@@ -78,7 +78,7 @@ def open_sets(
 
     Args:
         args: the options.
-        config: of the network.
+        config: config of the network.
         folder: the training's, where the names of held-out samples will lie.
         say: prints a line.
     """

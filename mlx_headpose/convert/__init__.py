@@ -112,7 +112,7 @@ def convert_tensors(
     """Recognise tensors by their names and shapes and bring them into our layout.
 
     Args:
-        tensors: of the file.
+        tensors: tensors of the file.
         source: the file's name.
         norm: the normalisation of the network that an ImageNet backbone is meant for.
         protocol: see `Conversion.choose`.

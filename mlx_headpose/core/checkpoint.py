@@ -87,7 +87,7 @@ class Published:
         page: that page.
         digest: (kind, hex digits): "sha256", "sha256_prefix" (its first digits) or "git_blob"
             (SHA-1 of "blob <size>\\0" and the content); None where nobody published one.
-        licence: of the weights.
+        licence: licence of the weights.
         figure: the publisher's own figure.
         protocol: the one of `Conversion.protocols` that it is used by.
         mirrors: other direct links to the same file.

@@ -51,14 +51,14 @@ class Margins:
     y_min, x_max, y_max.
 
     Attributes:
-        factors: of (x_min, y_min, x_max, y_max).
+        factors: factors for (x_min, y_min, x_max, y_max).
         k: the margin, or its range where training samples it uniformly.
         of: length of the box: "sides", its width or height, where each side sees the box that the
             sides before it changed, as in most published loaders; "start", the same of the box as
             it was; "swapped", the height for x and the width for y of the box as it was, whole
             pixels, as in 6DRepNet's demo; "longer", the longer side of the box as it was.
-        rounding: of the box before: "none"; "truncate", its sides to whole pixels; "outward", its
-            sides to the nearest whole pixel and one more for x_max and y_max
+        rounding: what is done to the box before: "none"; "truncate", its sides to whole pixels;
+            "outward", its sides to the nearest whole pixel and one more for x_max and y_max
             (`cv2.boundingRect` of rounded points).
         square: side of a square around the box's centre, in longer sides, that takes its place at
             last; 0 for none.
@@ -176,7 +176,7 @@ class Crop:
         points are replaced around landmarks, and `CONVERSIONS` has the rest.
 
         Args:
-            name: of the dataset, for the error.
+            name: name of the dataset, for the error.
             boxes: kinds that the dataset has.
             train: whether for training.
             k: margin in place of the published one.

@@ -86,7 +86,7 @@ def open_dataset(
             `crop` (name of the crop rule), `ad` (margin of the "pyramid" rule),
             `train` (the rule's random training margins, and a split's training part), `split`
             (name of a division into training and test), `boxes` (where face boxes come from),
-            `seed`, `skip_bad`, and for drawn heads `samples` (how many), `yaw` (the largest),
+            `seed`, `skip_bad`, and for rendered heads `samples` (how many), `yaw` (the largest),
             `mesh` (a head model's file), `identities` (how many people it shows), `camera_without`
             (groups of effects) and `input_size` (of the network).
 

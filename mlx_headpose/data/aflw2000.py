@@ -33,8 +33,8 @@ def open_dataset(
     Args:
         folder: the folder of `image*.jpg` and `image*.mat`.
         filename_list: names to take; None takes all 2000.
-        crop: of the network. The box of all points is that of the `pt2d` values, −1 of invisible
-            points included; that of the landmarks is that of `pt3d_68`.
+        crop: crop of the network. The box of all points is that of the `pt2d` values, −1 of
+            invisible points included; that of the landmarks is that of `pt3d_68`.
         ad: margin k; None means the published 0.2.
         skip_bad: count broken files instead of stopping.
     """

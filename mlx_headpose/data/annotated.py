@@ -71,11 +71,11 @@ class AnnotatedPictures(Dataset):
     """JPEGs with a `.mat` file each.
 
     Args:
-        name: of the dataset.
+        name: name of the dataset.
         folder: where the files lie.
         filename_list: names to take, in order; None walks the folder.
         fields: kind of box → landmark field that it is drawn around, or `VISIBLE`.
-        crop: of the network.
+        crop: crop of the network.
         train: whether the samples are for training.
         k: margin in place of the crop's own.
         skip_bad: leave broken samples out and count them instead of stopping.

@@ -1,9 +1,9 @@
-"""The published two-step augmentation: drawn per sample, pixels changed per batch on the device.
+"""The published two-step augmentation: sampled per image, pixels changed per batch on the device.
 
 With probability `--augment`, one of: flip, a shift of the box, a random resized crop, nothing.
 Then, only in that case, one of: blur, brightness and contrast, noise, nothing, each applied with
-probability 0.5. Everything is drawn on the host from the sample's own generator, so a sample looks
-the same whichever thread, process or step it falls to.
+probability 0.5. Everything is sampled on the host from the sample's own generator, so a sample
+looks the same whichever thread, process or step it falls to.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Augmentation:
     """How often and what.
 
     Attributes:
-        probability: of augmenting a sample at all.
+        probability: probability of augmenting a sample at all.
         flip: whether mirroring is one of the choices.
     """
 

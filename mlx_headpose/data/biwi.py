@@ -64,8 +64,8 @@ def open_dataset(
     Args:
         folder: the folder of the released sequences, or of one `.npz` a crop, or FSA-Net's `.npz`.
         filename_list: names to take; None takes all.
-        crop: of the network; `PROTOCOLS` has the margins that go with it. Packed crops are taken
-            whole.
+        crop: crop of the network; `PROTOCOLS` has the margins that go with it. Packed crops are
+            taken whole.
         ad: margin k; None means the published one.
         split: "sequence" (ours), "pyramid" (by position, of the prepared crops), or "all".
         train: whether to take the split's training part rather than its test part.

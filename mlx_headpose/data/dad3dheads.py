@@ -108,7 +108,7 @@ def open_dataset(
     Args:
         folder: the folder that `img_path` is relative to.
         filename_list: the annotations; None means `train.json` in the folder.
-        crop: of the network.
+        crop: crop of the network.
         train: whether margins are sampled.
         skip_bad: count broken annotations instead of stopping.
     """

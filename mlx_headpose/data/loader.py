@@ -58,7 +58,7 @@ class Loader:
         batch_size: samples per step and process.
         augmentation: None leaves the samples as they are, apart from the crop rule's own random
             margins and position.
-        seed: of the order and of everything drawn per sample.
+        seed: random seed of the order and of everything sampled per image.
         rank, ranks: this process and their number; each gets its own part of every global batch.
         workers: threads; None means one per core.
         skip_bad: whether to go on after broken photos.

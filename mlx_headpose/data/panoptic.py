@@ -31,7 +31,7 @@ class Panoptic(Dataset):
     Args:
         folder: which the list's pictures are relative to.
         annotations: the list.
-        crop: of the network.
+        crop: crop of the network.
         train: whether the samples are for training.
     """
 

@@ -25,7 +25,7 @@ def open_dataset(
     Args:
         folder: the folder of `AFW`, `HELEN`, `IBUG`, `LFPW` and their `_Flip` twins.
         filename_list: names to take; None walks the folder.
-        crop: of the network.
+        crop: crop of the network.
         train: whether margins are sampled.
         skip_bad: count broken files instead of stopping.
     """

@@ -63,7 +63,7 @@ def balance(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> 
     Args:
         first: (N,) degrees, all kept.
         second: (M,) degrees.
-        rng: draws from bins that have more than are needed.
+        rng: samples from bins that have more than are needed.
 
     Returns:
         (M,) boolean.
@@ -91,9 +91,9 @@ def open_dataset(
     Args:
         folder: holds both.
         filename_list: 300W-LP's samples.
-        crop: of the network.
+        crop: crop of the network.
         train: whether margins are sampled.
-        seed: of the choice in each epoch.
+        seed: random seed of the choice in each epoch.
         skip_bad: count 300W-LP's broken files instead of stopping.
     """
     if folder is None:

@@ -25,7 +25,7 @@ class Face:
     """A sample of a test.
 
     Attributes:
-        name: of the sample.
+        name: name of the sample.
         error: angle between the two poses, in degrees.
         true, predicted: (3,) yaw, pitch, roll in degrees.
         pixels: (S, S, 3) uint8 RGB, the crop that the network saw.
@@ -51,7 +51,7 @@ def best_and_worst(
     """The faces with the smallest and the largest errors, the extremes first.
 
     Args:
-        evaluation: of a network on the dataset.
+        evaluation: evaluation of a network on the dataset.
         dataset: its pictures; samples without one (landmarks alone) are passed over.
         size: side of the faces in pixels.
     """
@@ -84,7 +84,7 @@ def draw_worst(evaluation: Evaluation, dataset: Dataset, path: Path) -> None:
     """Draw the faces with the largest errors, true axes dashed and predicted ones solid.
 
     Args:
-        evaluation: of a network on the dataset.
+        evaluation: evaluation of a network on the dataset.
         dataset: its pictures.
         path: the picture to write.
 

@@ -30,12 +30,12 @@ class Network:
     """What the table says of a network.
 
     Attributes:
-        name: of its file.
+        name: name of its file.
         method: its method and backbone.
         parameters: how many it has.
         megabytes: size of its file.
         speed: images per second that it computed on this machine.
-        licence: of the weights.
+        licence: licence of the weights.
         trained_on: what they were trained on, if it is known.
     """
 

@@ -38,8 +38,8 @@ def describe(
         example: one input of the function, an array.
         outputs: names of what the function returns, in order.
         batch_sizes: the only ones that the function accepts.
-        name: of the network.
-        licence: of its weights.
+        name: name of the network.
+        licence: licence of its weights.
     """
     shape = ["N", *example.shape[1:]]
     about = {

@@ -108,8 +108,8 @@ def export_mlxfn(
         batch_sizes: the only ones that the function will accept.
         reader: a key of `READERS`.
         device: "cpu" or "gpu", on which the reader computes; None takes the usual one.
-        name: of the network.
-        licence: of its weights.
+        name: name of the network.
+        licence: licence of its weights.
 
     Returns:
         The metadata.

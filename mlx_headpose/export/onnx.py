@@ -78,8 +78,8 @@ def export_onnx(
         model: its batch norms are folded in place.
         path: file to write.
         batch_size: the one that the file will accept.
-        name: of the network.
-        licence: of its weights.
+        name: name of the network.
+        licence: licence of its weights.
 
     Raises:
         InputError: onnx is not installed, or an operation has no translation.

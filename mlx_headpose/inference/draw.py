@@ -27,7 +27,7 @@ def draw_heads(image: np.ndarray, heads: Sequence[Head], style: str = "axis") ->
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        heads: of the picture.
+        heads: heads of the picture.
         style: "axis" or "cube".
 
     Returns:
@@ -58,8 +58,8 @@ def draw_axes(
         canvas: to draw on.
         pose: (3,) yaw, pitch, roll in degrees.
         centre: (2,) x, y of the head's centre in pixels.
-        length: of an axis that lies in the image, in pixels.
-        width: of the lines.
+        length: length of an axis that lies in the image, in pixels.
+        width: width of the lines.
     """
     ends = np.asarray(axis_endpoints(np.asarray(pose, np.float64), length))
     # The face's axis comes last, so that it is drawn over the others.
@@ -77,7 +77,7 @@ def draw_cube(
         pose: (3,) yaw, pitch, roll in degrees.
         centre: (2,) x, y of the head's centre in pixels.
         half: half the length of an edge, in pixels.
-        width: of the lines.
+        width: width of the lines.
     """
     axes = np.asarray(axis_endpoints(np.asarray(pose, np.float64), half))  # (3, 2)
     points = centre + CORNERS @ axes  # (8, 2)

@@ -149,7 +149,7 @@ def calibrate(
         estimator: gets the zero.
         source: see `open_source`; the largest head in it counts.
         direction: yaw, pitch, roll in degrees that the direction stands for.
-        name: of the direction.
+        name: name of the direction.
         seconds: that the person looks there.
 
     Raises:

@@ -26,7 +26,8 @@ class Record:
         json_path: file of all results; None for none.
         csv_path: file of one head a line; None for none.
         network: which one, for the JSON file.
-        columns: of the CSV file. Those of a result that are not `COLUMNS` are its own values.
+        columns: columns of the CSV file. Those of a result that are not `COLUMNS` are its own
+            values.
     """
 
     def __init__(

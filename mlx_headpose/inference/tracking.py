@@ -58,7 +58,7 @@ class Track:
     Attributes:
         number: 1, 2, ...
         box: (4,) the last measured or expected box.
-        score: of the last detection; NaN while no face is found.
+        score: score of the last detection; NaN while no face is found.
         velocity: (4,) pixels per second.
         unseen_s: seconds since a face was found.
         doubt_s: seconds since anything showed a head there.
@@ -97,8 +97,8 @@ class Track:
 
         Args:
             likeness: to what was there in the frame before, see `scene.follow`.
-            confidence: of the network there, as a multiple of what it has for heads at least; None
-                where it cannot tell.
+            confidence: the network's confidence there, as a multiple of what it has for heads at
+                least; None where it cannot tell.
             dt: seconds since the frame before.
 
         Returns:
@@ -119,7 +119,7 @@ class Track:
 
         Args:
             box: (4,) measured.
-            score: of the detector.
+            score: score of the detector.
             dt: seconds since the frame before.
             sure: whether the box may change the velocity. The boxes of vanishing faces jump, and
                 would send a track away just before nothing is left to bring it back.
@@ -285,7 +285,7 @@ def search_nearby(
     """Faces near where they were: the detector on a small window around each box.
 
     Args:
-        detector: of faces or heads.
+        detector: detector of faces or heads.
         image: (H, W, 3) uint8 RGB.
         boxes: (4,) each.
         min_score: faces below are left out.

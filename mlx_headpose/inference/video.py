@@ -125,7 +125,7 @@ class VideoReader:
 
     Attributes:
         live: whether it is a camera.
-        started: of a camera, the clock (`time.perf_counter`) when its frames' times began.
+        started: started of a camera, the clock (`time.perf_counter`) when its frames' times began.
         dropped: frames of a camera that nobody took before the next one came.
         announced: frames that the file says it has, often an estimate; 0 where it does not say.
         decoded: frames read so far.
@@ -297,7 +297,7 @@ class VideoWriter:
     Use it as a context manager.
 
     Args:
-        path: of the video, .mp4 or whatever OpenCV can write.
+        path: path of the video, .mp4 or whatever OpenCV can write.
         fps: frames per second.
         draw: (image, heads) → image, called in the thread.
         lossless: whether the pixels stay exactly as they are.
@@ -409,7 +409,7 @@ class VideoEstimator:
 
     Args:
         estimator: for one picture.
-        min_score: of a face that begins a track.
+        min_score: min score of a face that begins a track.
         max_heads: most heads followed at once.
         detect_every: the whole frame is searched for faces every so many frames; in between, only
             the surroundings of each head.

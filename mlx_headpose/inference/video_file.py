@@ -28,7 +28,7 @@ def follow_video(
     """Follow the heads through a video, and say what was found.
 
     Args:
-        reader: of the file.
+        reader: reader of the file.
         target: the drawn video, or None for none.
         video: what follows the heads.
         style: one of `draw.STYLES`.

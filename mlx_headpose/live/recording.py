@@ -32,7 +32,7 @@ class Recorder:
     """Writes a camera's frames; use it as a context manager.
 
     Args:
-        path: of the video. In .avi files they are written four times as fast as in others.
+        path: path of the video. In .avi files they are written four times as fast as in others.
 
     Raises:
         InputError: it is no video's name, or cannot be written.

@@ -143,7 +143,7 @@ class Osc(_Udp):
     track's number, or the head's number in the frame; and `/headpose/heads`, how many there are.
 
     Args:
-        host, port: of the receiver.
+        host, port: host and port of the receiver.
     """
 
     def __init__(self, host: str, port: int):
@@ -178,7 +178,7 @@ class JsonLines:
     """One JSON object a frame and line: `frame`, `time` and `heads` as `--json` writes them.
 
     Args:
-        descriptor: of the file or pipe to write to.
+        descriptor: descriptor of the file or pipe to write to.
         live: see `open_stream`.
 
     Raises:

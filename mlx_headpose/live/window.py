@@ -87,7 +87,7 @@ class Watch:
         """Watch a camera.
 
         Args:
-            reader: of it.
+            reader: reader of it.
             seconds: for so long; None means until it ends.
             show: called with every `Seen`; returns the key that was pressed, or None to end.
 
@@ -140,7 +140,7 @@ def show_camera(
 
     Args:
         watch: what is done with its frames.
-        reader: of the camera.
+        reader: reader of the camera.
         style: one of `draw.STYLES`, or "none".
         seconds: for so long at most.
 

@@ -185,7 +185,7 @@ def _input_gradient(dy: mx.array, swapped: mx.array, geometry: _Geometry) -> mx.
     Args:
         dy: (N, Ho, Wo, O).
         swapped: (C, kh, kw, O / groups), see `_swap_channels`.
-        geometry: of the convolution.
+        geometry: geometry of the convolution.
     """
     stride, dilation = geometry.stride, geometry.dilation
     if stride != (1, 1) and dilation != (1, 1):

@@ -21,7 +21,7 @@ class Bins:
 
     Attributes:
         count: number of bins.
-        width: of a bin, in degrees.
+        width: width of a bin, in degrees.
         offset: lower edge of bin 0, in degrees.
     """
 

@@ -226,7 +226,7 @@ def axis_endpoints(pose: Array, length: float = 1.0) -> Array:
 
     Args:
         pose: (..., 3) degrees.
-        length: of an axis that lies in the image, in pixels.
+        length: length of an axis that lies in the image, in pixels.
 
     Returns:
         (..., 3, 2) x right and y down: of the axis to the picture's right on a frontal head, the

@@ -88,7 +88,7 @@ class Header:
     """What a file says before its functions.
 
     Attributes:
-        version: of the MLX that wrote it.
+        version: version of the MLX that wrote it.
         functions: how many traces follow, one for each shape of input.
         shapeless: whether inputs of other shapes are taken.
         metadata: the text of MLX 0.32.1 and later; None in the older form.
@@ -142,7 +142,7 @@ def with_metadata(content: bytes | bytearray, metadata: str | None) -> bytes:
     """The same functions in the other form, or with another text.
 
     Args:
-        content: of a file.
+        content: bytes of a file.
         metadata: JSON for MLX 0.32.1 and later; None for those before it.
 
     Raises:
@@ -176,7 +176,7 @@ def on_device(content: bytes | bytearray, device: str) -> bytes:
     """The same functions, with every operation on one device.
 
     Args:
-        content: of a file.
+        content: bytes of a file.
         device: a key of `DEVICES`.
 
     Raises:

@@ -75,7 +75,7 @@ def read_member(path: Path, name: str, kinds: str = "fiu") -> np.ndarray:
 
     Args:
         path: the file.
-        name: of the array.
+        name: name of the array.
         kinds: letters of the numpy types that it may have: f, i, u for numbers, U for strings.
 
     Raises:

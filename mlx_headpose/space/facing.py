@@ -43,7 +43,7 @@ class Cone:
     """Directions within `radius` degrees of one.
 
     Attributes:
-        name: of the zone.
+        name: name of the zone.
         radius: degrees.
         direction: (3,) in camera axes; None where the cone is around a point.
         point: (3,) metres in camera axes.
@@ -75,7 +75,7 @@ class Rectangle:
     """A flat rectangle, such as a screen.
 
     Attributes:
-        name: of the zone.
+        name: name of the zone.
         corner: (3,) of the top left corner in metres, in camera axes.
         right, down: (3,) from there to the next corners.
         enter, leave, dwell: see `Cone`.

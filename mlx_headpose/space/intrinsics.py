@@ -27,7 +27,7 @@ class Camera:
     Attributes:
         fx, fy: focal lengths in pixels.
         cx, cy: principal point in pixels; the first pixel reaches from 0 to 1.
-        width, height: of the image in pixels; 0 where they are not known.
+        width, height: width and height of the image in pixels; 0 where they are not known.
         distortion: (8,) OpenCV's k1, k2, p1, p2, k3, k4, k5, k6.
     """
 
@@ -66,7 +66,7 @@ class Camera:
 
         Args:
             fov: degrees that the image's longer side spans.
-            width, height: of the image in pixels.
+            width, height: width and height of the image in pixels.
 
         Raises:
             InputError: `fov` is not between 5° and 150°.

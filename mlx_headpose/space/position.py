@@ -51,7 +51,7 @@ def outline(shape: Ellipsoid, turn: np.ndarray, place: np.ndarray) -> np.ndarray
     """Boxes of an ellipsoid's outline in the plane z = 1.
 
     Args:
-        shape: of the head.
+        shape: shape of the head.
         turn: (..., 3, 3) D relative to the camera, in image axes.
         place: (..., 3) the head's centre in camera axes, in mm.
 
@@ -87,7 +87,7 @@ def head_position(
         box: (..., 4) x_min, y_min, x_max, y_max in pixels.
         pose: (..., 3) yaw, pitch, roll in degrees, relative to the ray through the head, as a
             network sees it (see `perspective`).
-        camera: of the image.
+        camera: camera of the image.
         kind: what the box is around, "face" or "head".
         head_size: circumference above the brows in mm.
 

@@ -37,7 +37,7 @@ class Zero:
         rotation: (3, 3) D₀, the mean rotation while the person looked there.
         direction: (3,) yaw, pitch, roll in degrees that the direction stands for; (0, 0, 0) makes
             it straight ahead.
-        name: of the direction.
+        name: name of the direction.
         spread: mean angle in degrees from the mean rotation.
     """
 
@@ -69,8 +69,8 @@ class Zero:
         """The inverse of `to_dict`.
 
         Args:
-            values: of an untrusted file.
-            path: of the file.
+            values: values of an untrusted file.
+            path: path of the file.
 
         Raises:
             InputError: they are no zero.
@@ -111,7 +111,7 @@ def calibrate(
     Args:
         poses: (3,) yaw, pitch, roll in degrees of each frame while the person looked there.
         direction: yaw, pitch, roll in degrees that the direction stands for.
-        name: of the direction.
+        name: name of the direction.
 
     Raises:
         InputError: there are too few poses, or the head did not keep still.
@@ -155,7 +155,7 @@ class Calibration:
         """Take in the next frame.
 
         Args:
-            time: of the frame in seconds.
+            time: time of the frame in seconds.
             pose: (3,) of the person's head, or None where it was not found.
 
         Returns:

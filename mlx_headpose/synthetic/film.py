@@ -120,7 +120,7 @@ class Film:
     Args:
         camera: with its image's size.
         actors: the people, each with their own light.
-        seed: of the background.
+        seed: random seed of the background.
         noise: standard deviation of the pixels' noise, of 255.
         supersampling: the people are rendered this much larger and scaled down.
     """

@@ -187,7 +187,7 @@ def open_dataset(
         folder: holds a folder `train` and a folder `val` with a list each and perhaps further
             parts of them (`train-around`), or a list itself.
         filename_list: another list; its pictures are relative to `folder`.
-        crop: of the network.
+        crop: crop of the network.
         train: the training split, a third of whose boxes are loose.
         seed: random seed of the training boxes' jitter.
         samples: number of heads; None means all.

@@ -47,7 +47,7 @@ class LiveLine:
     Args:
         epoch: counted from 1.
         epochs: all of them.
-        steps: of one epoch.
+        steps: number of steps of one epoch.
         done: steps done before.
         images: samples per step, of all processes.
         shown: False keeps it silent.

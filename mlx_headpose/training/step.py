@@ -51,8 +51,8 @@ def make_step(
 
     Args:
         model: the network to train.
-        optimizer: of its weights.
-        options: of the training.
+        optimizer: optimizer of its weights.
+        options: options of the training.
         processes: those whose gradients are averaged; None means this one's alone.
 
     Returns:

@@ -188,7 +188,7 @@ class DetectionHead(PoseHead):
     """Merged features → for each stride (N, h, w, 11) raw outputs.
 
     Args:
-        channels: of the features.
+        channels: number of channels of the features.
     """
 
     def __init__(self, channels: int):
@@ -205,7 +205,7 @@ class DetectionHead(PoseHead):
         """Training loss.
 
         Args:
-            outputs: of the network.
+            outputs: outputs of the network.
             targets: (N, M, 11) what each scene shows; see `core.scene`.
 
         Returns:
@@ -275,7 +275,7 @@ def assign(outputs: Outputs, targets: mx.array) -> tuple[mx.array, mx.array, mx.
     """Which head each cell shall find.
 
     Args:
-        outputs: of the network, for the strides' sizes.
+        outputs: outputs of the network, for the strides' sizes.
         targets: see `DetectionHead.loss`.
 
     Returns:

@@ -76,7 +76,7 @@ class BinHead(PoseHead):
     """Three linear classifiers of angle bins on a feature map.
 
     Args:
-        channels: of the feature map.
+        channels: number of channels of the feature map.
         alpha: weight of the squared error in the loss.
         dropout: probability before the classifiers.
         pool_last: classify every position, rectify, then average (SqueezeNet's way), instead of

@@ -47,7 +47,7 @@ def prepare(model: Estimator, dataset: Dataset, folder: Path, seed: int, say: Sa
         model: NLML-HPE's network; changed in place.
         dataset: faces with 3D landmarks and poses.
         folder: where the stages are kept.
-        seed: of the angle networks' start and of the samples.
+        seed: random seed of the angle networks' start and of the samples.
         say: prints a line for people.
 
     Returns:

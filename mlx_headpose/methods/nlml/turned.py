@@ -35,7 +35,7 @@ class TurnedFaces(Dataset):
             coordinate, and of a stretch along each of the head's axes. Found landmarks differ by
             about as much from made heads, and a network that never saw such faces trusts details
             that are not there.
-        seed: of everything random.
+        seed: random seed.
     """
 
     def __init__(

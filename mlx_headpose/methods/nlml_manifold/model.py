@@ -72,7 +72,7 @@ def fit_manifold(
     Args:
         tensor: (identities, yaws, pitches, rolls, features), every cell filled.
         grid: "yaw", "pitch", "roll" → the angles of the tensor's rows in degrees.
-        ranks: of identity, yaw, pitch and roll.
+        ranks: ranks of identity, yaw, pitch and roll.
     """
     core, (identity, *rows) = tucker(tensor, ranks)
     cosines = [

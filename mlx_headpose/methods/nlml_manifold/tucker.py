@@ -42,7 +42,7 @@ def tucker(
 
     Args:
         tensor: (n_1, ..., n_k, features).
-        ranks: of the first k modes.
+        ranks: ranks of the first k modes.
         tolerance: stop when the kept part of the norm grows by less than this fraction.
         iterations: stop after this many in any case.
 

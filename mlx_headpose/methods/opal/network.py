@@ -122,7 +122,7 @@ class OpalHead(PoseHead):
 
     Args:
         channels: C.
-        config: of the network.
+        config: config of the network.
     """
 
     def __init__(self, channels: int, config: Config):

@@ -144,7 +144,7 @@ class FeaturePyramidAggregation(nn.Module):
     """Top-down and bottom-up paths over four levels, joined by sums at each level.
 
     Args:
-        channels: of the four levels, finest first.
+        channels: number of channels of the four levels, finest first.
     """
 
     def __init__(self, channels: tuple[int, ...]):

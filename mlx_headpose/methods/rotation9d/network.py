@@ -67,7 +67,7 @@ class NineHead(PoseHead):
     Args:
         channels: C.
         side: h and w.
-        width: of the hidden layer.
+        width: width of the hidden layer.
     """
 
     # A quarter of what shows no head reaches it, and three quarters of the backs of heads.

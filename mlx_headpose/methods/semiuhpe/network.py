@@ -67,7 +67,7 @@ class MatrixHead(PoseHead):
 
     Args:
         channels: C.
-        config: of the network.
+        config: config of the network.
     """
 
     def __init__(self, channels: int, config: Config):

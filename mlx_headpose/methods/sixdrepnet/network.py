@@ -96,7 +96,7 @@ class SixDHead(PoseHead):
 
     Args:
         channels: C.
-        config: of the network.
+        config: config of the network.
     """
 
     def __init__(self, channels: int, config: Config):

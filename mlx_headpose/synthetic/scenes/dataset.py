@@ -28,7 +28,7 @@ class SceneSet(Dataset):
             `python -m mlx_headpose.synthetic.scenes`), `environments` and `textures`.
         count: number of scenes.
         split: "train" or "val", which show other people, things, places and textures.
-        seed: of the scenes.
+        seed: random seed of the scenes.
         size: side of the scenes in pixels.
 
     Raises:
@@ -117,7 +117,7 @@ def open_dataset(
         folder: see `SceneSet`.
         filename_list: must be None; scenes are composed, not listed.
         train: the training split, whose scenes are mirrored at random.
-        seed: of the training; the validation scenes are always the same.
+        seed: random seed of the training; the validation scenes are always the same.
         samples: scenes in an epoch; None means 8000 for training, 240 for validation.
         input_size: side of the scenes in pixels.
 

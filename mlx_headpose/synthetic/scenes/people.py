@@ -38,7 +38,7 @@ class PeopleSprites:
     Args:
         mesh: file of the head model.
         environments: light of real places, or None.
-        seed: of everything.
+        seed: random seed.
         count: how many there are.
     """
 

@@ -55,7 +55,7 @@ def cut_out(colours: np.ndarray, opaque: np.ndarray, size: tuple[int, int]) -> n
     Args:
         colours: (H, W, 3) uint8.
         opaque: (H, W) bool.
-        size: of the result.
+        size: size of the result.
 
     Returns:
         (height, width, 4) uint8; the colours go on beyond the edge.

@@ -80,7 +80,7 @@ class ThingSprites:
     Args:
         textures: swatches.
         environments: light of real places, or None.
-        seed: of everything.
+        seed: random seed.
         count: how many there are.
     """
 
