@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
 import numpy as np
 import pytest
 from support.commands import run
@@ -13,9 +16,13 @@ from support.converted import seeded_network
 from mlx_headpose.backbones.repvgg import ARCHS, layout
 from mlx_headpose.convert import convert_file, convert_tensors
 from mlx_headpose.convert.published import PUBLISHED
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
+from mlx_headpose.export.onnx import export_onnx
+from mlx_headpose.methods import build
 from mlx_headpose.methods.opal.network import Config as OpalConfig
 from mlx_headpose.methods.opal.network import OpalHead, opal_loss
+from mlx_headpose.methods.semiuhpe.network import Config as UHPEConfig
 from mlx_headpose.methods.sixdrepnet.network import Config, SixDHead, frobenius_distance
 from mlx_headpose.pose import geodesic_radians, r_to_pose, rotation_6d_to_matrix, wrap
 from mlx_headpose.quantization import fold_branches
@@ -444,3 +451,71 @@ def test_the_command_says_what_names_leave_open(seeded, tmp_path):
     done = run("convert.py", "--weight", path, "--output", "x.safetensors", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "protocol: yakhyo; networks of 6drepnet360 have the same" in done.stdout
+
+
+SMALL = {
+    "repvgg": lambda: Config(arch="repvgg_a0", loss="frobenius"),
+    "mobilenetv3": lambda: Config(arch="mobilenetv3_small", full_yaw=True),
+    "opal 6d": lambda: OpalConfig(rotation="6d"),
+    "opal quaternion": lambda: OpalConfig(rotation="quaternion"),
+    "opal euler": lambda: OpalConfig(rotation="euler"),
+    "semiuhpe": lambda: UHPEConfig(arch="resnet18"),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_networks_learn_a_batch(name):
+    mx.random.seed(0)
+    config = SMALL[name]()
+    config = dataclasses.replace(config, preprocessing=config.preprocessing.at_size(64))
+    model = build(config)
+    images = mx.random.randint(0, 256, (8, 64, 64, 3)).astype(mx.uint8)
+    poses = mx.random.uniform(-1, 1, (8, 3)) * mx.array([70.0, 40, 40])
+    optimizer = optim.Adam(1e-3)
+    step = nn.value_and_grad(model, lambda: model.loss(model(images), poses)[0])
+    losses = []
+    for _ in range(20):
+        loss, gradients = step()
+        optimizer.update(model, gradients)
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_exported_networks_give_the_same_angles(tmp_path, name):
+    runtime = pytest.importorskip("onnxruntime", reason="runs ONNX by onnxruntime")
+    mx.random.seed(1)
+    config = SMALL[name]()
+    config = dataclasses.replace(config, preprocessing=config.preprocessing.at_size(64))
+    model = build(config)
+    model.eval()
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    expected = np.array(model.decode(model(mx.array(image))))
+    export_onnx(model, tmp_path / "net.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "net.onnx"))
+    found = session.run(None, {session.get_inputs()[0].name: image})[0]
+    assert np.abs(wrap(found - expected)).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("make", "values"),
+    [
+        (Config, {"arch": "vgg"}),
+        (Config, {"arch": "resnet18", "deploy": True}),
+        (Config, {"loss": "squared"}),
+        (OpalConfig, {"rotation": "axis"}),
+        (OpalConfig, {"epsilon": 20.0}),
+        (OpalConfig, {"scale": 0.0}),
+        (OpalConfig, {"preprocessing": Preprocessing(size=32)}),
+        (UHPEConfig, {"arch": "resnet19"}),
+        (UHPEConfig, {"axes": "biwi"}),
+    ],
+)
+def test_impossible_configs_are_refused(make, values):
+    with pytest.raises(InputError):
+        make(**values)
+
+
+def test_backbones_by_any_spelling():
+    assert Config(arch="RepVGG-B1g2").arch == "repvgg_b1g2"
+    assert Config(arch="MobileNetV3_Small").arch == "mobilenetv3_small"
