@@ -260,7 +260,7 @@ def recall(found: np.ndarray, boxes: np.ndarray) -> float:
 def test_small_faces_in_large_pictures_are_found(shared: Path, detector: FaceDetector) -> None:
     image, boxes = tiling(shared, (2400, 480), 80)
     (coarse,), (fine,) = detector.quick([image]), detector([image])
-    assert recall(coarse.boxes, boxes) < 0.6
+    assert recall(coarse.boxes, boxes) < 0.7
     assert recall(fine.boxes, boxes) > 0.85
     # One face each: what two searches and two tiles find is the same.
     assert len(fine) < 1.1 * len(boxes)

@@ -26,6 +26,7 @@ from ..methods import (
     build,
     config_from_dict,
 )
+from ..places import command, find_weights
 from ..readers.safetensors_file import read_config
 from ..training.checkpoint import read_network, read_run
 from ..training.options import TrainingOptions
@@ -33,7 +34,6 @@ from ..weights import load_strictly
 from .datasets import open_for
 from .options import make_config, model_options, refuse_unused
 
-WEIGHTS = Path("weights")
 # Share of the rate from random weights below which these hardly learn.
 RATE_FROM_NOTHING = 0.05
 HELD_OUT = 20  # one in so many samples validates where no validation set is given
@@ -194,8 +194,8 @@ def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator,
         if DATASETS[args.dataset].rendered and config.model_type in METHODS:
             config = for_synthetic_heads(config, model_options(args, args.model))
             return build(config), False
-        backbone = WEIGHTS / f"{imagenet_name(config)}.safetensors"
-        if not backbone.is_file():
+        backbone = find_weights(f"{imagenet_name(config)}.safetensors")
+        if backbone is None:
             return build(config), False
         args.snapshot = str(backbone)
     path = newest_weights(Path(args.snapshot))
@@ -231,10 +231,10 @@ def rate_warning(config: ModelConfig, lr: float) -> str | None:
     name = imagenet_name(config)
     ways = f"--lr {recipe.lr_scratch:g}, or leave --lr out"
     if name is not None:
-        ways = f"`python convert.py --weight {name}` once, whose file is then found, or {ways}"
+        ways = f"`{command(f'convert --weight {name}')}` once, whose file is then found, or {ways}"
     return (
         f"Warning: at --lr {lr:g} random weights learn next to nothing; it is a rate for "
-        f"pretrained ones, and there are none in {WEIGHTS}/. Run {ways}."
+        f"pretrained ones, and there are none here. Run {ways}."
     )
 
 
