@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -60,3 +61,12 @@ def _module_at(path: Path) -> ModuleType:
     finally:
         sys.dont_write_bytecode = bytecode
     return module
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_weights_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let nobody's own converted weights change what tests find."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        patched.delenv("MLX_HEADPOSE_WEIGHTS", raising=False)
+        yield

@@ -12,7 +12,7 @@ from PIL import Image
 from mlx_headpose import cli
 from mlx_headpose.detection import yunet as face_detector
 from mlx_headpose.detection import yunet_checkpoint as yunet
-from mlx_headpose.detection.yunet import FaceDetector, prepare, suppress
+from mlx_headpose.detection.yunet import Detections, FaceDetector, prepare, suppress
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference.estimator import load_detector
 from mlx_headpose.weights import save_tensors
@@ -235,3 +235,70 @@ def test_what_is_no_head_detector(tmp_path: Path) -> None:
     onnx.save_model(model, str(path))
     with pytest.raises(InputError, match="other files"):
         load_detector(path)
+
+
+def tiling(shared: Path, size: tuple[int, int], side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Faces of AFLW2000 side by side in a large picture, and the boxes of their landmarks."""
+    scipy_io = pytest.importorskip("scipy.io")
+    folder = shared / "data" / "AFLW2000"
+    names = (folder / "aflw2000_list.txt").read_text().split()[::9]
+    picture, boxes = Image.new("RGB", size), []
+    for number, name in enumerate(names[: (size[0] // side) * (size[1] // side)]):
+        row, column = divmod(number, size[0] // side)
+        corner = column * side, row * side
+        image = Image.open(folder / f"{name}.jpg").convert("RGB")
+        picture.paste(image.resize((side, side)), corner)
+        points = scipy_io.loadmat(folder / f"{name}.mat")["pt3d_68"][:2] * side / image.width
+        boxes.append([*(points.min(1) + corner), *(points.max(1) + corner)])
+    return np.asarray(picture), np.array(boxes)
+
+
+def recall(found: np.ndarray, boxes: np.ndarray) -> float:
+    return float(np.mean([overlap(found, box).max(initial=0) >= 0.4 for box in boxes]))
+
+
+def test_small_faces_in_large_pictures_are_found(shared: Path, detector: FaceDetector) -> None:
+    image, boxes = tiling(shared, (2400, 480), 80)
+    (coarse,), (fine,) = detector.quick([image]), detector([image])
+    assert recall(coarse.boxes, boxes) < 0.7
+    assert recall(fine.boxes, boxes) > 0.85
+    # One face each: what two searches and two tiles find is the same.
+    assert len(fine) < 1.1 * len(boxes)
+    assert (np.diff(fine.scores) <= 0).all()
+
+
+def test_finer_searches_end_where_nothing_small_comes_up(
+    shared: Path, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = FaceDetector.from_pretrained(onnx_file)
+    sides: list[int] = []
+    search = detector._in_tiles
+
+    def counted(image: np.ndarray, side: int, min_score: float) -> Detections:
+        sides.append(side)
+        return search(image, side, min_score)
+
+    monkeypatch.setattr(detector, "_in_tiles", counted)
+    photo = Image.open(shared / "data" / "AFLW2000" / "image00002.jpg").convert("RGB")
+    large = np.asarray(photo.resize((2000, 2000)))
+    assert len(detector([large])[0]) == 1
+    assert sides == [1280]
+    sides.clear()
+    detector.detect_size = 1800
+    assert len(detector([large])[0]) == 1
+    assert sides == [1280, 1800]
+    sides.clear()
+    detector.detect_size = 320
+    assert len(detector([large])[0]) == 1
+    assert sides == []
+
+
+def test_a_face_across_tiles_is_found_once(shared: Path, detector: FaceDetector) -> None:
+    photo = Image.open(shared / "data" / "AFLW2000" / "image00002.jpg").convert("RGB")
+    for place in (900, 1024, 1150, 1220):
+        picture = Image.new("RGB", (3000, 1400), "grey")
+        picture.paste(photo.resize((150, 150)), (place, place - 100))
+        faces = detector._in_tiles(np.asarray(picture), 3000, 0.5)
+        kept = suppress(faces.boxes, faces.scores)
+        assert len(kept) == 1
+        assert place < faces.boxes[kept[0], 0] < place + 75

@@ -20,7 +20,6 @@ from mlx_headpose.data import open_dataset
 from mlx_headpose.data.base import resample
 from mlx_headpose.detection.yunet import ONNX_NAME, FaceDetector
 from mlx_headpose.errors import InputError
-from mlx_headpose.inference import estimator as module
 from mlx_headpose.inference.draw import AXIS_COLOURS, draw_heads
 from mlx_headpose.inference.estimator import Head, find_network
 from mlx_headpose.inference.pictures import open_picture
@@ -343,7 +342,7 @@ def test_which_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights:
     folder = tmp_path / "weights"
     folder.mkdir()
     (folder / "mine.safetensors").write_bytes(weights.read_bytes())
-    assert find_network("mine") == module.WEIGHTS / "mine.safetensors"
+    assert find_network("mine") == Path("weights/mine.safetensors")
     assert find_network(weights) == weights
     with pytest.raises(InputError, match=r"nowhere\.safetensors"):
         HeadPoseEstimator.from_pretrained("nowhere.safetensors")

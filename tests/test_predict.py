@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from mlx_headpose import cli
 from mlx_headpose.convert import convert_file
 from mlx_headpose.detection.yunet import ONNX_NAME
 from mlx_headpose.inference.estimator import Head
+from mlx_headpose.inference.sources import find_sources
 from mlx_headpose.inference.video import Frame, VideoEstimator
 from mlx_headpose.methods import build, config_class
 from mlx_headpose.weights import save_pretrained
@@ -360,6 +362,27 @@ def test_a_camera_that_fails_loses_no_results(
     Camera.left = 0
     assert "delivers no pictures" in fails(predict, capsys, "0", "--json", "p.json")
     assert not (tmp_path / "p.json").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["14:05:33.mp4", "file:clip.mp4", "clip.ts", "clip", "clip.jpg", "clip.flv"]
+)
+def test_a_video_of_any_name(predict, shared: Path, capsys, tmp_path: Path, name: str) -> None:
+    shutil.copy(shared / "faults" / "cut.mp4", tmp_path / name)
+    (tmp_path / "clip.mp4").write_bytes(b"another") if ":" in name else None
+    predict(name, "--draw", "none")
+    assert f"{name}: 81 frames" in capsys.readouterr().out
+
+
+def test_a_folder_holds_what_its_files_contain(tmp_path: Path, shared: Path) -> None:
+    for name in ("film.ts", "film.mp4", "film"):
+        shutil.copy(shared / "faults" / "cut.mp4", tmp_path / name)
+    (tmp_path / "code.ts").write_text("export const x = 1")
+    (tmp_path / "notes").write_text("text")
+    Image.new("RGB", (9, 9)).save(tmp_path / "photo.jpg")
+    found = {(source.kind, Path(source.name).name) for source in find_sources([str(tmp_path)])}
+    films = {("video", name) for name in ("film.ts", "film.mp4", "film")}
+    assert found == {*films, ("picture", "photo.jpg")}
 
 
 def test_ctrl_c_keeps_what_was_found(

@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 from mlx_headpose.cli import datasets, main
 from mlx_headpose.cli.train import parse, training_options, workdir_path
 from mlx_headpose.cli.train_options import make_parser
-from mlx_headpose.cli.train_start import chosen_dataset, make_model
+from mlx_headpose.cli.train_start import chosen_dataset, make_model, rate_warning
 from mlx_headpose.methods.hopenet.network import Config
 from mlx_headpose.readers.safetensors_file import read_config
 from mlx_headpose.weights import from_pretrained, save_tensors
@@ -244,6 +244,29 @@ def test_transfer_takes_the_weights_alone(faces: str) -> None:
     # Pretrained weights learn slower.
     assert training_options(args, model.config, True).lr == Config.recipe.lr
     assert training_options(args, model.config, False).lr == Config.recipe.lr_scratch
+
+
+def test_a_published_line_finds_its_weights_or_says_what_is_missing() -> None:
+    line = "--dataset 300W_LP --arch squeezenet1_1 --input_size 64 --lr 0.00001"
+    args, state = parse("train.py", shlex.split(line))
+    model, pretrained = make_model(args, state)
+    assert not pretrained
+    options = training_options(args, model.config, pretrained)
+    warning = rate_warning(model.config, options.lr)
+    assert warning is not None
+    assert "python convert.py --weight imagenet-squeezenet1_1" in warning
+    assert "--lr 0.001" in warning
+    assert rate_warning(model.config, 1e-3) is None
+    path = Path("weights/imagenet-squeezenet1_1.safetensors")
+    backbone = {"model_type": "backbone", "arch": "squeezenet1_1", "norm": "batch"}
+    save_tensors(path, dict(tree_flatten(model.backbone.parameters())), backbone)
+    found, pretrained = make_model(*parse("train.py", shlex.split(line)))
+    assert pretrained
+    for name, value in tree_flatten(model.backbone.parameters()):
+        assert mx.array_equal(value, dict(tree_flatten(found.backbone.parameters()))[name])
+    # Rendered heads are learned from random weights, as their figures say.
+    rendered = "--dataset synthetic --arch squeezenet1_1 --input_size 64"
+    assert not make_model(*parse("train.py", shlex.split(rendered)))[1]
 
 
 def test_a_converted_backbone_is_a_start() -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlx.core as mx
@@ -20,6 +21,7 @@ from support.disks import no_file_larger_than
 from support.toy_training import toy_training
 
 from mlx_headpose import InputError
+from mlx_headpose.evaluation import evaluate
 from mlx_headpose.files import atomic_path
 from mlx_headpose.training.checkpoint import Workdir, find_state, read_run
 from mlx_headpose.training.loop import Stopped
@@ -71,6 +73,34 @@ def test_killed_anywhere_and_resumed_ends_in_the_same_weights(tmp_path: Path) ->
     assert process.returncode == 0
     toy_training(whole).run()
     assert_same_training(killed, whole)
+
+
+def test_interrupted_in_a_validation_stops_within_a_batch_and_goes_on_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    training = toy_training(broken)
+    inputs, batches = evaluate.sample_inputs, []
+
+    def counted(*arguments: object) -> Iterator[object]:
+        for batch in inputs(*arguments):
+            batches.append(batch)
+            if len(batches) == 1:
+                signal.raise_signal(signal.SIGINT)
+            yield batch
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "sample_inputs", counted)
+        with pytest.raises(Stopped):
+            training.run()
+    assert len(batches) == 1
+    assert "Ctrl-C again stops at once" in capfd.readouterr().err
+    assert not (broken / "best.safetensors").exists()  # the epoch has no figures yet
+    training = toy_training(broken)
+    training.restore(broken / "last.safetensors")
+    training.run()
+    toy_training(whole).run()
+    assert_same_training(broken, whole)
 
 
 @pytest.mark.parametrize("step", [1, 2, 5, 9])

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..files import require_apart
+from ..places import new_weights
 from .options import Parser
 
 # A name that ends like a file is a file, even one that is missing.
@@ -30,7 +31,9 @@ def run(program: str, arguments: list[str]) -> None:
         help="download also what has no published checksum, so that nothing can verify it",
     )
     parser.add_argument(
-        "--output", help="file to write; by default weights/<name of the file>.safetensors"
+        "--output",
+        help="file to write; by default <name of the file>.safetensors in weights/ or, without a "
+        "checkout or such a folder here, in the user's own folder ($MLX_HEADPOSE_WEIGHTS)",
     )
     parser.add_argument(
         "--norm",
@@ -61,10 +64,10 @@ def run(program: str, arguments: list[str]) -> None:
         print(download.table())
         return
     path, protocol = Path(options.weight), options.protocol
-    output = Path(options.output or f"weights/{path.stem}.safetensors")
+    output = Path(options.output or new_weights(f"{path.stem}.safetensors"))
     if not path.exists() and path.parent == Path() and path.suffix not in SUFFIXES:
         entry = download.find(options.weight)
-        output = Path(options.output or f"weights/{entry.name}.safetensors")
+        output = Path(options.output or new_weights(f"{entry.name}.safetensors"))
         path = download.fetch(entry, options.trust)
         print(f"licence of {entry.name}: {entry.licence}")
         protocol = protocol or entry.protocol

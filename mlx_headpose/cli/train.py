@@ -22,7 +22,14 @@ from ..training.loop import Stopped, Training
 from ..training.options import TrainingOptions
 from .options import given_fields
 from .train_options import make_parser
-from .train_start import HELD_OUT_LIST, chosen_dataset, make_model, method_of, open_sets
+from .train_start import (
+    HELD_OUT_LIST,
+    chosen_dataset,
+    make_model,
+    method_of,
+    open_sets,
+    rate_warning,
+)
 
 PICTURE_OPTIONS = ("augment", "flip")
 
@@ -35,6 +42,7 @@ def run(program: str, arguments: list[str]) -> None:
     processes = Processes()
     say: Callable[[str], None] = print if processes.rank == 0 else lambda line: None
     mx.random.seed(getattr(args, "seed", TrainingOptions.seed))
+    given_weights = "snapshot" in args
     model, pretrained = make_model(args, state)
     for name in PICTURE_OPTIONS:
         if name in args and not model.config.inputs.augments:
@@ -42,6 +50,10 @@ def run(program: str, arguments: list[str]) -> None:
     if "input_size" in args and model.config.inputs.landmarks:
         raise InputError("--input_size is for networks that read images; leave it out")
     options = training_options(args, model.config, pretrained)
+    if pretrained and state is None and not given_weights:
+        say(f"Begins from {args.snapshot}, the published ImageNet weights.")
+    if not pretrained and (warning := rate_warning(model.config, options.lr)):
+        say(warning)
     workdir = Workdir(workdir_path(args))
     if state is not None and state != workdir.state:
         require_more_epochs(state, options)

@@ -26,6 +26,7 @@ from ..methods import (
     build,
     config_from_dict,
 )
+from ..places import command, find_weights
 from ..readers.safetensors_file import read_config
 from ..training.checkpoint import read_network, read_run
 from ..training.options import TrainingOptions
@@ -33,6 +34,8 @@ from ..weights import load_strictly
 from .datasets import open_for
 from .options import make_config, model_options, refuse_unused
 
+# Share of the rate from random weights below which these hardly learn.
+RATE_FROM_NOTHING = 0.05
 HELD_OUT = 20  # one in so many samples validates where no validation set is given
 HELD_OUT_LIST = "validation.txt"
 FOLDERS = Path("datasets")
@@ -190,7 +193,11 @@ def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator,
         config = make_config(args, args.model, size=size)
         if DATASETS[args.dataset].rendered and config.model_type in METHODS:
             config = for_synthetic_heads(config, model_options(args, args.model))
-        return build(config), False
+            return build(config), False
+        backbone = find_weights(f"{imagenet_name(config)}.safetensors")
+        if backbone is None:
+            return build(config), False
+        args.snapshot = str(backbone)
     path = newest_weights(Path(args.snapshot))
     stored, tensors = read_network(path)
     if stored.get("model_type") == "backbone":
@@ -206,6 +213,29 @@ def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator,
     model = build(_as_asked(args, config, size))
     load_strictly(model, tensors, path)
     return model, True
+
+
+def imagenet_name(config: ModelConfig) -> str | None:
+    """The name of the published ImageNet weights that the backbone's training begins from."""
+    from ..convert.published import PUBLISHED
+
+    name = f"imagenet-{getattr(config, 'arch', None)}"
+    return name if name in PUBLISHED else None
+
+
+def rate_warning(config: ModelConfig, lr: float) -> str | None:
+    """What to say of a learning rate that is meant for pretrained weights, where there are none."""
+    recipe = config.recipe
+    if lr > RATE_FROM_NOTHING * recipe.lr_scratch:
+        return None
+    name = imagenet_name(config)
+    ways = f"--lr {recipe.lr_scratch:g}, or leave --lr out"
+    if name is not None:
+        ways = f"`{command(f'convert --weight {name}')}` once, whose file is then found, or {ways}"
+    return (
+        f"Warning: at --lr {lr:g} random weights learn next to nothing; it is a rate for "
+        f"pretrained ones, and there are none here. Run {ways}."
+    )
 
 
 def _config(stored: dict[str, Any], path: Path) -> ModelConfig:

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from ..core.checkpoint import Published
 from ..errors import InputError
 from ..files import place_of, put
+from ..places import command, new_weights
 from .published import PUBLISHED
 
-FOLDER = Path("weights/downloads")
 CHUNK = 1 << 18
 TIMEOUT_S = 30.0
 ATTEMPTS = 3
@@ -33,8 +33,8 @@ def find(name: str) -> Published:
     """
     if name not in PUBLISHED:
         raise InputError(
-            f"{name}: neither a file nor the name of a published checkpoint; `python convert.py"
-            " --list` shows the names"
+            f"{name}: neither a file nor the name of a published checkpoint; "
+            f"`{command('convert --list')}` shows the names"
         )
     return PUBLISHED[name]
 
@@ -45,7 +45,7 @@ def fetch(entry: Published, trust: bool = False, folder: str | Path | None = Non
     Args:
         entry: which.
         trust: take a file that nobody published a checksum for.
-        folder: where to; None means weights/downloads.
+        folder: where to; None means the folder "downloads" where weights lie.
 
     Returns:
         The verified file.
@@ -57,14 +57,14 @@ def fetch(entry: Published, trust: bool = False, folder: str | Path | None = Non
     if entry.url is None:
         raise InputError(
             f"{entry.name}: lies behind a page; download it from {entry.page} with a browser and"
-            " give `convert.py --weight` the file"
+            f" give `{command('convert --weight')}` the file"
         )
     if entry.digest is None and not trust:
         raise InputError(
             f"{entry.name}: nobody published a checksum, so that nothing can tell whether the file"
             " is the one meant; add --trust to take whatever the link gives"
         )
-    path = Path(folder or FOLDER) / entry.file_name
+    path = Path(folder or new_weights("downloads")) / entry.file_name
     if path.is_file() and is_published(path, entry):
         return path
     part = path.with_name(path.name + ".part")
@@ -121,7 +121,7 @@ def _transfer_with_retries(entry: Published, part: Path) -> None:
         except urllib.error.URLError as error:
             raise InputError(
                 f"{entry.name}: cannot reach {entry.url} ({error.reason}); check the network, or"
-                " download the file elsewhere and give `convert.py --weight` its path"
+                f" download the file elsewhere and give `{command('convert --weight')}` its path"
             ) from None
         except (http.client.HTTPException, ConnectionError, TimeoutError):
             if attempt < ATTEMPTS:

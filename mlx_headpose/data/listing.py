@@ -17,7 +17,7 @@ from ..files import atomic_path, digest
 
 PICTURES = (".jpg", ".jpeg", ".png")
 # Raise it when a cached table's meaning changes: older caches are then ignored.
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 def read_list(path: Path) -> list[str]:

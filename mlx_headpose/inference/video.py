@@ -206,7 +206,10 @@ class VideoReader:
         source = self.source
         if callable(source):
             return source()
-        return require_opencv().VideoCapture(source if isinstance(source, int) else str(source))
+        if not isinstance(source, int):
+            # FFmpeg takes what is before a colon, as in 14:05:33.mp4, for a protocol.
+            source = str(Path(source).absolute())
+        return require_opencv().VideoCapture(source)
 
     def __enter__(self) -> VideoReader:
         self._thread.start()

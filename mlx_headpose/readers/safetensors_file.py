@@ -11,6 +11,7 @@ import mlx.core as mx
 from safetensors import safe_open
 
 from ..errors import InputError
+from ..places import command
 from ..process import keep_standard_descriptors, require_mlx
 
 # A header larger than this is no checkpoint of ours; it bounds what a lying file can make us read.
@@ -29,7 +30,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
         config = json.loads(metadata["config"])
     except (KeyError, TypeError, ValueError, RecursionError):
         raise InputError(
-            f"{path}: holds no mlx-headpose config; run `python convert.py --weight {path}` first"
+            f"{path}: holds no mlx-headpose config; run "
+            f"`{command(f'convert --weight {path}')}` first"
         ) from None
     if not isinstance(config, dict):
         raise InputError(f"{path}: its config is no JSON object")
