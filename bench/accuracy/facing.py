@@ -132,9 +132,8 @@ def network(estimator: HeadPoseEstimator) -> Look:
         heads = estimator(film.frame([placed]), max_heads=1)
         if not heads:
             return None
-        kind = "heads" if estimator.detector.finds == "heads" else "face"
         position = head_position(
-            np.array(heads[0].box), heads[0].pose, film.camera, kind.rstrip("s")
+            np.array(heads[0].box), heads[0].pose, film.camera, estimator.detector.finds
         )
         return relative_to_camera(heads[0].pose, position), position
 

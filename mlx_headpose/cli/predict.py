@@ -119,8 +119,8 @@ def make_parser(program: str) -> Parser:
     video.add_argument(
         "--detect_every",
         type=positive,
-        default=3,
-        help="search the whole frame for faces every so many frames, and near each head between",
+        help="search the whole frame for faces every so many frames, and near each head between (3,"
+        " cameras: 10)",
     )
     video.add_argument(
         "--raw", action="store_true", help="do not smooth boxes and angles over time"
@@ -286,6 +286,7 @@ def _predict(
         options.max_faces,
         options.detect_every,
         options.zones_read,
+        source.kind == "camera",
     )
     if source.kind == "video":
         reader = reader_of(source, options)

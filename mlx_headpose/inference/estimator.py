@@ -286,7 +286,7 @@ class HeadPoseEstimator:
             return []
         boxes = np.array([head.box for head in heads])
         poses = np.array([head.pose for head in heads])
-        kind = "face" if given or self.detector.finds == "faces" else "head"
+        kind = "faces" if given else self.detector.finds
         places = head_position(boxes, poses, self.camera_of(size), kind, self.head_size)
         if self.camera is not None and self.perspective:
             poses = relative_to_camera(poses, places)
