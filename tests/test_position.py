@@ -68,7 +68,7 @@ def test_rendered_people_of_one_size_are_where_they_are():
         spot = rng.uniform((0.2, 0.3), (0.8, 0.6)) * (640, 480)
         placed = facing_camera(pose, camera.rays(spot) * rng.uniform(0.4, 2))
         box = Film(camera, [actor]).box(placed, actor)
-        found = head_position(box, placed.seen, camera, "head", actor.head_size)
+        found = head_position(box, placed.seen, camera, "heads", actor.head_size)
         errors.append(np.linalg.norm(found - placed.position) / np.linalg.norm(placed.position))
     assert np.median(errors) < 0.05
     assert np.percentile(errors, 95) < 0.12

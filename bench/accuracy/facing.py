@@ -3,7 +3,7 @@
     python -m bench.accuracy.facing --detector ../shared/weights/face_detection_yunet_2023mar.onnx
 
 People sit before a laptop, whose camera is above its screen, and look at the screen, at a second
-screen to the left, and away, for one to three seconds each. A frame is true where the true pose
+screen to the left, and away, for 1.5 to 5 seconds each. A frame is true where the true pose
 points into the zone. F1 is over all frames and zones. The zero error is the angle between a
 direction that a person looks in and the zero that was calibrated in another second of looking
 there, in which the head is never quite still.
@@ -72,7 +72,7 @@ def looks(seconds: float, seed: int, fps: int = FPS) -> list[Placed]:
     name = "screen"
     while len(poses) < seconds * fps:
         spot = np.array(TARGETS[name]) + rng.normal(0, 0.02, 3)
-        poses += [towards(position, spot)] * int(rng.uniform(1, 3) * fps)
+        poses += [towards(position, spot)] * int(rng.uniform(1.5, 5) * fps)
         name = str(rng.choice([other for other in names if other != name]))
     steps = np.array(poses[: int(seconds * fps)])
     turn = int(0.3 * fps)
@@ -132,9 +132,8 @@ def network(estimator: HeadPoseEstimator) -> Look:
         heads = estimator(film.frame([placed]), max_heads=1)
         if not heads:
             return None
-        kind = "heads" if estimator.detector.finds == "heads" else "face"
         position = head_position(
-            np.array(heads[0].box), heads[0].pose, film.camera, kind.rstrip("s")
+            np.array(heads[0].box), heads[0].pose, film.camera, estimator.detector.finds
         )
         return relative_to_camera(heads[0].pose, position), position
 

@@ -48,12 +48,16 @@ class Sample:
         spot = rng.uniform((0.2, 0.3), (0.8, 0.6)) * SIZE
         self.placed = facing_camera(pose, self.camera.rays(spot) * depth)
         film = Film(self.camera, [self.actor], number, noise=3.0, supersampling=1.4)
-        self.boxes = {"head": film.box(self.placed, self.actor), "face": None}
+        self.boxes = {
+            "heads": film.box(self.placed, self.actor),
+            "landmarks": film.box(self.placed, self.actor, "face"),
+            "faces": None,
+        }
         self.pose = self.placed.seen
         if estimator is not None:
             heads = estimator(film.frame([self.placed]), max_heads=1)
             if heads:
-                self.boxes["face"] = np.array(heads[0].box)
+                self.boxes["faces"] = np.array(heads[0].box)
                 self.pose = heads[0].pose
 
 
@@ -100,15 +104,15 @@ def errors(used: list[Sample], kind: str, true_pose: bool, one_size: bool) -> np
 
 def distance(estimator: HeadPoseEstimator, count: int, yaw: float) -> None:
     samples = [Sample(i, "val", estimator, yaw) for i in tqdm(range(count), disable=None)]
-    used = [s for s in samples if s.boxes["face"] is not None]
+    used = [s for s in samples if s.boxes["faces"] is not None]
     print(f"{len(used)} of {count} faces found")
-    print("box   pose     size        distance: median  95th percentile  bias")
-    for kind in ("face", "head"):
+    print("box        pose     size        distance: median  95th percentile  bias")
+    for kind in ("faces", "landmarks", "heads"):
         for true_pose in (False, True):
             for one_size in (True, False):
                 error = errors(used, kind, true_pose, one_size)
                 print(
-                    f"{kind}  {'true   ' if true_pose else 'network'}"
+                    f"{kind:9}  {'true   ' if true_pose else 'network'}"
                     f"  {'one size  ' if one_size else 'everybody'}"
                     f"  {np.median(np.abs(error)):13.1%}"
                     f"  {np.percentile(np.abs(error), 95):15.1%}  {np.median(error):+.1%}"

@@ -120,8 +120,8 @@ def make_parser(program: str) -> Parser:
     video.add_argument(
         "--detect_every",
         type=positive,
-        default=3,
-        help="search the whole frame for faces every so many frames, and near each head between",
+        help="search the whole frame for faces every so many frames, and near each head between (3,"
+        " cameras: 10)",
     )
     video.add_argument(
         "--carry",
@@ -280,6 +280,7 @@ def _predict(
         options.detect_every,
         options.zones_read,
         options.carry,
+        source.kind == "camera",
     )
     if source.kind == "video":
         reader = reader_of(source, options)

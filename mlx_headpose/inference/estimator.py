@@ -228,7 +228,9 @@ class HeadPoseEstimator:
                 raise InputError(f"{len(images)} pictures need as many lists of boxes")
         estimated = self.estimate(images, found, given=boxes is not None)
         heads = [
-            self.zeroed(self.placed([head for head in those if head], image.shape[1::-1]))
+            self.zeroed(
+                self.placed([h for h in those if h], image.shape[1::-1], given=boxes is not None)
+            )
             for image, those in zip(images, estimated, strict=True)
         ]
         return heads[0] if single else heads
@@ -271,16 +273,22 @@ class HeadPoseEstimator:
             self._cameras[size] = camera
         return self._cameras[size]
 
-    def placed(self, heads: Sequence[Head], size: tuple[int, int]) -> list[Head]:
-        """Heads of an image of a width and height, with positions, relative to the camera."""
+    def placed(
+        self, heads: Sequence[Head], size: tuple[int, int], given: bool = False
+    ) -> list[Head]:
+        """Heads with positions, relative to the camera if one is known.
+
+        Args:
+            heads: of one image.
+            size: its width and height.
+            given: whether a user gave the boxes, which are around faces then.
+        """
         if not heads:
             return []
         boxes = np.array([head.box for head in heads])
         poses = np.array([head.pose for head in heads])
-        finds_heads = self._detector is not None and self._detector.finds == "heads"
-        places = head_position(
-            boxes, poses, self.camera_of(size), "head" if finds_heads else "face", self.head_size
-        )
+        kind = "faces" if given else self.detector.finds
+        places = head_position(boxes, poses, self.camera_of(size), kind, self.head_size)
         if self.camera is not None and self.perspective:
             poses = relative_to_camera(poses, places)
         return [

@@ -31,6 +31,10 @@ FILTERS: dict[str, Callable[[], Callable[[np.ndarray, float], np.ndarray]]] = {
     "one-euro": PoseFilter,
     "predictive": PredictiveFilter,
 }
+# Searching a whole frame takes several times as long as following the heads in it: of cameras,
+# where late is worse than a person who comes up a third of a second later, fewer frames are
+# searched.
+DETECT_EVERY, DETECT_EVERY_LIVE = 3, 10
 PATIENCE_S = 10.0  # for a head to calibrate on
 
 
@@ -76,16 +80,19 @@ def make_follower(
     smoothing: str = "one-euro",
     min_score: float = DEFAULT_MIN_SCORE,
     max_heads: int | None = None,
-    detect_every: int = 3,
+    detect_every: int | None = None,
     zones: Sequence[Zone] = (),
     carry: float = CARRY_S,
+    live: bool = False,
 ) -> VideoEstimator:
     """What follows heads from frame to frame.
 
     Args:
         estimator: for one frame.
         smoothing: "one-euro", "predictive" or "none".
-        min_score, max_heads, detect_every, zones, carry: see `VideoEstimator`.
+        min_score, max_heads, zones, carry: see `VideoEstimator`.
+        detect_every: see `VideoEstimator`; None means 10 for cameras and 3 for files.
+        live: whether frames come from a camera.
 
     Raises:
         InputError: there is no such filter.
@@ -96,7 +103,7 @@ def make_follower(
         estimator,
         min_score,
         max_heads,
-        detect_every,
+        detect_every or (DETECT_EVERY_LIVE if live else DETECT_EVERY),
         smoothing != "none",
         carry,
         make_filter=FILTERS.get(smoothing, PoseFilter),
@@ -122,7 +129,7 @@ def stream(
         InputError: the source cannot be read, or, while iterating, delivers nothing more.
     """
     reader = source if isinstance(source, VideoReader) else open_source(source)
-    return follow(make_follower(estimator, **options), reader)
+    return follow(make_follower(estimator, live=reader.live, **options), reader)
 
 
 def follow(video: VideoEstimator, reader: VideoReader) -> Iterator[Seen]:

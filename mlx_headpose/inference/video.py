@@ -283,8 +283,8 @@ class VideoReader:
     def _put(self, frame: Frame | None) -> None:
         if self.live:
             with contextlib.suppress(queue.Empty):
-                self._queue.get_nowait()  # the network has not taken the last one: too late
-                self.dropped += frame is not None
+                # The network has not taken the last one: too late.
+                self.dropped += self._queue.get_nowait() is not None
         while True:
             try:
                 self._queue.put(frame, timeout=0.1)

@@ -28,7 +28,7 @@ IMAGE_TO_CAMERA = np.array([1.0, 1.0, -1.0])
 MAX_ZONES = 100
 MAX_BYTES = 1 << 20
 # What a zone's file leaves out, in degrees outside of the zone and in seconds.
-ENTER, LEAVE, DWELL = -1.0, 2.0, 0.3
+ENTER, LEAVE, DWELL = -1.0, 2.0, 0.1
 # Of a rectangle's border this many points a side say how far a direction is from it.
 BORDER_POINTS = 33
 

@@ -42,8 +42,9 @@ class Ellipsoid:
 
 # Fitted to boxes of rendered people: `python -m bench.accuracy.position --fit`.
 SHAPES = {
-    "head": Ellipsoid((-21.1, -9.7), (88.3, 123.5, 111.2), 0.77),
-    "face": Ellipsoid((-0.5, 39.2), (69.3, 95.6, 57.8), 0.5),
+    "heads": Ellipsoid((-20.6, -9.7), (87.2, 123.7, 116.0), 0.68),
+    "faces": Ellipsoid((-0.5, 39.2), (69.3, 95.6, 57.8), 0.5),
+    "landmarks": Ellipsoid((22.9, 39.3), (73.1, 72.0, 59.7), 0.64),
 }
 
 
@@ -78,7 +79,7 @@ def head_position(
     box: np.ndarray,
     pose: np.ndarray,
     camera: Camera,
-    kind: str = "face",
+    kind: str = "faces",
     head_size: float = HEAD_SIZE,
 ) -> np.ndarray:
     """Positions of heads' centres.
@@ -88,7 +89,8 @@ def head_position(
         pose: (..., 3) yaw, pitch, roll in degrees, relative to the ray through the head, as a
             network sees it (see `perspective`).
         camera: camera of the image.
-        kind: what the box is around, "face" or "head".
+        kind: what the boxes bound, as a detector's `finds` has it: "faces" (as YuNet's), whole
+            "heads", or "landmarks" (300W's 68).
         head_size: circumference above the brows in mm.
 
     Returns:
