@@ -226,16 +226,17 @@ def test_quantised_networks_are_exported_for_any_device(tmp_path, scheme):
     assert set(mlxfn.devices(path.read_bytes())) == {"gpu"}
 
 
-def test_the_old_form_is_read_by_the_mlx_of_mlx_swift(tmp_path, astronaut):
+def test_the_old_form_is_read_by_the_mlx_of_mlx_swift(tmp_path, astronaut, monkeypatch):
     if not OLD_PYTHON:
         pytest.skip("needs a Python with MLX 0.31.1, named by MLX_031_PYTHON")
-    estimator = HeadPoseEstimator()
-    box = np.array(BOX, np.float32)
-    with Image.open(ASTRONAUT) as photo:
-        face = estimator.input_of(np.asarray(photo.convert("RGB")), box)
-    np.save(tmp_path / "face.npy", face)
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "python"))
+    from crop import cut
+
+    model = HeadPoseEstimator().model
     for reader in READERS:
-        export_mlxfn(estimator.model, tmp_path / f"{reader}.mlxfn", reader=reader, device="cpu")
+        about = export_mlxfn(model, tmp_path / f"{reader}.mlxfn", reader=reader, device="cpu")
+    with Image.open(ASTRONAUT) as photo:
+        np.save(tmp_path / "face.npy", cut(photo, BOX, about["input"]))
 
     def read(reader: str) -> subprocess.CompletedProcess[str]:
         lines = (

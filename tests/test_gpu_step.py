@@ -16,8 +16,11 @@ SIZE = {"preprocessing": {"size": 64}}
 CONFIGS = {
     "hopenet": {"arch": "resnet18", **SIZE},
     "nlml": {},
+    "opal": SIZE,
     "pyramid": SIZE,
     "rotation9d": {},
+    "semiuhpe": {"arch": "resnet50", **SIZE},
+    "sixdrepnet": {"arch": "resnet18", **SIZE},
     "tokenhpe": {"width": 96, "depth": 2, "backbone_heads": 2, **SIZE},
     "whenet": SIZE,
 }
@@ -37,6 +40,6 @@ def test_a_gpus_operations_train_as_the_cpus(method: str) -> None:
     done = subprocess.run(
         [*command, config], env=environment, capture_output=True, text=True, check=True
     )
-    trained, statistics = map(float, done.stdout.split())
-    assert trained < 1e-2
+    trained, statistics, magnified = map(float, done.stdout.split())
+    assert trained < max(1e-2, magnified / 2)
     assert statistics < 1e-3

@@ -23,8 +23,11 @@ HALVES = [mx.float16, mx.bfloat16]
 NETWORKS = {
     "hopenet": ({"arch": "mobilenetv2"}, 0.1, 1.0),
     "nlml": ({}, 0.1, 1.0),
+    "opal": ({}, 1.0, 8.0),
     "pyramid": ({}, 0.1, 1.0),
     "rotation9d": ({}, 1.0, 8.0),
+    "semiuhpe": ({"arch": "resnet50"}, 1.0, 8.0),
+    "sixdrepnet": ({"arch": "resnet18"}, 1.0, 8.0),
     "tokenhpe": ({"width": 96, "depth": 2, "backbone_heads": 2}, 3.0, 24.0),
     "whenet": ({}, 0.1, 1.0),
 }

@@ -11,12 +11,18 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 import pytest
+from PIL import Image
 
+from mlx_headpose.core.crop import AROUND_LANDMARKS
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.core.scene import HEAD, IGNORE, TARGET
 from mlx_headpose.detection.heads import detector as module
 from mlx_headpose.detection.heads.boxes import select
-from mlx_headpose.detection.heads.detector import SurroundHeadDetector, prepare
+from mlx_headpose.detection.heads.detector import (
+    BUNDLED_DETECTOR,
+    SurroundHeadDetector,
+    prepare,
+)
 from mlx_headpose.detection.heads.network import (
     CHANNELS,
     SIZES,
@@ -28,9 +34,12 @@ from mlx_headpose.detection.heads.network import (
 )
 from mlx_headpose.errors import InputError
 from mlx_headpose.evaluation.detection import Detection, match
+from mlx_headpose.inference import estimator
+from mlx_headpose.inference.estimator import default_detector, load_detector, margins_around
 from mlx_headpose.methods import config_from_dict
 from mlx_headpose.weights import from_pretrained, load_network, save_pretrained
 
+ROOT = Path(__file__).resolve().parent.parent
 TINY = {"stem": 8, "narrow": 8, "middle": 16, "wide": 16, "blocks": 1}
 
 
@@ -158,6 +167,13 @@ def test_suppression_keeps_the_best_box_of_a_head():
     assert len(select(cells, 0.95)) == 0
 
 
+def test_a_box_within_a_better_one_is_a_part_of_that_head():
+    cells = np.zeros((4, CHANNELS), np.float32)
+    cells[:, 0] = 0.6, 0.9, 0.7, 0.8
+    cells[:, 1:5] = (10, 10, 20, 20), (0, 0, 40, 40), (30, 0, 70, 40), (-40, -40, 80, 80)
+    assert select(cells, 0.5)[:, 0].tolist() == pytest.approx([0.9, 0.7])
+
+
 def test_matching_counts_as_the_program_that_judges_does(shared: Path):
     path = shared / "detection" / "score_detector.py"
     spec = importlib.util.spec_from_file_location("score_detector", path)
@@ -276,3 +292,40 @@ def test_a_file_comes_back_and_is_no_pose_network(tmp_path):
         from_pretrained(path)
     with pytest.raises(InputError, match="detection size"):
         SurroundHeadDetector.from_pretrained(path, size=10)
+
+
+def test_without_yunet_the_bundled_detector_is_taken(monkeypatch):
+    monkeypatch.setattr(estimator, "at_hand", lambda: False)
+    assert isinstance(default_detector(), SurroundHeadDetector)
+    monkeypatch.setattr(estimator, "at_hand", lambda: True)
+    monkeypatch.setattr(estimator.FaceDetector, "from_pretrained", lambda: "YuNet")
+    assert default_detector() == "YuNet"
+
+
+def test_boxes_of_landmarks_get_the_margins_of_annotated_ones():
+    crop = AROUND_LANDMARKS
+    assert margins_around(crop, "landmarks") == crop.test
+    assert margins_around(crop, "faces") == crop.face
+    assert margins_around(crop, "heads") == crop.head
+    assert margins_around(crop, "landmarks", 0.5).k == (0.5, 0.5)
+
+
+def test_a_file_says_which_detector_it_is(tmp_path):
+    save_pretrained(build(tiny()), tmp_path / "heads.safetensors")
+    assert isinstance(load_detector(tmp_path / "heads.safetensors"), SurroundHeadDetector)
+
+
+def test_the_bundled_detector_finds_the_astronaut():
+    image = np.asarray(Image.open(ROOT / "docs" / "images" / "astronaut.jpg").convert("RGB"))
+    (found,) = SurroundHeadDetector.from_pretrained()([image])
+    assert len(found) >= 1
+    best = int(found.scores.argmax())
+    # By eye: hairline to chin, ear to ear.
+    height, width = image.shape[:2]
+    face = np.array((0.36, 0.12, 0.53, 0.36)) * (width, height, width, height)
+    low, high = (
+        np.maximum(found.boxes[best, :2], face[:2]),
+        np.minimum(found.boxes[best, 2:], face[2:]),
+    )
+    assert np.maximum(high - low, 0).prod() > 0.5 * (face[2:] - face[:2]).prod()
+    assert BUNDLED_DETECTOR.stat().st_size < 2_000_000

@@ -17,7 +17,8 @@ PACKAGE = ROOT / "mlx_headpose"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = re.compile("|".join((*METHODS, *FITTED, "hopelessnet")), re.IGNORECASE)
 # The published protocols of datasets are data, and are called by their authors' names.
-MAY_NAME_METHODS = {"methods", "data"}
+# So are other programs' conventions of angles.
+MAY_NAME_METHODS = {"methods", "data", "pose"}
 
 
 NETWORK_FILES = {"__init__", "network", "fitted", "inputs", "model", "cosines", "search", "tucker"}

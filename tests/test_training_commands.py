@@ -297,7 +297,10 @@ def test_a_converted_backbone_is_a_start() -> None:
         ("--freeze backbone.nose", "--freeze backbone.nose: the network has no such module"),
         ("--num_epochs 0", "not a whole number of at least 1"),
         ("--dataset 300W_LP --data_dir nowhere", "nowhere"),
-        ("--dataset AFLW2000 --samples 9", "--samples is for synthetic, rendered, not for AFLW"),
+        (
+            "--dataset AFLW2000 --samples 9",
+            "--samples is for synthetic, rendered, scenes, not for AFLW",
+        ),
         ("--dataset rendered --mesh m.npz", "--mesh is for synthetic, not for rendered"),
         ("--seed -1", "--seed: '-1' is not a whole number of at least 0"),
         ("--workers -1", "not a whole number of at least 0"),

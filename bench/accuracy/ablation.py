@@ -1,4 +1,4 @@
-"""What the network in the box owes to what: one short training for each thing left out.
+"""What the bundled network owes to what: one short training for each thing left out.
 
     python -m bench.accuracy.ablation --mesh makehuman_head.npz --photos datasets/AFLW2000 \
         --imagenet weights/mobilenetv2_backbone.safetensors --work /tmp/ablation

@@ -1,7 +1,8 @@
 """What a user really gets on AFLW2000: errors with detected boxes, margins, and confidence.
 
-    python -m bench.accuracy.end_to_end --snapshot weights/squeezenet_1_1.safetensors \
-        --data_dir datasets/AFLW2000 --filename_list aflw2000_list.txt --curve confidence.png
+    python -m bench.accuracy.end_to_end --snapshot weights/hopelessnet-squeezenet1_1.safetensors \
+        --data_dir datasets/AFLW2000 --filename_list datasets/AFLW2000/files.txt \
+        --curve confidence.png
 
 Images 0, 2, 4, ... of the list calibrate the crop margin and the confidence; images 1, 3, 5, ...
 test them. A face that the detector does not find has no error: the share of these is printed.
@@ -119,8 +120,8 @@ def calibrate(
 ) -> None:
     """How far the network's confidence is from the chance of an error below `GOOD`.
 
-    Prints the logistic curve that would mend it, fitted on one half (0 and 1 where nothing is to
-    mend), and how it holds on the other as it is.
+    Prints the logistic curve that would correct it, fitted on one half (0 and 1 where nothing is to
+    correct), and how it holds on the other as it is.
     """
     good = errors < GOOD
     p = np.clip(confidence.astype(np.float64), 1e-6, 1 - 1e-6)

@@ -1,6 +1,6 @@
 """Smoothing on a video whose truth is known: synthetic heads that turn, shake and rest.
 
-    python -m bench.accuracy.video --snapshot weights/squeezenet_1_1.safetensors
+    python -m bench.accuracy.video --snapshot weights/hopelessnet-squeezenet1_1.safetensors
 
 Error is the mean angle of the rotation between estimate and truth. Jitter is the mean angle between
 the turn from one frame to the next as estimated and as it was: a head at rest, or turning evenly,

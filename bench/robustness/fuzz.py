@@ -1,4 +1,4 @@
-"""Fuzz every reader of strangers' files with damage that knows the format (Linux: it needs /proc).
+"""Fuzz every reader of untrusted files with format-aware damage (Linux: it needs /proc).
 
     python -m bench.robustness.fuzz --shared ../shared --seconds 300 --out fuzz
 
@@ -44,7 +44,7 @@ HANG_SECONDS = 400.0
 MEMORY_MB = 2048
 KILL_MB = 2600
 MOST_SEEDS = 400
-# What no reader may call while it reads a stranger's file.
+# What no reader may call while it reads an untrusted file.
 FORBIDDEN = {
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen",
     "socket.connect", "pty.spawn", "ctypes.dlopen",

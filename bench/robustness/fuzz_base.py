@@ -1,4 +1,4 @@
-"""What a reader of strangers' files is, for bench/robustness/fuzz.py."""
+"""What a reader of untrusted files is, for bench/robustness/fuzz.py."""
 
 from __future__ import annotations
 

@@ -257,7 +257,7 @@ def matlab(data: bytes, rng: Rng, other: bytes = b"") -> bytes:
 
 
 def png(data: bytes, rng: Rng, other: bytes = b"") -> bytes:
-    """Damage a PNG's chunks and mend their checksums."""
+    """Damage a PNG's chunks and fix their checksums."""
     out, at = [data[:8]], 8
     while at + 12 <= len(data):
         size = struct.unpack_from(">I", data, at)[0]
@@ -324,7 +324,7 @@ def _varint(number: int) -> bytes:
 
 
 def protobuf(data: bytes, rng: Rng, other: bytes = b"", depth: int = 0) -> bytes:
-    """Damage one field of a protobuf message, at any depth, and mend the lengths around it."""
+    """Damage one field of a protobuf message, at any depth, and fix the lengths around it."""
     fields: list[tuple[int, int, bytes]] = []  # (tag, wire type, content)
     at = 0
 

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("mlx_headpose", "convert", "tests", "docs", "examples")
+COPIED = ("mlx_headpose", "convert", "tests", "bench", "docs", "examples")
 LIBRARIES = (
     *("hypothesis", "hypothesis.extra.numpy", "mlx.nn", "mlx.optimizers", "numpy", "PIL.Image"),
     *("pytest", "scipy.io", "scipy.spatial.transform", "safetensors", "tqdm"),
@@ -51,16 +51,16 @@ GROUPS = {
         "mlx_headpose/weights.py": ["weights", "hopenet"],
     },
     "convert": {
-        "convert/__init__.py": ["convert"],
-        "readers/checkpoint_file.py": ["convert", "hostile_checkpoints"],
-        "methods/hopenet/checkpoint.py": ["convert"],
-        "readers/h5.py": ["convert", "whenet"],
-        "methods/whenet/checkpoint.py": ["whenet"],
-        "readers/pickled_npy.py": ["npy", "nlml_convert", "hostile_checkpoints"],
-        "methods/nlml/checkpoint.py": ["nlml_convert"],
-        "methods/pyramid/checkpoint.py": ["pyramid"],
-        "methods/tokenhpe/checkpoint.py": ["tokenhpe"],
-        "detection/yunet_checkpoint.py": ["detector"],
+        "mlx_headpose/convert/__init__.py": ["convert"],
+        "mlx_headpose/readers/checkpoint_file.py": ["convert", "hostile_checkpoints"],
+        "mlx_headpose/methods/hopenet/checkpoint.py": ["convert"],
+        "mlx_headpose/readers/h5.py": ["convert", "whenet"],
+        "mlx_headpose/methods/whenet/checkpoint.py": ["whenet"],
+        "mlx_headpose/readers/pickled_npy.py": ["npy", "nlml_convert", "hostile_checkpoints"],
+        "mlx_headpose/methods/nlml/checkpoint.py": ["nlml_convert"],
+        "mlx_headpose/methods/pyramid/checkpoint.py": ["pyramid"],
+        "mlx_headpose/methods/tokenhpe/checkpoint.py": ["tokenhpe"],
+        "mlx_headpose/detection/yunet_checkpoint.py": ["detector"],
     },
 }
 COMPARISONS = {

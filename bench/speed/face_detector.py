@@ -1,7 +1,7 @@
 """The face detector on AFLW2000: recall and other boxes over the score threshold, and speed.
 
     python -m bench.speed.face_detector --data_dir datasets/AFLW2000 \\
-        --filename_list aflw2000_list.txt
+        --filename_list datasets/AFLW2000/files.txt
 
 A face counts as found if a box overlaps the box around `pt3d_68` by at least 0.4 (intersection
 over union); every further box of the picture counts as another one, real face or not.

@@ -1,6 +1,7 @@
-"""A long night at the webcam: memory and latency of `predict.py --source 0`, with nobody's camera.
+"""Hours at the webcam: memory and latency of `predict.py --source 0`, with a simulated camera.
 
-    python -m bench.speed.load_webcam --snapshot weights/squeezenet_1_1.safetensors --seconds 3600
+    python -m bench.speed.load_webcam --seconds 3600 \
+        --snapshot weights/hopelessnet-squeezenet1_1.safetensors
 
 The command runs as a user starts it; only OpenCV's camera and window are stood in for. The camera
 shows synthetic heads that come in and leave before a moving background, and has its next frame

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..files import require_writable
+import numpy as np
+
+from ..files import atomic_path, require_writable
 from .options import Parser
 
 
@@ -15,8 +17,13 @@ def run(program: str, arguments: list[str]) -> None:
     parser.add_argument("--output", type=Path, required=True, help="file to write (.npz)")
     options = parser.parse_args(arguments)
     require_writable(options.output)
-    from ..readers.makehuman import make_head_model
+    from ..readers.makehuman import read_makehuman
 
-    found = make_head_model(options.folder, options.output)
-    counts = ", ".join(f"{count} {what}" for what, count in found.items())
-    print(f"wrote {options.output} ({counts})")
+    arrays = read_makehuman(options.folder)
+    with atomic_path(options.output) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    assets = sum(name.startswith("asset/") and name.endswith("/quads") for name in arrays)
+    print(
+        f"wrote {options.output} ({len(arrays['vertices'])} vertices, "
+        f"{len(arrays['target_names'])} targets, {assets} assets)"
+    )

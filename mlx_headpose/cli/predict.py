@@ -91,7 +91,9 @@ def make_parser(program: str) -> Parser:
     faces = parser.add_argument_group("faces")
     faces.add_argument(
         "--detector",
-        help="file of the face detector (YuNet, converted or .onnx), or of a head detector (.onnx)",
+        help="file of a detector (YuNet or our head detector, or any head detector as .onnx), or "
+        "bundled for the one that comes with mlx-headpose; by default YuNet where its file is at "
+        "hand, or else the bundled one",
     )
     faces.add_argument(
         "--min_score",
@@ -193,7 +195,8 @@ def _run(program: str, options: argparse.Namespace, given: set[str]) -> None:
     )
     print(f"network: {network}")
     if not options.bbox:
-        detector = estimator.detector  # fails now, not after the first picture
+        detector = estimator.detector  # fails now, not after the first image
+        print(f"detector: {detector.name}")
         if options.detect_size is not None:
             if not isinstance(detector, FaceDetector):
                 raise InputError("--detect_size is for the face detector; this one has its size")

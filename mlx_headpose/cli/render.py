@@ -12,7 +12,6 @@ from PIL import Image
 
 from ..errors import InputError
 from ..files import atomic_path
-from ..synthetic.effects import GROUPS, without
 from .options import Parser, positive
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 COLUMNS = 8
 ANGLES = ("yaw", "pitch", "roll")
-# Count, split, side of an image in pixels, and largest angles, where the command line gives none.
 STEEP = (180.0, 80.0, 95.0)  # largest angles with --poses wide
+# Count, split, side of an image in pixels, and largest angles, where the command line gives none.
 SET, SHEET = (None, "train", 160, (180.0, 50.0, 50.0)), (48, "val", 128, (90.0, 40.0, 40.0))
 
 
@@ -47,6 +46,9 @@ def run(program: str, arguments: list[str]) -> None:
         most = 90 if angle == "pitch" else 180
         if not -most <= low <= high <= most:
             raise InputError(f"--{angle} {low:g} {high:g}: give two angles from {-most} to {most}")
+    from ..synthetic.effects import without
+
+    camera = args.camera_without or ("none" if args.mesh else None)
     settings = Settings(
         args.seed,
         args.split or split,
@@ -56,7 +58,7 @@ def run(program: str, arguments: list[str]) -> None:
         identities=args.identities,
         natural=args.mesh is not None and args.poses != "uniform",
         tilted=args.poses == "wide",
-        camera_without=() if args.mesh and args.camera_without is None else args.camera_without,
+        camera_without=None if camera is None else without(camera),
     )
     if args.out is None:
         _write_sheet(args.sheet, settings.heads(count))
@@ -130,9 +132,8 @@ def _parser(program: str) -> Parser:
     add("--seed", type=int, default=0, help="random seed (default: 0)")
     add(
         "--camera_without",
-        type=without,
-        help="camera effects to leave out, with commas between, or none to leave none out; of "
-        f"{', '.join(GROUPS)} (default: none with --mesh, the plain camera without)",
+        help="camera effects to leave out, with commas between, such as blur,noise, or none to "
+        "leave none out (default: none with --mesh, the plain camera without)",
     )
     for angle, of_set, of_sheet in zip(ANGLES, SET[3], SHEET[3], strict=True):
         add(

@@ -5,5 +5,5 @@ cos and sin of the yaw, and what it is.
 """
 
 TARGET = 11  # numbers in a row
-MOST_HEADS = 24  # rows of a scene; those of zeros are nothing
+MOST_HEADS = 12  # rows of a scene; those of zeros are nothing
 HEAD, IGNORE = 1.0, -1.0  # the last number: a head, or a region in which nothing is learnt

@@ -41,6 +41,7 @@ class HeadDetector:
     """
 
     finds = "heads"
+    name = "ONNX head detector"
 
     def __init__(self, path: str | Path):
         from ..readers.onnx_file import load_onnx

@@ -183,6 +183,7 @@ class FaceDetector:
     """
 
     finds = "faces"
+    name = "YuNet"
 
     def __init__(self, network: YuNet, detect_size: int | None = None):
         self.network = network

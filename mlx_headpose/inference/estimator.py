@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 MIN_HEAD_SIZE, MAX_HEAD_SIZE = 300, 750
 # Sizes of images whose cameras are kept.
 MANY_SIZES = 100
+BUNDLED_NAME = "bundled"  # the head detector that comes with the package
 # Crops that go through the network at once.
 BATCH = 64
 
@@ -357,9 +358,14 @@ class HeadPoseEstimator:
 def load_detector(source: str | Path) -> Detector:
     """The detector in a file: ours, YuNet, or whatever head detector an ONNX file holds.
 
+    Args:
+        source: the file, or `BUNDLED_NAME`.
+
     Raises:
         InputError: the file is missing, damaged, or no detector.
     """
+    if str(source) == BUNDLED_NAME:
+        return SurroundHeadDetector.from_pretrained()
     if Path(source).suffix == ".onnx":
         from ..detection.yunet_checkpoint import is_yunet
 

@@ -16,6 +16,16 @@ from .metrics import (
     twin_angle_errors,
     vector_errors,
 )
+from .others import (
+    from_mediapipe,
+    from_opal,
+    from_sixdrepnet,
+    from_vision,
+    to_mediapipe,
+    to_opal,
+    to_sixdrepnet,
+    to_vision,
+)
 from .rotations import (
     axis_endpoints,
     biwi_angles_to_pose,
@@ -46,6 +56,10 @@ __all__ = [
     "biwi_angles_to_pose",
     "biwi_matrix_to_pose",
     "dad_matrix_to_pose",
+    "from_mediapipe",
+    "from_opal",
+    "from_sixdrepnet",
+    "from_vision",
     "geodesic_degrees",
     "geodesic_errors",
     "geodesic_radians",
@@ -64,6 +78,10 @@ __all__ = [
     "r_to_pose",
     "rotation_6d_to_matrix",
     "shifted_angle_errors",
+    "to_mediapipe",
+    "to_opal",
+    "to_sixdrepnet",
+    "to_vision",
     "twin_angle_errors",
     "vector_errors",
     "wrap",

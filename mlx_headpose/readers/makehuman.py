@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InputError
-from ..files import atomic_path
 
 # Folders of targets that shape a head or its expression.
 TARGETS = (
@@ -41,15 +40,11 @@ class Mesh(NamedTuple):
     groups: list[str]
 
 
-def make_head_model(folder: Path, output: Path) -> dict[str, int]:
-    """Write the `.npz` of `docs/synthetic.md` from MakeHuman's `data` folder.
+def read_makehuman(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a head model (`docs/synthetic.md`) from MakeHuman's `data` folder.
 
     Args:
         folder: `data`, or the folder that holds it.
-        output: the file to write.
-
-    Returns:
-        How many vertices, targets and assets were found.
 
     Raises:
         InputError: the folder is not MakeHuman's, or a file in it is broken.
@@ -68,9 +63,7 @@ def make_head_model(folder: Path, output: Path) -> dict[str, int]:
         ),
         "group_names": np.array(names),
     }
-    targets = _targets(data / "targets", len(base.vertices))
-    arrays |= targets
-    assets = 0
+    arrays |= _targets(data / "targets", len(base.vertices))
     for kind in KINDS:
         for path in sorted((data / kind).rglob("*.mhclo")):
             prefix = f"asset/{kind}/{path.stem}/"
@@ -78,14 +71,7 @@ def make_head_model(folder: Path, output: Path) -> dict[str, int]:
                 continue
             for name, values in read_asset(path, base.vertices).items():
                 arrays[prefix + name] = values
-            assets += 1
-    with atomic_path(output) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    return {
-        "vertices": len(base.vertices),
-        "targets": len(targets["target_names"]),
-        "assets": assets,
-    }
+    return arrays
 
 
 def _lines(path: Path) -> list[str]:

@@ -6,12 +6,27 @@ import numpy as np
 
 from ..yunet import suppress
 
-MAX_OVERLAP = 0.45
+MAX_OVERLAP = 0.45  # intersection over union of the boxes of two heads
+MAX_INSIDE = 0.75  # intersection of the boxes of two heads over the smaller one's area
 MOST = 1000  # cells of an image that are looked at, best first
 
 
 def select(cells: np.ndarray, min_score: float) -> np.ndarray:
-    """(cells, 11) decoded cells of one image → (N, 11) those that are its heads, best first."""
+    """(cells, 11) decoded cells of one image → (N, 11) those that are its heads, best first.
+
+    Of two boxes of one place the better is kept, also where one is a part of the other: a large
+    head's eye, or a head with its shoulders.
+    """
     cells = cells[cells[:, 0] >= min_score]
     cells = cells[np.argsort(-cells[:, 0], kind="stable")[:MOST]]
-    return cells[suppress(cells[:, 1:5], cells[:, 0], MAX_OVERLAP)]
+    cells = cells[suppress(cells[:, 1:5], cells[:, 0], MAX_OVERLAP)]
+    boxes = cells[:, 1:5]
+    area = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1)
+    kept: list[int] = []
+    for index, box in enumerate(boxes):
+        better = boxes[kept]
+        low, high = np.maximum(box[:2], better[:, :2]), np.minimum(box[2:], better[:, 2:])
+        shared = np.maximum(high - low, 0).prod(1)
+        if (shared <= MAX_INSIDE * np.minimum(area[index], area[kept])).all():
+            kept.append(index)
+    return cells[kept]

@@ -42,6 +42,7 @@ class SurroundHeadDetector:
         InputError: the network is of another method, or the size is impossible.
     """
 
+    name = "head detector"
     finds = "landmarks"  # `Detections.boxes` bound the 68 landmarks of faces, seen or hidden
 
     def __init__(self, network: Estimator, size: int = DEFAULT_SIZE):

@@ -110,7 +110,7 @@ class SceneInput(ImageInput):
         rng: np.random.Generator,
         augmentation: Augmentation | None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """A scene and its (24, 11) targets."""
+        """A scene and its (12, 11) targets."""
         return *dataset.scene(index, rng), None
 
 

@@ -51,7 +51,7 @@ class Composer:
         """A scene of `size` × `size` pixels.
 
         Returns:
-            (size, size, 3) uint8 and (24, 11) float32 targets as `DetectionHead.loss` takes them.
+            (size, size, 3) uint8 and (12, 11) float32 targets as `DetectionHead.loss` takes them.
         """
         picture = self.backgrounds.draw(size, rng)
         owner = np.zeros((size, size), np.int16)

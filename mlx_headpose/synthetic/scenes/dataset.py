@@ -66,7 +66,7 @@ class SceneSet(Dataset):
     def scene(
         self, index: int, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Picture (size, size, 3) uint8 and targets (24, 11) of scene `index`.
+        """Picture (size, size, 3) uint8 and targets (12, 11) of scene `index`.
 
         It is composed once and kept, or, beyond `KEPT_BYTES`, composed anew at each call; threads
         may call at the same time.

@@ -60,7 +60,7 @@ public struct NetworkMetadata: Codable, Equatable, Sendable {
             read = try JSONDecoder().decode(NetworkMetadata.self, from: json)
         } catch {
             throw HeadPoseError(
-                "its metadata are not those of mlx-headpose; export the network again")
+                "its metadata do not say how images are fed; export a network that reads images")
         }
         let input = read.input
         guard input.side >= 1, input.resizeTo >= input.side, input.resizeTo <= 8192,
