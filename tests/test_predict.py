@@ -272,6 +272,16 @@ def test_a_video(predict, photos, capsys, tmp_path: Path) -> None:
     assert played.get(cv2.CAP_PROP_FRAME_COUNT) == 12
 
 
+def test_folders_inside_a_folder_are_named(predict, photos, capsys, tmp_path: Path) -> None:
+    (tmp_path / "album" / "more").mkdir(parents=True)
+    shutil.copy(photos[0], tmp_path / "album" / "a.jpg")
+    shutil.copy(photos[1], tmp_path / "album" / "more" / "b.jpg")
+    predict("album", "--draw", "none")
+    assert 'album: 1 folder inside not searched; "album/**/*" finds all' in capsys.readouterr().out
+    predict("album/**/*", "--draw", "none")
+    assert "b.jpg: 2 faces" in capsys.readouterr().out
+
+
 def test_a_box_may_begin_left_of_the_picture(predict, photos, capsys) -> None:
     predict(photos[0], "--bbox", "-9,100,220,280", "--bbox", "-9.5,-3,220,280", "--draw", "none")
     assert "2 faces" in capsys.readouterr().out
