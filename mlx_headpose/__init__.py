@@ -21,15 +21,38 @@ _keep_standard_descriptors()
 _tune()  # before anything imports mlx.core
 
 if TYPE_CHECKING:
+    from .inference.draw import draw_heads
     from .inference.estimator import Head, HeadPoseEstimator
+    from .inference.video import VideoEstimator, VideoReader, VideoWriter
 
-__all__ = ["Head", "HeadPoseEstimator", "InputError", "__version__"]
+__all__ = [
+    "Head",
+    "HeadPoseEstimator",
+    "InputError",
+    "VideoEstimator",
+    "VideoReader",
+    "VideoWriter",
+    "__version__",
+    "draw_heads",
+]
+# What needs the networks is loaded only when someone asks for it.
+_MODULES = {
+    "Head": "estimator",
+    "HeadPoseEstimator": "estimator",
+    "VideoEstimator": "video",
+    "VideoReader": "video",
+    "VideoWriter": "video",
+    "draw_heads": "draw",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load what needs the networks only when someone asks for it."""
-    if name in ("Head", "HeadPoseEstimator"):
-        from .inference import estimator
+    if name in _MODULES:
+        from importlib import import_module
 
-        return getattr(estimator, name)
+        return getattr(import_module(f".inference.{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -272,6 +272,21 @@ def test_a_video(predict, photos, capsys, tmp_path: Path) -> None:
     assert played.get(cv2.CAP_PROP_FRAME_COUNT) == 12
 
 
+def test_folders_inside_a_folder_are_named(predict, photos, capsys, tmp_path: Path) -> None:
+    (tmp_path / "album" / "more").mkdir(parents=True)
+    shutil.copy(photos[0], tmp_path / "album" / "a.jpg")
+    shutil.copy(photos[1], tmp_path / "album" / "more" / "b.jpg")
+    predict("album", "--draw", "none")
+    assert 'album: 1 folder inside not searched; "album/**/*" finds all' in capsys.readouterr().out
+    predict("album/**/*", "--draw", "none")
+    assert "b.jpg: 2 faces" in capsys.readouterr().out
+
+
+def test_a_box_may_begin_left_of_the_picture(predict, photos, capsys) -> None:
+    predict(photos[0], "--bbox", "-9,100,220,280", "--bbox", "-9.5,-3,220,280", "--draw", "none")
+    assert "2 faces" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("form", ["json", "csv"])
 def test_results_on_the_standard_output_are_alone_there(
     predict, photos, capfd, tmp_path: Path, form: str
@@ -383,6 +398,18 @@ def test_a_folder_holds_what_its_files_contain(tmp_path: Path, shared: Path) -> 
     found = {(source.kind, Path(source.name).name) for source in find_sources([str(tmp_path)])}
     films = {("video", name) for name in ("film.ts", "film.mp4", "film")}
     assert found == {*films, ("picture", "photo.jpg")}
+
+
+def test_results_follow_their_schema(predict, photos, shared: Path, tmp_path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((ROOT / "docs" / "results.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    predict(*photos, shared / "faults" / "cut.mp4", "--json", "o.json", "--draw", "none")
+    results = json.loads((tmp_path / "o.json").read_text())
+    jsonschema.validate(results, schema)
+    del results["results"][0]["heads"][0]["box"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(results, schema)
 
 
 def test_ctrl_c_keeps_what_was_found(

@@ -20,12 +20,13 @@ import motmetrics
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from mlx_headpose.core.crop import HOPENET_TRAIN
 from mlx_headpose.inference.estimator import Head, HeadPoseEstimator
 from mlx_headpose.inference.tracking import CARRY_S, overlap
 from mlx_headpose.inference.video import Frame, VideoEstimator
 from mlx_headpose.synthetic import SyntheticHeads
-from mlx_headpose.synthetic.scene import draw_shot, render
+from mlx_headpose.synthetic.builtin.scene import BuiltInScene, sample_shot
+from mlx_headpose.synthetic.rasterize import Camera
+from mlx_headpose.synthetic.scene import render
 
 from .video import all_the_way_round
 
@@ -56,9 +57,8 @@ Portrait = tuple[np.ndarray, np.ndarray]  # (SIDE, SIDE, 3) uint8 RGB, and (4,) 
 
 def portraits(count: int) -> list[Portrait]:
     """People of the validation split who look more or less ahead."""
-    heads = SyntheticHeads(
-        count, "val", 0, SIDE, (-40, 40), (-20, 20), (-15, 15), HOPENET_TRAIN, jitter=0
-    )
+    limits = (-40, 40), (-20, 20), (-15, 15)
+    heads = SyntheticHeads(count, "val", 0, SIDE, *limits, jitter=0)
     return [(np.asarray(heads.image(i)), heads.boxes[i]) for i in range(count)]
 
 
@@ -116,14 +116,14 @@ def crossing(people: list[Portrait]) -> Scene:
 
 def turning(people: int) -> Iterator[Scene]:
     """Somebody who turns right round, in a scene each."""
-    heads = SyntheticHeads(people, "val", 0, SIDE, rule=HOPENET_TRAIN, jitter=0)
+    heads = SyntheticHeads(people, "val", 0, SIDE, jitter=0).people
     for person in range(people):
         scene = Scene()
         for pose in all_the_way_round():
             still = np.random.default_rng(1000 + person)
-            expression = heads.geometry.expressions[person]
-            shot = draw_shot(still, expression, 900.0, 0.0022, np.array([0.5, 0.5]))
-            picture = render(heads.identity(person), shot, pose, SIDE, still)
+            shot = sample_shot(still, heads.expressions[person])
+            body = BuiltInScene(heads.person(person), heads.shapes[person], shot, pose)
+            picture = render(body, Camera(900.0, 0.0022, (0.5, 0.5)), SIDE, still)[0]
             # The pivot of the head stays at the picture's middle.
             scene.add(np.asarray(picture), {0: np.array([0.33, 0.3, 0.67, 0.72]) * SIDE})
         yield scene

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import re
+import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -13,6 +15,7 @@ from ..data import DATASETS, dataset_options
 from ..errors import InputError
 from ..methods import DEFAULT, DETECTORS, METHODS, ModelConfig, config_class
 
+NUMBERS = re.compile(r"-[\d.]+(e[-+]?\d+)?,")
 FLAGS = {"crop": "crop_rule"}  # where an option of a dataset has another name on command lines
 
 
@@ -27,6 +30,14 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             **kwargs,
         )
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """See `argparse`; a list of numbers may begin with a minus, as in `--bbox -9,4,80,80`."""
+        words = list(sys.argv[1:] if args is None else args)
+        for i in range(len(words) - 1, 0, -1):
+            if NUMBERS.match(words[i]) and words[i - 1].startswith("--"):
+                words[i - 1 : i + 1] = [f"{words[i - 1]}={words[i]}"]
+        return super().parse_known_args(words, namespace)
 
     def parse_given(self, arguments: list[str]) -> tuple[argparse.Namespace, set[str]]:
         """The options, and the names of those that the arguments give and that are no default."""

@@ -20,7 +20,7 @@ from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
 from ..inference.pictures import open_picture
 from ..inference.record import Record
-from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources
+from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources, passed_over
 from ..inference.table import ZONE_COLUMNS, table, write_csv, zone_rows, zone_seconds
 from ..inference.tracking import CARRY_S
 from ..inference.video import Frame, VideoEstimator
@@ -194,6 +194,8 @@ def _run(program: str, options: argparse.Namespace, given: set[str]) -> None:
         **geometry(options),
     )
     print(f"network: {network}")
+    for note in passed_over(names):
+        print(note)
     if not options.bbox:
         detector = estimator.detector  # fails now, not after the first image
         print(f"detector: {detector.name}")

@@ -56,7 +56,8 @@ class Head:
         confidence: chance in 0..1 that the three angles are right within 10° on average, as
             calibrated on AFLW2000, or, from networks that know nothing of the kind, a value in
             0..1 that is higher where they are surer; None where the network cannot tell.
-        score: the detector's score in 0..1; None where the box was given.
+        score: the detector's score in 0..1; None where the box was given, and in videos for a
+            head that is carried along without a face.
         track: number of the person in a video; None in pictures.
         position: x, y, z of the head's centre in metres: to the image's right, down, and away from
             the camera; None where nobody asked for it.

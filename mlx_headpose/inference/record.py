@@ -15,6 +15,8 @@ from .estimator import Head
 from .table import COLUMNS, frame_result, head_rows
 from .video import Frame
 
+BOX_FORMAT = "x_min, y_min, x_max, y_max"
+
 
 class Record:
     """The JSON and the CSV file of a run, whole even if it is stopped halfway.
@@ -58,7 +60,8 @@ class Record:
         self._json = self._begin(json_path)
         self._csv = self._begin(csv_path)
         if self._json:
-            self._json.write(f'{{\n"network": {json.dumps(self.network)},\n"results": [')
+            head = {"network": self.network, "box_format": BOX_FORMAT}
+            self._json.write(json.dumps(head)[:-1] + ',\n"results": [')
         if self._csv:
             self._rows = csv.writer(self._csv)
             self._rows.writerow(self.columns)

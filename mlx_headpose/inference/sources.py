@@ -67,6 +67,22 @@ def find_sources(given: list[str]) -> list[Source]:
     return sources
 
 
+def passed_over(given: list[str]) -> list[str]:
+    """What `find_sources` leaves out without being asked to, a sentence each."""
+    notes = []
+    for text in given:
+        path = Path(text).expanduser()
+        inside = sum(p.is_dir() and not p.name.startswith(".") for p in _entries(path))
+        if inside:
+            folders = f"{inside} folder{'s' * (inside > 1)}"
+            notes.append(f'{text}: {folders} inside not searched; "{text}/**/*" finds all')
+    return notes
+
+
+def _entries(path: Path) -> list[Path]:
+    return list(path.iterdir()) if path.is_dir() else []
+
+
 def _kind(path: Path) -> Literal["picture", "video"] | None:
     """What a file in a folder is, by its ending and, in doubt, by its content."""
     if path.name.startswith("."):  # such as the ._ files that a Mac leaves on other disks
