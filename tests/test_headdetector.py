@@ -11,18 +11,13 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 import pytest
-from PIL import Image
 
 from mlx_headpose.core.crop import AROUND_LANDMARKS
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.core.scene import HEAD, IGNORE, TARGET
 from mlx_headpose.detection.heads import detector as module
 from mlx_headpose.detection.heads.boxes import select
-from mlx_headpose.detection.heads.detector import (
-    BUNDLED_DETECTOR,
-    SurroundHeadDetector,
-    prepare,
-)
+from mlx_headpose.detection.heads.detector import SurroundHeadDetector, prepare
 from mlx_headpose.detection.heads.network import (
     CHANNELS,
     SIZES,
@@ -39,7 +34,6 @@ from mlx_headpose.inference.estimator import default_detector, load_detector, ma
 from mlx_headpose.methods import config_from_dict
 from mlx_headpose.weights import from_pretrained, load_network, save_pretrained
 
-ROOT = Path(__file__).resolve().parent.parent
 TINY = {"stem": 8, "narrow": 8, "middle": 16, "wide": 16, "blocks": 1}
 
 
@@ -313,19 +307,3 @@ def test_boxes_of_landmarks_get_the_margins_of_annotated_ones():
 def test_a_file_says_which_detector_it_is(tmp_path):
     save_pretrained(build(tiny()), tmp_path / "heads.safetensors")
     assert isinstance(load_detector(tmp_path / "heads.safetensors"), SurroundHeadDetector)
-
-
-def test_the_bundled_detector_finds_the_astronaut():
-    image = np.asarray(Image.open(ROOT / "docs" / "images" / "astronaut.jpg").convert("RGB"))
-    (found,) = SurroundHeadDetector.from_pretrained()([image])
-    assert len(found) >= 1
-    best = int(found.scores.argmax())
-    # By eye: hairline to chin, ear to ear.
-    height, width = image.shape[:2]
-    face = np.array((0.36, 0.12, 0.53, 0.36)) * (width, height, width, height)
-    low, high = (
-        np.maximum(found.boxes[best, :2], face[:2]),
-        np.minimum(found.boxes[best, 2:], face[2:]),
-    )
-    assert np.maximum(high - low, 0).prod() > 0.5 * (face[2:] - face[:2]).prod()
-    assert BUNDLED_DETECTOR.stat().st_size < 2_000_000

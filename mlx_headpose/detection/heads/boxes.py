@@ -6,8 +6,8 @@ import numpy as np
 
 from ..yunet import suppress
 
-MAX_OVERLAP = 0.45  # intersection over union of the boxes of two heads
-MAX_INSIDE = 0.75  # intersection of the boxes of two heads over the smaller one's area
+MAX_OVERLAP = 0.4  # intersection over union of the boxes of two heads
+MAX_INSIDE = 0.6  # intersection of the boxes of two heads over the smaller one's area
 MOST = 1000  # cells of an image that are looked at, best first
 
 
