@@ -13,8 +13,9 @@ from support.converted import seeded_network
 
 from mlx_headpose.convert import convert_file
 from mlx_headpose.core.crop import Crop, Margins, cut
+from mlx_headpose.core.inputs import ImageInput
 from mlx_headpose.core.preprocessing import Preprocessing
-from mlx_headpose.data import open_dataset
+from mlx_headpose.data import Dataset, open_dataset
 from mlx_headpose.data.protocols import DEMOS, PROTOCOLS, find_demo, find_protocol
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference.estimator import HeadPoseEstimator
@@ -229,3 +230,18 @@ def test_the_estimator_reads_faces_as_a_demo_does(converted, demo):
     if demo is not None:
         swaps = DEMOS[demo].swaps
         assert preprocessing.colours == ("BGR" if swaps else "RGB")
+
+
+def test_training_pads_to_a_square_too():
+    class Boxed(Dataset):
+        def cut(self, index, box, size):
+            self.box = box
+            return np.zeros((size, size, 3), np.uint8)
+
+    boxes = np.array([[10.0, 10.0, 30.0, 50.0]])
+    crop = PROTOCOLS["semiuhpe"].cut.crop
+    dataset = Boxed("boxed", ["a"], np.zeros((1, 3)), boxes, crop.train)
+    preprocessing = PROTOCOLS["semiuhpe"].cut.apply(Preprocessing())
+    ImageInput(preprocessing).training_sample(dataset, 0, np.random.default_rng(0), None)
+    # Longer side 40: 8, 16, 8 and 8 more, then 28 black columns.
+    np.testing.assert_allclose(dataset.box, [-12.0, -6.0, 52.0, 58.0])

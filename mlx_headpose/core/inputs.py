@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # The published loaders scale the shorter side to 240 and cut 224 of it at random.
 RANDOM_CROP = 224 / 240
+SQUARED = Margins(square=1.0)
 
 # (H, W, 3) uint8 RGB image and (4,) box → what the network reads of that head, or None.
 HeadReader = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
@@ -122,6 +123,8 @@ class ImageInput(Input):
             box, changes = augmentation.draw(box, size, rng)
         if self.preprocessing.resize == "short_side":
             box = square_inside(box, RANDOM_CROP, rng)
+        elif self.preprocessing.resize == "pad":
+            box = SQUARED.apply(box)
         return dataset.cut(index, box, size), dataset.poses[index], changes
 
     def head_reader(self, margins: Margins, landmarker: Landmarker | None) -> HeadReader:
