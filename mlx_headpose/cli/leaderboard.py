@@ -100,22 +100,26 @@ def run(program: str, arguments: list[str]) -> None:
     sets: dict[Any, Dataset] = {}
     rows: list[Row] = []
     networks: dict[Path, Network] = {}
-    for number, item in enumerate(plan, 1):
-        content = file_digest(item.path)
-        if item.path not in networks:
-            networks[item.path] = known_network(item.path, content, state, options)
-            save_state(options.output / STATE, state)
-        key = digest(content, item.dataset, item.crop, *place(item.dataset, options))
-        if key not in state["rows"]:
-            print(f"[{number}/{len(plan)}] {networks[item.path].name}: {item.dataset}, {item.crop}")
-            model, dataset = prepared(item, options, detector, sets)
-            evaluation = evaluate(model, dataset, options.batch_size, progress=item.dataset)
-            row = make_row(networks[item.path].name, item.dataset, item.crop, evaluation)
-            state["rows"][key] = dataclasses.asdict(row)
-            save_state(options.output / STATE, state)
-        rows.append(Row(**{**state["rows"][key], "network": networks[item.path].name}))
-    for path in write(options.output, list(networks.values()), rows, available()):
-        print(f"wrote {path}")
+    try:
+        for number, item in enumerate(plan, 1):
+            content = file_digest(item.path)
+            if item.path not in networks:
+                networks[item.path] = known_network(item.path, content, state, options)
+                write_json(options.output / STATE, state)
+            key = digest(content, item.dataset, item.crop, *place(item.dataset, options))
+            name = networks[item.path].name
+            if key not in state["rows"]:
+                print(f"[{number}/{len(plan)}] {name}: {item.dataset}, {item.crop}", flush=True)
+                model, dataset = prepared(item, options, detector, sets)
+                evaluation = evaluate(model, dataset, options.batch_size, progress=item.dataset)
+                row = make_row(name, item.dataset, item.crop, evaluation)
+                state["rows"][key] = dataclasses.asdict(row)
+                write_json(options.output / STATE, state)
+            rows.append(Row(**{**state["rows"][key], "network": name}))
+    finally:  # whoever stops gets the tables of what there is
+        if rows:
+            for path in write(options.output, list(networks.values()), rows, available()):
+                print(f"wrote {path}")
 
 
 def find_networks(folder: Path) -> list[Path]:
@@ -311,8 +315,3 @@ def read_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not {"networks", "rows"} <= set(state):
         raise InputError(f"{path}: is no leaderboard's state; delete it, or give another --output")
     return state
-
-
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Keep what was found, so that a later call goes on from here."""
-    write_json(path, state)
