@@ -48,6 +48,8 @@ def test_the_legacy_count_hides_an_error_of_180():
     row = make_row("net", "AFLW2000", "the network's own", evaluation(predicted, true))
     assert (row.mae, row.legacy) == (pytest.approx(30.0), pytest.approx(0.0))
     assert row.published is None
+    turned = np.array([[0.0, 0.0, 0.0], [170.0, 0.0, 0.0]])
+    assert make_row("net", "rendered", "x", evaluation(predicted, turned)).legacy is None
 
 
 def test_tables_hold_every_row():
