@@ -164,10 +164,11 @@ def test_numbers_that_cannot_be_are_named_or_counted(folder, field, kind):
 
 def test_real_files_of_such_numbers(shared):
     folder = shared / "faults" / "landmarks"
-    with pytest.raises(InputError, match=r"\.mat: pt2d holds values that are no numbers"):
-        open_dataset("AFLW2000", folder)
-    with pytest.raises(InputError, match="no usable sample"):
-        open_dataset("AFLW2000", folder, skip_bad=True)
+    for _ in range(2):  # without a cache, and with the one that --skip_bad leaves
+        with pytest.raises(InputError, match=r"\.mat: pt2d holds values that are no numbers"):
+            open_dataset("AFLW2000", folder)
+        with pytest.raises(InputError, match="no usable sample"):
+            open_dataset("AFLW2000", folder, skip_bad=True)
 
 
 def test_a_box_that_would_take_all_memory_is_refused(folder):

@@ -122,8 +122,11 @@ class AnnotatedPictures(Dataset):
         broken = ~np.isfinite(np.concatenate([self.poses, self.boxes], 1)).all(axis=1)
         if broken.any():
             if not skip_bad:
-                first = self._annotation(ids[int(np.argmax(broken))])
-                raise InputError(f"{first}: its pose or landmarks are not numbers; replace it")
+                first = ids[int(np.argmax(broken))]
+                self._parse([first], tuple(fields.values()), skip_bad=False)  # says what it is
+                raise InputError(
+                    f"{self._annotation(first)}: its pose or landmarks are not numbers; replace it"
+                )
             self.drop(broken, "annotation broken")
         outside = (np.abs(self.poses) > LIMIT).any(axis=1)
         self.drop(outside, f"an angle outside ±{LIMIT:.0f}°")
