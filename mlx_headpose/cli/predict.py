@@ -282,7 +282,7 @@ def _predict(
         options.detect_every,
         options.zones_read,
         options.carry,
-        source.kind == "camera",
+        source.kind == "camera" or source.name == options.replay,
     )
     if source.kind == "video":
         reader = reader_of(source, options)

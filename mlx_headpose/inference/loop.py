@@ -83,7 +83,7 @@ def make_follower(
     detect_every: int | None = None,
     zones: Sequence[Zone] = (),
     carry: float = CARRY_S,
-    live: bool = False,
+    of_camera: bool = False,
 ) -> VideoEstimator:
     """What follows heads from frame to frame.
 
@@ -92,7 +92,7 @@ def make_follower(
         smoothing: "one-euro", "predictive" or "none".
         min_score, max_heads, zones, carry: see `VideoEstimator`.
         detect_every: see `VideoEstimator`; None means 10 for cameras and 3 for files.
-        live: whether frames come from a camera.
+        of_camera: whether frames come from a camera, or from a recording of one.
 
     Raises:
         InputError: there is no such filter.
@@ -103,7 +103,7 @@ def make_follower(
         estimator,
         min_score,
         max_heads,
-        detect_every or (DETECT_EVERY_LIVE if live else DETECT_EVERY),
+        detect_every or (DETECT_EVERY_LIVE if of_camera else DETECT_EVERY),
         smoothing != "none",
         carry,
         make_filter=FILTERS.get(smoothing, PoseFilter),
@@ -129,7 +129,7 @@ def stream(
         InputError: the source cannot be read, or, while iterating, delivers nothing more.
     """
     reader = source if isinstance(source, VideoReader) else open_source(source)
-    return follow(make_follower(estimator, live=reader.live, **options), reader)
+    return follow(make_follower(estimator, of_camera=reader.of_camera, **options), reader)
 
 
 def follow(video: VideoEstimator, reader: VideoReader) -> Iterator[Seen]:

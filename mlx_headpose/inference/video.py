@@ -125,7 +125,8 @@ class VideoReader:
 
     Attributes:
         live: whether it is a camera.
-        started: started of a camera, the clock (`time.perf_counter`) when its frames' times began.
+        of_camera: whether it is a camera or was one, as in a recording.
+        started: of a camera, the clock (`time.perf_counter`) when its frames' times began.
         dropped: frames of a camera that nobody took before the next one came.
         announced: frames that the file says it has, often an estimate; 0 where it does not say.
         decoded: frames read so far.
@@ -139,7 +140,7 @@ class VideoReader:
     def __init__(self, source: str | Path | int | Callable[[], Any]):
         cv2 = require_opencv()
         self.source = source
-        self.live = isinstance(source, int) or callable(source)
+        self.live = self.of_camera = isinstance(source, int) or callable(source)
         self.started = 0.0
         self.dropped = 0
         if not self.live and not Path(source).is_file():  # type: ignore[arg-type]

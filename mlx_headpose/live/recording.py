@@ -94,6 +94,7 @@ class Replay(VideoReader):
 
     def __init__(self, path: str | Path):
         super().__init__(str(path))
+        self.of_camera = True
         beside = sidecar(path)
         values = read_json(
             beside, "a recording is replayed with the file that was written beside it; copy both"
