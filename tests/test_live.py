@@ -33,6 +33,7 @@ class Detector:
     """Finds one face at a fixed place, which the demonstration's head hardly leaves."""
 
     finds = "faces"
+    name = "a face at a fixed place"
 
     def __call__(self, images, min_score):
         return [self.find(*image.shape[1::-1]) for image in images]
