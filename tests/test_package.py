@@ -63,7 +63,8 @@ def test_a_wheel_has_all_code_and_the_network(checkout: Path, tmp_path: Path, wa
         packed = {name for name in archive.namelist() if name.startswith("mlx_headpose/")}
         archive.extractall(tmp_path / "site")
     code = {f"mlx_headpose/{path.relative_to(ROOT / 'mlx_headpose')}" for path in modules()}
-    assert packed == code | {"mlx_headpose/bundled/headpose.safetensors"}
+    bundled = {f"mlx_headpose/bundled/{name}.safetensors" for name in ("headpose", "headdetector")}
+    assert packed == code | bundled
     done = subprocess.run(
         [sys.executable, "-c", USE],
         cwd=tmp_path,

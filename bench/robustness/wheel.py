@@ -84,7 +84,9 @@ def built(folder: Path) -> Path:
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "mlx_headpose").rglob("*.py")}
     assert modules <= set(names), sorted(modules - set(names))
     weights = {name for name in names if name.endswith(".safetensors")}
-    assert weights <= {"mlx_headpose/bundled/headpose.safetensors"}, weights
+    assert weights == {
+        f"mlx_headpose/bundled/{n}.safetensors" for n in ("headpose", "headdetector")
+    }, weights
     assert not [name for name in names if name.startswith(("tests", "bench"))]
     sizes = " and ".join(f"{p.name} ({p.stat().st_size / 1e3:.0f} kB)" for p in (sdist, wheel))
     print(f"built {sizes}", flush=True)
