@@ -25,10 +25,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
+
+# isort: split
 import mlx.core as mx
 import numpy as np
 from tqdm import tqdm
 
+from mlx_headpose.core.crop import AROUND_LANDMARKS
 from mlx_headpose.data import open_dataset
 from mlx_headpose.detection.heads.detector import (
     BUNDLED_DETECTOR,
@@ -82,7 +86,7 @@ def shifted(detector: Path, threshold: float, output: Path) -> None:
 
 
 def on_aflw2000(detector: SurroundHeadDetector, folder: str, listed: str | None) -> None:
-    dataset = open_dataset("AFLW2000", folder, listed, crop="pyramid")
+    dataset = open_dataset("AFLW2000", folder, listed, crop=AROUND_LANDMARKS)
     found = []
     for index in tqdm(range(len(dataset)), unit="image", disable=None):
         found += detector([np.asarray(dataset.image(index))], min_score=min(THRESHOLDS))
