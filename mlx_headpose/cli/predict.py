@@ -12,7 +12,8 @@ from pathlib import Path
 from PIL import Image
 
 from ..data.protocols import DEMOS
-from ..detection.yunet import DEFAULT_MIN_SCORE, FaceDetector
+from ..detection.yolo import HeadDetector
+from ..detection.yunet import DEFAULT_MIN_SCORE
 from ..errors import InputError
 from ..files import atomic_path, messages_apart, require_apart, require_writable
 from ..inference.draw import STYLES, draw_heads
@@ -200,8 +201,8 @@ def _run(program: str, options: argparse.Namespace, given: set[str]) -> None:
         detector = estimator.detector  # fails now, not after the first image
         print(f"detector: {detector.name}")
         if options.detect_size is not None:
-            if not isinstance(detector, FaceDetector):
-                raise InputError("--detect_size is for the face detector; this one has its size")
+            if isinstance(detector, HeadDetector):
+                raise InputError("--detect_size has no use here: an ONNX detector has its size")
             detector.detect_size = options.detect_size
     with Record(options.json, options.csv, network) as record:
         inputs = [

@@ -51,7 +51,7 @@ class SurroundHeadDetector:
         if not MIN_SIZE <= size <= MAX_SIZE:
             raise InputError(f"detection size {size}: give {MIN_SIZE} to {MAX_SIZE} pixels")
         self.network = network
-        self.size = size
+        self.detect_size = size
         network.eval()
         fold_batch_norms(network, mx.random.normal((1, 64, 64, 3), key=mx.random.key(0)))
 
@@ -85,7 +85,9 @@ class SurroundHeadDetector:
         Returns:
             One `Detections` per image: `boxes` of faces, `heads` of whole heads.
         """
-        passes = [(i, *p) for i, image in enumerate(images) for p in prepare(image, self.size)]
+        passes = [
+            (i, *p) for i, image in enumerate(images) for p in prepare(image, self.detect_size)
+        ]
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for number, (_, pixels, _) in enumerate(passes):
             by_shape.setdefault(pixels.shape, []).append(number)
