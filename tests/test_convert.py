@@ -207,3 +207,69 @@ def test_a_missing_tensor_is_named(seeded, tmp_path):
     del state["layer3.0.conv1.weight"]
     with pytest.raises(InputError, match=r"layer3\.0\.conv1\.weight"):
         convert_tensors(state, "x.pkl")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda name: f"_orig_mod.{name}",
+        lambda name: f"module._orig_mod.{name}",
+        lambda name: f"model.{name}",
+        lambda name: f"net.module.{name}",
+        lambda name: f"backbone.{name}",
+        lambda name: name.replace("layer1.", "layer1._orig_mod."),
+    ],
+)
+def test_what_wrappers_add_to_names_is_taken_off(seeded, wrap):
+    state = empty_state(seeded, "hopenet_resnet18")
+    plain = convert_tensors(state, "plain")
+    wrapped = {wrap(name): value for name, value in state.items()}
+    conversion = convert_tensors(wrapped | {"n_averaged": np.array(3)}, "wrapped")
+    assert conversion.config == plain.config
+    assert conversion.tensors.keys() == plain.tensors.keys()
+
+
+def test_a_prefix_of_some_names_is_no_wrappers(seeded):
+    state = empty_state(seeded, "hopenet_resnet18")
+    first = next(iter(state))
+    state[f"module.{first}"] = state.pop(first)
+    with pytest.raises(InputError):
+        convert_tensors(state, "half")
+
+
+def test_float64_safetensors_become_float32(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "double.safetensors"
+    values = np.array([[1 / 3, 2.0]])
+    save_file({"a": values, "b": np.arange(3)}, path)
+    found = load_tensors(path)
+    assert found["a"].dtype == mx.float32
+    np.testing.assert_array_equal(np.array(found["a"]), values.astype(np.float32))
+    assert found["b"].tolist() == [0, 1, 2]
+    assert read_tensors(path)["a"].dtype == np.float32
+
+
+def test_float64_beside_what_numpy_lacks_is_said(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    path = tmp_path / "mixed.safetensors"
+    save_file({"a": torch.zeros(2, dtype=torch.float64), "b": torch.zeros(2).bfloat16()}, path)
+    with pytest.raises(InputError, match="mixes float64 and BF16; save its tensors as float32"):
+        load_tensors(path)
+
+
+def test_torchscript_is_called_so(tmp_path):
+    path = tmp_path / "script.pt"
+    with zipfile.ZipFile(path, "w") as archive:  # the parts that torch.jit.save writes
+        for name in ("data.pkl", "constants.pkl", "code/__torch__.py", "version"):
+            archive.writestr(f"script/{name}", b"\x80\x02}.")
+    with pytest.raises(InputError, match=r"TorchScript archive.*save its state_dict"):
+        read_tensors(path)
+
+
+def test_what_is_not_converted_names_the_command(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(InputError, match=r"give a converted checkpoint, which `python convert\.py"):
+        read_config(tmp_path / "a.safetensors")

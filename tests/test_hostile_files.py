@@ -104,6 +104,34 @@ def test_every_type_of_number_is_read_from_matlab(untrusted, kind):
     )
 
 
+def test_matlab_files_of_other_versions_are_called_so(untrusted):
+    old = annotation(format="4")
+    with pytest.raises(InputError, match="a MATLAB 4 file; save it again"):
+        read_annotation(untrusted("a.mat", old), *FIELDS)
+    new = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM" + bytes(384) + b"\x89HDF"
+    with pytest.raises(InputError, match=r"a MATLAB 7\.3 \(HDF5\) file; save it again"):
+        read_annotation(untrusted("a.mat", new), *FIELDS)
+
+
+def test_absolute_names_inside_the_data_folder_are_accepted(tmp_path):
+    folder = tmp_path / "data"
+    (folder / "sub").mkdir(parents=True)
+    names = tmp_path / "list.txt"
+    names.write_text(f"{folder}/a.jpg\n{folder}/sub/b.jpg\nc\n")
+    assert read_list(names, folder) == ["a", "sub/b", "c"]
+    names.write_text(f"{folder}2/a.jpg\n")
+    with pytest.raises(InputError, match="outside the data folder"):
+        read_list(names, folder)
+    names.write_text(f"{folder}/../a.jpg\n")
+    with pytest.raises(InputError, match="outside the data folder"):
+        read_list(names, folder)
+
+
+def test_a_missing_list_names_the_command_that_makes_one(tmp_path):
+    with pytest.raises(InputError, match=r"create_filename_list\.py --root_dir"):
+        read_list(tmp_path / "none.txt")
+
+
 def test_a_matlab_bomb_is_refused(untrusted):
     body = zlib.compress(bytes(1 << 27), 9)
     content = annotation()[:128] + struct.pack("<II", 15, len(body)) + body

@@ -120,10 +120,8 @@ def convert_tensors(
     Raises:
         InputError: the layout is unknown, or a tensor is missing or misshapen.
     """
-    for form in formats():
-        if form.matches(tensors):
-            break
-    else:
+    form, tensors = _recognised(tensors)
+    if form is None:
         known = "; ".join(form.name for form in formats())
         raise InputError(
             f"{source}: its {len(tensors)} tensors are of no known checkpoint; known are: {known}"
@@ -141,6 +139,30 @@ def convert_tensors(
     if norm not in conversion.variants:
         raise InputError(f"{source}: --norm {norm} is for ImageNet backbones; leave it out")
     return conversion.variants[norm]()
+
+
+# What compiling, training on several GPUs, averaging, and a module around the network put in front
+# of every name.
+PREFIXES = (
+    "module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "ema_model.",
+)  # fmt: skip
+COUNTERS = {"n_averaged"}  # of torch.optim.swa_utils.AveragedModel, beside the network
+
+
+def _recognised(tensors: Tensors) -> tuple[Format | None, Tensors]:
+    """The layout of tensors, and the tensors without what wrappers added to their names."""
+    inner = tensors
+    while True:
+        form = next((form for form in formats() if form.matches(inner)), None)
+        if form is not None:
+            return form, inner
+        # A part may be compiled alone, so that this prefix lies inside of names.
+        names = {name: name.replace("_orig_mod.", "") for name in inner if name not in COUNTERS}
+        prefix = next((p for p in PREFIXES if all(n.startswith(p) for n in names.values())), "")
+        stripped = {new.removeprefix(prefix): inner[name] for name, new in names.items()}
+        if len(stripped) != len(names) or not stripped or stripped.keys() == inner.keys():
+            return None, tensors
+        inner = stripped
 
 
 def writes_torch() -> list[str]:

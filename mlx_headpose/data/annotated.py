@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..core.crop import Crop
 from ..errors import InputError
 from ..pose import pose_para_to_pose
-from ..readers.matlab import read_arrays
+from ..readers.matlab import OtherVersion, read_arrays
 from ..readers.numbers import box_of_points, require_radians
 from ..readers.pictures import open_upright
 from .base import Dataset
@@ -40,6 +40,8 @@ def read_annotation(path: Path, *fields: str) -> dict[str, np.ndarray]:
         arrays = read_arrays(path, fields)
     except FileNotFoundError:
         raise InputError(f"{path}: listed but not there; fix the list or pass --skip_bad") from None
+    except OtherVersion as error:
+        raise InputError(f"{path}: {error}") from None
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: damaged .mat file ({error}); replace it or pass --skip_bad"
@@ -93,7 +95,9 @@ class AnnotatedPictures(Dataset):
         skip_bad: bool = False,
     ):
         self.folder = require_folder(folder, name)
-        ids = read_list(filename_list) if filename_list else annotated_names(self.folder)
+        ids = (
+            read_list(filename_list, self.folder) if filename_list else annotated_names(self.folder)
+        )
         dropped = {}
         if skip_bad:
             there = [self._annotation(i).is_file() and self._picture(i).is_file() for i in ids]

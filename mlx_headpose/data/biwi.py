@@ -167,7 +167,7 @@ class PreparedBiwi(Dataset):
         self, folder: Path, filename_list: Path | None, split: str, train: bool, skip_bad: bool
     ):
         self.folder = folder
-        names = read_list(filename_list) if filename_list else walk(folder, ".npz")
+        names = read_list(filename_list, folder) if filename_list else walk(folder, ".npz")
         ids = [name.removesuffix(".npz") for name in names]
         if all(name.isdecimal() for name in ids):
             ids.sort(key=int)
@@ -252,7 +252,7 @@ class ReleasedBiwi(Dataset):
                 " the released frames; use --split sequence"
             )
         self.folder = folder
-        names = read_list(filename_list) if filename_list else _frames(folder)
+        names = read_list(filename_list, folder) if filename_list else _frames(folder)
         ids = [name.removesuffix("_rgb") for name in names]
         protocol = f"those that {filename_list.name} lists" if filename_list else "all sequences"
         if split == "sequence":

@@ -14,14 +14,19 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import atomic_path, digest
+from ..places import command
 
 PICTURES = (".jpg", ".jpeg", ".png")
 # Raise it when a cached table's meaning changes: older caches are then ignored.
 CACHE_VERSION = 2
 
 
-def read_list(path: Path) -> list[str]:
+def read_list(path: Path, folder: Path | None = None) -> list[str]:
     """The names in a filename list, without `./` and extension, in order.
+
+    Args:
+        path: the list.
+        folder: the data folder; absolute names inside it become relative to it.
 
     Raises:
         InputError: the list is missing, empty, no text, or names a file outside its folder.
@@ -29,7 +34,10 @@ def read_list(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such filename list; check --filename_list") from None
+        raise InputError(
+            f"{path}: no such filename list; check --filename_list, or make one with "
+            f"`{command('create_filename_list --root_dir DATA')}`"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable text file ({error})") from None
     names = []
@@ -38,6 +46,8 @@ def read_list(path: Path) -> list[str]:
         if not name:
             continue
         pure = PurePosixPath(name)
+        if folder is not None and pure.is_absolute() and "\0" not in name:
+            pure = _inside(pure, folder)
         if pure.is_absolute() or ".." in pure.parts or "\0" in name:
             raise InputError(f"{path}: {name!r} lies outside the data folder; list relative names")
         if pure.suffix.lower() in (*PICTURES, ".mat"):
@@ -46,6 +56,14 @@ def read_list(path: Path) -> list[str]:
     if not names:
         raise InputError(f"{path}: the list is empty; put one name on each line")
     return names
+
+
+def _inside(name: PurePosixPath, folder: Path) -> PurePosixPath:
+    """An absolute name relative to a folder, if it lies in it as written or as resolved."""
+    for place in (folder.absolute(), folder.resolve()):
+        if name.is_relative_to(place.as_posix()):
+            return name.relative_to(place.as_posix())
+    return name
 
 
 def walk(folder: Path, suffix: str) -> list[str]:

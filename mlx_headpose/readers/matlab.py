@@ -26,16 +26,25 @@ NUMBERS = range(6, 16)
 COMPLEX = 0x800
 
 
+class OtherVersion(ValueError):
+    """A file of another version of the format, which is not damaged."""
+
+
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The arrays of these names that a file holds, as float64; others are passed over.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged, or of another version of the format.
+        OtherVersion: it is of another version of the format.
+        ValueError: it is damaged.
     """
     if path.stat().st_size > MAX_BYTES:
         raise ValueError("too large for an annotation")
     content = path.read_bytes()
+    if content.startswith(b"MATLAB 7.3"):
+        raise OtherVersion("a MATLAB 7.3 (HDF5) file; save it again with the option '-v7'")
+    if _is_level_4(content):
+        raise OtherVersion("a MATLAB 4 file; save it again with the option '-v7'")
     order = {b"IM": "<", b"MI": ">"}.get(content[126:HEADER])
     if order is None or content[124:126] not in (b"\x00\x01", b"\x01\x00"):
         raise ValueError("no MATLAB 5 file")
@@ -49,6 +58,19 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
             if value is not None:
                 found[name] = value
     return found
+
+
+def _is_level_4(content: bytes) -> bool:
+    """Whether it starts as the first matrix of a level 4 file does, which has no other head."""
+    if len(content) < 20:
+        return False
+    for order, first in (("<", 0), (">", 1000)):
+        kind, rows, columns, imaginary, length = struct.unpack_from(f"{order}5i", content)
+        digits = 0 <= kind - first < 60 and kind % 10 in (0, 1, 2) and kind % 100 // 10 < 6
+        if digits and rows >= 0 and columns >= 0 and imaginary in (0, 1) and 0 < length < 256:
+            name = content[20 : 20 + length]
+            return len(name) == length and name[-1] == 0 and name[:-1].isascii()
+    return False
 
 
 def _inflate(body: bytes) -> bytes:

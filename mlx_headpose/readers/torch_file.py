@@ -527,6 +527,11 @@ def _read_zip(file: io.BufferedReader, path: Path) -> _Content:
     if sum(entry.file_size for entry in entries) > total:
         raise InputError(f"{path}: its parts claim more bytes than it has; get it again")
     members = {entry.filename: entry for entry in entries}
+    if any(name.split("/")[1:] == ["constants.pkl"] for name in members):
+        raise InputError(
+            f"{path}: a TorchScript archive, which holds code; save its state_dict: "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"
+        )
     folders = [name.split("/")[0] for name in members if name.split("/")[1:] == ["data.pkl"]]
     if len(members) != len(entries) or len(folders) != 1:
         raise ValueError("it holds not one data.pkl")
