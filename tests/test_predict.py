@@ -519,3 +519,13 @@ def test_photos_need_neither_opencv_nor_the_converters(
     assert ran.returncode == 0, ran.stderr
     assert "1 face" in ran.stdout
     assert (tmp_path / "output" / photos[0].name).is_file()
+
+
+def test_later_frames_of_an_animation_are_named(predict, photos, capsys, tmp_path: Path) -> None:
+    frames = [Image.open(photos[0]).convert("RGB"), Image.new("RGB", (50, 50))]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "still.gif")
+    predict(tmp_path / "still.gif", "--bbox", "0,0,40,40")
+    assert capsys.readouterr().err == ""
+    predict(tmp_path / "moving.gif", "--bbox", "0,0,40,40")
+    assert "moving.gif: has 2 frames, of which only the first is read" in capsys.readouterr().err

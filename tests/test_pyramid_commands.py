@@ -95,7 +95,7 @@ def test_the_published_training_command_word_for_word(shared, tmp_path, monkeypa
         "datasets/300W_LP/300wlp_list.txt --num_epoch 2 --batch_size 32 --lr 0.00001 --augment 0.5 "
         "--flip 0 --output_string 300W_LP --val_dataset AFLW2000 --val_data_dir datasets/AFLW2000 "
         "--val_filename_list datasets/AFLW2000/aflw2000_list.txt --transfer 1 --snapshot "
-        "X.safetensors"
+        "X.safetensors --target_size 64 --crop_size 32 --crop 1"
     )
     main("train", command.split())
     shown = capsys.readouterr().out
@@ -103,6 +103,8 @@ def test_the_published_training_command_word_for_word(shared, tmp_path, monkeypa
     assert "lr 1e-05" in shown
     snapshots = sorted(path.name for path in (tmp_path / "workdirs_300W_LP/snapshots").iterdir())
     assert snapshots == ["1.safetensors", "2.safetensors"]
+    trained = from_pretrained(tmp_path / "workdirs_300W_LP/best.safetensors").config.preprocessing
+    assert (trained.size, trained.resize_to) == (32, 64)
     command = (
         "--dataset AFLW2000 --val_data_dir datasets/AFLW2000 --ad 0.3 --val_filename_list "
         "datasets/AFLW2000/aflw2000_list.txt --snapshot workdirs_300W_LP --start 2 --num_epoch 2"

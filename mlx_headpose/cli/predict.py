@@ -26,7 +26,7 @@ from ..inference.table import ZONE_COLUMNS, table, write_csv, zone_rows, zone_se
 from ..inference.tracking import CARRY_S
 from ..inference.video import Frame, VideoEstimator
 from ..inference.video_file import follow_video
-from ..readers.pictures import suffixes
+from ..readers.pictures import frame_count, suffixes
 from ..weights import from_pretrained
 from .live_options import (
     CAMERA,
@@ -329,6 +329,12 @@ def _picture(
     record: Record,
 ) -> None:
     image = open_picture(name)
+    if Path(name).is_file() and (frames := frame_count(Path(name))) > 1:
+        print(
+            f"{name}: has {frames} frames, of which only the first is read; "
+            "make it a video (.mp4) to read all",
+            file=sys.stderr,
+        )
     height, width = image.shape[:2]
     if options.bbox:
         for left, top, right, bottom in options.bbox:

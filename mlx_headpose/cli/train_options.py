@@ -15,6 +15,7 @@ from .options import (
     add_method_option,
     add_model_options,
     as_text,
+    boolean,
     largest_yaw,
     positive,
 )
@@ -110,6 +111,18 @@ def _data(group: Any) -> None:
         "--target_size",
         type=positive,
         help="side of the network's input in pixels (default: the method's)",
+    )
+    _add(
+        group,
+        "--crop",
+        type=boolean,
+        help="whether the network reads only the central --crop_size of that (default: no)",
+    )
+    _add(
+        group,
+        "--crop_size",
+        type=positive,
+        help="pixels that --crop keeps (default: the method's input size)",
     )
 
 

@@ -183,6 +183,21 @@ def for_synthetic_heads(config: ModelConfig, given: dict[str, Any]) -> ModelConf
     return dataclasses.replace(config, preprocessing=preprocessing, **{**config.quick, **given})
 
 
+def cropped(args: argparse.Namespace, model: Estimator) -> Estimator:
+    """The network that reads the middle of its scaled crop, if --crop asks for it."""
+    if not getattr(args, "crop", False):
+        return model
+    if model.config.inputs.landmarks:
+        raise InputError("--crop is for networks that read images; leave it out")
+    now = model.config.preprocessing
+    usual = type(model.config)().preprocessing.size
+    return model.with_preprocessing(
+        dataclasses.replace(
+            now, size=getattr(args, "crop_size", usual), resize_to=now.resize_to or now.size
+        )
+    )
+
+
 def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator, bool]:
     """The network to train, and whether its weights were trained before this training."""
     size = getattr(args, "input_size", None)

@@ -106,6 +106,15 @@ def scans(source: Path | BinaryIO) -> int:
     return _start(source, -1).count(b"\xff\xda")
 
 
+def frame_count(path: Path) -> int:
+    """The frames of an animation or the pages of a TIFF; 1 for other images.
+
+    The second image of a phone's MPO shows the same again and does not count.
+    """
+    with opened(path) as picture:
+        return 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+
+
 def open_reduced(source: Path | BinaryIO, reduction: float) -> tuple[Image.Image, float]:
     """An image file as upright RGB, perhaps decoded smaller, and its scale.
 
