@@ -111,8 +111,11 @@ def translate(
         raise InputError(INSTALL) from None
     graph = _Graph(output_names)
     # On the CPU, MLX traces its fused operations as the plain ones that they are made of.
-    with mx.stream(mx.cpu):
-        mx.export_function(graph.receive, function, example)
+    try:
+        with mx.stream(mx.cpu):
+            mx.export_function(graph.receive, function, example)
+    except ValueError as error:
+        raise InputError(f"this network cannot be exported to ONNX: {error}") from None
     proto = graph.finish(onnx)
     onnx.checker.check_model(proto)
     return proto
