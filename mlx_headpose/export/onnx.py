@@ -23,6 +23,7 @@ from .metadata import NO_LICENCE
 from .mlxfn import metadata, pose_function
 
 OPSET = 18
+IR_VERSION = 9
 INSTALL = "exporting ONNX needs a package; run `pip install onnx`"
 # MLX's operation → ONNX's, where arguments and meaning are the same.
 SAME = {
@@ -329,7 +330,9 @@ class _Graph:
             ],
             [onnx.numpy_helper.from_array(v, name) for name, v in self.constants.items()],
         )
-        return make.make_model(graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=9)
+        return make.make_model(
+            graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
 
 
 def _onnx_type(dtype: Any) -> int:
