@@ -202,6 +202,19 @@ def test_an_unknown_operation_is_named_not_guessed(tmp_path, snapshot):
     assert not (tmp_path / "net.onnx").exists()
 
 
+def test_onnx_says_in_one_sentence_what_mlx_cannot_trace(tmp_path, snapshot):
+    pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
+    from mlx_headpose.export.onnx import export_onnx
+
+    network = from_pretrained(snapshot)
+    decode = network.head.decode
+    # MLX refuses to evaluate while it traces.
+    network.head.decode = lambda outputs: decode(outputs) + float(decode(outputs)[0, 0].item())
+    with pytest.raises(InputError, match=r"net\.onnx: this network cannot be exported"):
+        export_onnx(network, tmp_path / "net.onnx")
+    assert not (tmp_path / "net.onnx").exists()
+
+
 def test_export_as_a_user_types_it(snapshot, tmp_path):
     def export(*arguments):
         return run("export.py", "--snapshot", snapshot, *arguments, folder=tmp_path)

@@ -114,10 +114,10 @@ def run(program: str, arguments: list[str]) -> None:
         where = "GPU" if device == "gpu" else "CPU"
         print(f"It computes on the {where} wherever it is read. --for and --device change either.")
     elif options.format == "onnx":
-        from ..export.onnx import export_onnx
+        from ..export.onnx import IR_VERSION, OPSET, export_onnx
 
         export_onnx(model, output, options.batch_size, name, licence)
-        print(f"wrote {output}")
+        print(f"wrote {output}, opset {OPSET}, IR version {IR_VERSION}")
     else:
         writer(options.format)(model, output)
         print(f"wrote {output}")

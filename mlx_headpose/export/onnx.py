@@ -23,6 +23,7 @@ from .metadata import NO_LICENCE
 from .mlxfn import metadata, pose_function
 
 OPSET = 18
+IR_VERSION = 9
 INSTALL = "exporting ONNX needs a package; run `pip install onnx`"
 # MLX's operation → ONNX's, where arguments and meaning are the same.
 SAME = {
@@ -111,8 +112,11 @@ def translate(
         raise InputError(INSTALL) from None
     graph = _Graph(output_names)
     # On the CPU, MLX traces its fused operations as the plain ones that they are made of.
-    with mx.stream(mx.cpu):
-        mx.export_function(graph.receive, function, example)
+    try:
+        with mx.stream(mx.cpu):
+            mx.export_function(graph.receive, function, example)
+    except ValueError as error:
+        raise InputError(f"this network cannot be exported to ONNX: {error}") from None
     proto = graph.finish(onnx)
     onnx.checker.check_model(proto)
     return proto
@@ -326,7 +330,9 @@ class _Graph:
             ],
             [onnx.numpy_helper.from_array(v, name) for name, v in self.constants.items()],
         )
-        return make.make_model(graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=9)
+        return make.make_model(
+            graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
 
 
 def _onnx_type(dtype: Any) -> int:
