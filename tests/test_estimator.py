@@ -20,7 +20,7 @@ from mlx_headpose.data import open_dataset
 from mlx_headpose.data.base import resample
 from mlx_headpose.detection.yunet import ONNX_NAME, FaceDetector
 from mlx_headpose.errors import InputError
-from mlx_headpose.inference.draw import AXIS_COLOURS, draw_heads
+from mlx_headpose.inference.draw import AXIS_COLOURS, draw_heads, place_labels
 from mlx_headpose.inference.estimator import Head, find_network
 from mlx_headpose.inference.pictures import open_picture
 from mlx_headpose.methods import build, config_class
@@ -390,6 +390,43 @@ def test_drawing(style: str) -> None:
     draw_heads(
         image, [Head((-500, -500, -20, -20), 1, 2, 3), Head((390, 390, 900, 900), 170, 0, 0)]
     )
+
+
+def rectangles_meet(a, b) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_of_a_crowd_cover_neither_each_other_nor_the_heads(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform((-20, -20), (620, 460), (40, 2))
+    heads = [Head((x, y, x + 40, y + 44), *rng.uniform(-80, 80, 3)) for x, y in corners]
+    labels = place_labels(heads, (640, 480))
+    assert len(labels) > 20
+    for index, label in enumerate(labels):
+        left, top, right, bottom = label.box
+        assert min(left, top) >= 0
+        assert right < 640
+        assert bottom < 480
+        assert not any(rectangles_meet(label.box, other.box) for other in labels[:index])
+        for head in heads:
+            x = min(right, head.box[2]) - max(left, head.box[0])
+            y = min(bottom, head.box[3]) - max(top, head.box[1])
+            assert max(x, 0) * max(y, 0) <= 0.25 * 40 * 44 + 1e-6
+
+
+def test_neighbours_in_a_row_keep_their_faces_free() -> None:
+    heads = [Head((40 + 90 * i, 150, 130 + 90 * i, 250), 20, 10, 5) for i in range(6)]
+    labels = place_labels(heads, (640, 400))
+    assert len(labels) == len(heads)
+    assert not any(rectangles_meet(label.box, head.box) for label in labels for head in heads)
+
+
+def test_axes_of_a_head_cut_by_the_edge_are_as_long_as_what_is_seen() -> None:
+    image = np.full((400, 400, 3), 90, np.uint8)
+    drawn = draw_heads(image, [Head((-90, 150, 110, 250), 0, 0, 0)])  # 110 of 200 pixels
+    reach = np.argwhere((drawn == AXIS_COLOURS[0]).all(-1))[:, 1].max()
+    assert 70 <= reach <= 80  # 0.6 · 110 from the box's middle at x = 10
 
 
 def test_lazy_names() -> None:

@@ -23,6 +23,7 @@ from mlx_headpose.convert import convert_file
 from mlx_headpose.detection.yunet import ONNX_NAME
 from mlx_headpose.inference.estimator import Head
 from mlx_headpose.inference.sources import find_sources
+from mlx_headpose.inference.table import COLUMNS, table
 from mlx_headpose.inference.video import Frame, VideoEstimator
 from mlx_headpose.methods import build, config_class
 from mlx_headpose.weights import save_pretrained
@@ -529,3 +530,13 @@ def test_later_frames_of_an_animation_are_named(predict, photos, capsys, tmp_pat
     assert capsys.readouterr().err == ""
     predict(tmp_path / "moving.gif", "--bbox", "0,0,40,40")
     assert "moving.gif: has 2 frames, of which only the first is read" in capsys.readouterr().err
+
+
+def test_every_header_names_the_convention_of_boxes() -> None:
+    header, row = table([Head((10, 20, 40, 70), 1, 2, 3)]).splitlines()
+    assert header.split()[:4] == ["x", "y", "width", "height"]
+    assert row.split()[:4] == ["10", "20", "30", "50"]
+    assert header.index("yaw") == row.index("1.0")
+    assert {"x", "y", "width", "height"} <= set(COLUMNS)
+    page = " ".join((ROOT / "docs" / "predict.md").read_text(encoding="utf-8").split())
+    assert "`x, y, width, height` in the printed table, the CSV's columns and `--bbox`" in page

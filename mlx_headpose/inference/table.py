@@ -22,12 +22,12 @@ ZONE_COLUMNS = ("file", "track", "zone", "seconds")
 
 def table(heads: list[Head]) -> str:
     """Heads as a table, for people."""
-    rows = ["      x     y     w     h     yaw   pitch    roll  confidence"]
+    rows = ["      x     y width height     yaw   pitch    roll  confidence"]
     for head in heads:
         x, y, right, bottom = head.box
         confidence = "" if head.confidence is None else f"{head.confidence:.2f}"
         rows.append(
-            f"  {x:5.0f} {y:5.0f} {right - x:5.0f} {bottom - y:5.0f}"
+            f"  {x:5.0f} {y:5.0f} {right - x:5.0f} {bottom - y:6.0f}"
             f" {head.yaw:7.1f} {head.pitch:7.1f} {head.roll:7.1f}  {confidence:>10}"
         )
     return "\n".join(rows)
