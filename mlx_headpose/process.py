@@ -1,10 +1,19 @@
-"""What a process must be like for MLX: its standard streams open, and not forked from another."""
+"""What MLX needs of a process: open standard streams, no fork, and threads that do not end."""
 
 from __future__ import annotations
 
 import os
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar
 
 from .errors import InputError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 STANDARD_STREAMS = (0, 1, 2)
 _mlx_runs = False
@@ -46,6 +55,49 @@ def require_mlx() -> None:
 def _after_fork() -> None:
     global _forked  # noqa: PLW0603
     _forked = _mlx_runs
+
+
+_tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+_lasting: threading.Thread | None = None
+_starting = threading.Lock()
+
+
+def in_lasting_thread(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Run a function that computes with MLX in a thread that lasts as long as the process.
+
+    A thread that has computed with MLX (0.32.4 on CPUs) often aborts the process when it ends
+    ("terminate called without an active exception"). The main thread does not end; calls from any
+    other one, such as a web server's, are handed to one thread of ours, one after the other.
+    """
+
+    @wraps(function)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        current = threading.current_thread()
+        if current is threading.main_thread() or current is _lasting:
+            return function(*args, **kwargs)
+        _start_lasting_thread()
+        future: Future[Result] = Future()
+        _tasks.put((future, partial(function, *args, **kwargs)))
+        return future.result()
+
+    return run
+
+
+def _start_lasting_thread() -> None:
+    global _lasting  # noqa: PLW0603
+    with _starting:
+        if _lasting is None or not _lasting.is_alive():  # none, or lost in a fork
+            _lasting = threading.Thread(target=_run_tasks, name="mlx-headpose", daemon=True)
+            _lasting.start()
+
+
+def _run_tasks() -> None:
+    while True:
+        future, task = _tasks.get()
+        try:
+            future.set_result(task())
+        except BaseException as error:  # it is the caller's
+            future.set_exception(error)
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten
 from .errors import InputError
 from .files import atomic_path, read_json, write_json
 from .methods import DETECTORS, Estimator, build, config_from_dict
+from .process import in_lasting_thread
 from .quantization import Quantization, restructure
 from .readers.safetensors_file import load_tensors, read_config
 
@@ -113,6 +114,7 @@ def save_pretrained(model: Estimator, path: str | Path, half: bool = False) -> N
     write_json(path / "config.json", config)
 
 
+@in_lasting_thread
 def from_pretrained(source: str | Path) -> Estimator:
     """A network that estimates poses; see `load_network`.
 

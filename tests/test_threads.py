@@ -119,10 +119,28 @@ def heads(_=0):
 """
 
 
-def test_a_pool_of_threads_ends_cleanly(network: Path) -> None:
+@pytest.mark.parametrize("trial", range(4))  # half of the processes aborted
+def test_a_pool_of_threads_ends_cleanly(network: Path, trial: int) -> None:
     use_pool = "with ThreadPoolExecutor(4) as pool: print(len(list(pool.map(heads, range(8)))))"
     ran = python(HEADS + use_pool, network)
     assert (ran.returncode, ran.stdout) == (0, "8\n"), ran.stderr
+
+
+@pytest.mark.parametrize("trial", range(4))
+def test_an_estimator_may_be_made_in_a_thread_that_ends(network: Path, trial: int) -> None:
+    program = """
+import sys, threading, numpy as np
+from mlx_headpose import HeadPoseEstimator
+def work():
+    estimator = HeadPoseEstimator.from_pretrained(sys.argv[1], "bundled")
+    print(len(estimator(np.zeros((60, 60, 3), np.uint8))))
+for _ in range(2):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+"""
+    ran = python(program, network)
+    assert (ran.returncode, ran.stdout) == (0, "0\n0\n"), ran.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -21,7 +21,7 @@ from PIL import Image
 from .. import places
 from ..errors import InputError
 from ..nn import Conv2d, MaxPool2d
-from ..process import require_mlx
+from ..process import in_lasting_thread, require_mlx
 from ..readers.safetensors_file import load_tensors, read_config
 from ..weights import load_strictly
 
@@ -190,6 +190,7 @@ class FaceDetector:
         self.detect_size = detect_size
 
     @classmethod
+    @in_lasting_thread
     def from_pretrained(cls, source: str | Path | None = None) -> FaceDetector:
         """Load YuNet from a converted file or its ONNX file.
 
@@ -213,6 +214,7 @@ class FaceDetector:
         load_strictly(network, tensors, path)
         return cls(network)
 
+    @in_lasting_thread
     def __call__(
         self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
     ) -> list[Detections]:

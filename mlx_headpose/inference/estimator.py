@@ -23,6 +23,7 @@ from ..detection.yunet import DEFAULT_MIN_SCORE, Detections, FaceDetector, at_ha
 from ..errors import InputError
 from ..methods import SUGGESTION, Estimator
 from ..places import command, find_weights
+from ..process import in_lasting_thread
 from ..readers.safetensors_file import read_config
 from ..space.intrinsics import DEFAULT_FOV, Camera
 from ..space.perspective import relative_to_camera
@@ -341,6 +342,7 @@ class HeadPoseEstimator:
             )
         return heads
 
+    @in_lasting_thread
     def _run(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Inputs → (N, 3) poses in degrees and (N,) confidences, NaN where there are none."""
         poses, confidences = [np.zeros((0, 3))], [np.zeros(0)]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ...core.estimator import Estimator
 from ...errors import InputError
+from ...process import in_lasting_thread
 from ...quantization.fold import fold_batch_norms
 from ...readers.safetensors_file import read_config
 from ...weights import BUNDLED, load_network
@@ -56,6 +57,7 @@ class SurroundHeadDetector:
         fold_batch_norms(network, mx.random.normal((1, 64, 64, 3), key=mx.random.key(0)))
 
     @classmethod
+    @in_lasting_thread
     def from_pretrained(
         cls, source: str | Path | None = None, size: int = DEFAULT_SIZE
     ) -> SurroundHeadDetector:
@@ -73,6 +75,7 @@ class SurroundHeadDetector:
             raise InputError(f"{path}: holds no head detector; give another file")
         return cls(load_network(path), size)
 
+    @in_lasting_thread
     def __call__(
         self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
     ) -> list[Detections]:
