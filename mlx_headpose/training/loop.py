@@ -231,7 +231,8 @@ class Training:
                 f"{self.progress.step + 1}; lower --lr or set --clip_norm 1, and look at this "
                 f"batch: {', '.join(batch.ids)}"
             )
-        values = {"loss": loss, "mae": float(result.error.mean())}
+        # The mean is NumPy's: an operation of MLX would wait behind the next step on a GPU.
+        values = {"loss": loss, "mae": float(np.array(result.error).mean())}
         values |= {f"part:{name}": float(part) for name, part in result.parts.items()}
         add(self.progress.sums, values)
         self.progress.step += 1
