@@ -40,7 +40,7 @@ def layouts() -> list[ModuleType]:
 
 
 def _layouts(method: str) -> ModuleType | None:
-    """That of a method, if it has any."""
+    """The module of a method's published layouts; None where it has none."""
     name = f"{methods.__name__}.{method}.checkpoint"
     return importlib.import_module(name) if importlib.util.find_spec(name) else None
 
@@ -58,7 +58,7 @@ def convert_file(
     Args:
         path: the published file.
         output: the `.safetensors` file to write.
-        norm: the normalisation of the network that an ImageNet backbone is meant for.
+        norm: normalisation of the network that an ImageNet backbone is meant for.
         fold: whether to fold the parallel branches of a network's layers.
         protocol: see `Conversion.choose`.
         state: name of the state dict to take, of a file that holds several.
@@ -82,7 +82,7 @@ def convert_file(
 
 
 def tensors_in(path: Path, state: str | None = None) -> Tensors:
-    """The tensors of a file; of an ONNX graph of a known network, its layers'."""
+    """The tensors of a file; those of its layers for an ONNX graph of a known network."""
     if path.suffix == ".onnx" and path.is_file():
         layers = read_layers(path)
         if any(form.matches(layers) for form in formats()):
@@ -94,7 +94,7 @@ def folded(conversion: Conversion, source: str | Path) -> Conversion:
     """The conversion with the parallel branches of its layers folded.
 
     Raises:
-        InputError: it is no network with such layers.
+        InputError: the network has no such layers.
     """
     if "deploy" not in conversion.config:
         raise InputError(f"{source}: {conversion.description} has no branches to fold")
@@ -113,7 +113,7 @@ def convert_tensors(
 
     Args:
         tensors: tensors of the file.
-        source: the file's name.
+        source: name of the file, for messages.
         norm: the normalisation of the network that an ImageNet backbone is meant for.
         protocol: see `Conversion.choose`.
 
@@ -156,7 +156,7 @@ def _recognised(tensors: Tensors) -> tuple[Format | None, Tensors]:
         form = next((form for form in formats() if form.matches(inner)), None)
         if form is not None:
             return form, inner
-        # A part may be compiled alone, so that this prefix lies inside of names.
+        # A part may be compiled alone, so this prefix may be inside names.
         names = {name: name.replace("_orig_mod.", "") for name in inner if name not in COUNTERS}
         prefix = next((p for p in PREFIXES if all(n.startswith(p) for n in names.values())), "")
         stripped = {new.removeprefix(prefix): inner[name] for name, new in names.items()}

@@ -43,9 +43,9 @@ def fetch(entry: Published, trust: bool = False, folder: str | Path | None = Non
     """Download a checkpoint, unless it is there already.
 
     Args:
-        entry: which.
-        trust: take a file that nobody published a checksum for.
-        folder: where to; None means the folder "downloads" where weights lie.
+        entry: the published checkpoint.
+        trust: whether to take a file without a published checksum.
+        folder: folder to write to; None means "downloads" in the folder of weights.
 
     Returns:
         The verified file.
@@ -98,7 +98,7 @@ def is_published(path: Path, entry: Published) -> bool:
 
 
 def _transfer_from_any(entry: Published, part: Path) -> None:
-    """Transfer from the first of a checkpoint's places that has it."""
+    """Transfer from the first of a checkpoint's links that has the file."""
     *others, last = (entry.url, *entry.mirrors)
     for url in others:
         try:
@@ -134,7 +134,7 @@ def _transfer_with_retries(entry: Published, part: Path) -> None:
 
 
 def _transfer(entry: Published, part: Path) -> None:
-    """Append to `part` what it lacks.
+    """Append the missing rest of the file to `part`.
 
     Raises:
         http.client.IncompleteRead: the server closed the connection early.
@@ -170,7 +170,7 @@ def _transfer(entry: Published, part: Path) -> None:
 
 
 def table() -> str:
-    """Every published checkpoint as a table, for people."""
+    """Every published checkpoint as a table of text."""
     rows = [("name", "what", "licence", "publisher's figure", "comes from")]
     for entry in PUBLISHED.values():
         if entry.url is None:

@@ -1,4 +1,4 @@
-"""The published checkpoints that can be had by name."""
+"""The published checkpoints by name."""
 
 from __future__ import annotations
 

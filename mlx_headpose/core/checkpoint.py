@@ -15,7 +15,7 @@ from ..errors import InputError
 
 Tensors = dict[str, np.ndarray]
 
-# Behind a protocol's name: heads from behind get a yaw beyond ±90°.
+# Suffix of a protocol's name: heads from behind get a yaw beyond ±90°.
 FULL = "-full"
 UNSTATED = "not stated here: see the repository"
 
@@ -25,7 +25,7 @@ class Conversion:
     """A published checkpoint in our names and layouts.
 
     Attributes:
-        description: what it was, for people: "HopeLessNet SqueezeNet 1.1, PyTorch".
+        description: readable name, such as "HopeLessNet SqueezeNet 1.1, PyTorch".
         config: `ModelConfig.to_dict()`, or {"model_type": "backbone", ...} for a backbone alone,
             whose tensors then carry no "backbone." in front.
         tensors: our name → array in MLX's layout.
@@ -33,10 +33,10 @@ class Conversion:
         network: the module that the tensors must fill exactly; None means the config's estimator.
         variants: name of another normalisation → the conversion for a network that has it.
         protocols: name of a protocol → `config` for the networks that are used by it, where several
-            publishers share the layout; the first is taken unless a name or an option says
-            otherwise.
+            publishers share the layout; the first is taken unless the file's name (see `hints`)
+            or an option chooses another.
         hints: pattern in a file's name → key of `protocols`.
-        protocol: the one that was taken.
+        protocol: the key of `protocols` that was taken, with `FULL` if it was asked for.
     """
 
     description: str
@@ -53,8 +53,9 @@ class Conversion:
         """Take a protocol's config.
 
         Args:
-            protocol: key of `protocols`, perhaps with `FULL` behind; None goes by the file's name.
-            source: the file.
+            protocol: key of `protocols`, optionally followed by `FULL`; None goes by the
+                file's name.
+            source: path of the file.
 
         Raises:
             InputError: the network is used by no such protocol.
@@ -81,9 +82,9 @@ class Published:
     """One published checkpoint.
 
     Attributes:
-        name: what `convert.py --weight` calls it.
-        what: method or backbone, for people.
-        url: direct link; None where the file lies behind an interactive page.
+        name: its name in `convert.py --weight`.
+        what: method or backbone, as `convert.py --list` shows it.
+        url: direct link; None where the file is only on an interactive page.
         page: that page.
         digest: (kind, hex digits): "sha256", "sha256_prefix" (its first digits) or "git_blob"
             (SHA-1 of "blob <size>\\0" and the content); None where nobody published one.
@@ -115,7 +116,7 @@ class Format:
     """One published layout.
 
     Attributes:
-        name: for messages.
+        name: readable name, for messages.
         matches: whether tensors (by name and shape alone) are in this layout.
         convert: tensors → ours. Every tensor of the source is used or in `left_out`.
     """

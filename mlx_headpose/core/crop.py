@@ -1,7 +1,7 @@
 """From an annotated or detected box to the network's square.
 
-A `Crop` says which box a method is trained and tested on, and its margins around it; `cut` scales
-what is inside to the network's input.
+A `Crop` holds the box that a method is trained and tested on, and the margins around it; `cut`
+scales what is inside to the network's input.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Margins:
         rounding: what is done to the box before: "none"; "truncate", its sides to whole pixels;
             "outward", its sides to the nearest whole pixel and one more for x_max and y_max
             (`cv2.boundingRect` of rounded points).
-        square: side of a square around the box's centre, in longer sides, that takes its place at
-            last; 0 for none.
+        square: side of the square around the box's centre that replaces the box at the end, as a
+            multiple of its longer side; 0 for none.
 
     Raises:
         InputError: a value is not finite, or moves a side by more than ten times the box.
@@ -144,7 +144,7 @@ NONE = Margins()
 
 @dataclass(frozen=True)
 class Crop:
-    """How a method cuts heads out of images; it travels with the weights.
+    """How a method cuts heads out of images; saved with the weights.
 
     Attributes:
         box: annotated box that the margins are for, one of `BOXES`.
@@ -182,7 +182,7 @@ class Crop:
             k: margin in place of the published one.
 
         Raises:
-            InputError: the dataset has no box that can stand in.
+            InputError: the dataset has no box that can replace it.
         """
         boxes = list(boxes)
         for kind, conversion in ((self.box, None), *CONVERSIONS[self.box].items()):
@@ -217,8 +217,8 @@ TRAINING = Margins((0.6, 2.0, 0.6, 0.6), (0.2, 0.4))
 # below its middle. Here (0.15, 0.24) to (0.85, 0.94) of the box.
 FACE_OF_HEAD = Margins((-0.75, -1.2, -0.15 / 0.17, -0.06 / 0.152))
 
-# wanted box → box that stands in for it → margins around that one in testing and training.
-# None stands for the same margins.
+# wanted box → box that replaces it → margins around that one in testing and training. None means
+# the same margins.
 CONVERSIONS: dict[str, dict[str, tuple[Margins, Margins] | None]] = {
     # A loose box holds most of the head, and a head's box is about as large.
     "points": {"landmarks": (CLOSE, TRAINING), "head": (NONE, NONE)},
@@ -252,15 +252,15 @@ AROUND_HEAD = Crop(
 
 
 def cut(picture: Image.Image, box: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Cut a box out of a picture exactly as the published evaluations do.
+    """Cut a box out of an image exactly as the published evaluations do.
 
     The box is truncated to whole pixels, but for the resize rule "warp"; what lies outside the
-    picture is black.
+    image is black, unless `preprocessing.clip` ends the crop at the border.
 
     Args:
-        picture: RGB.
+        picture: RGB image.
         box: (4,) x_min, y_min, x_max, y_max in pixels.
-        preprocessing: target size, resize rule and filter.
+        preprocessing: target size, resize rule, filter, and whether to clip.
 
     Returns:
         (size, size, 3) uint8; for the resize rule "whole" one side may be longer.

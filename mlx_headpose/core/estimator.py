@@ -42,14 +42,14 @@ def option(
     """A field of a dataclass that the command line offers as an option.
 
     Args:
-        default: its value where nobody says otherwise.
+        default: value where none is given.
         help: one line for `--help`.
-        *flags: its spellings, the first of which `--help` shows; without any, the field's name.
+        *flags: spellings, the first of which `--help` shows; without any, the field's name.
         choices: the allowed values, if they are few.
         least: smallest allowed number.
-        bare: the value of the option without one, if it may stand alone.
-        metavar: what its value is called in `--help`.
-        group: where the options of training stand in `--help`.
+        bare: value of the option given without one; None where it needs one.
+        metavar: name of its value in `--help`.
+        group: section of `train.py --help` that lists it.
     """
     about = {"help": help, "flags": flags, "choices": choices, "least": least, "bare": bare}
     return field(default=default, metadata={**about, "metavar": metavar, "group": group})
@@ -62,7 +62,7 @@ def flag_of(field: dataclasses.Field) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a method trains where the command line does not say otherwise.
+    """How a method trains, unless options of the command line replace it.
 
     Attributes:
         lr: learning rate when training goes on from pretrained weights.
@@ -120,7 +120,7 @@ class ModelConfig:
 
     @property
     def limits(self) -> tuple[float, ...] | None:
-        """Largest absolute yaw, pitch and roll in degrees that the method is for, if it says."""
+        """Largest absolute yaw, pitch and roll that the method is for, in degrees; None: all."""
         return None
 
     def to_dict(self) -> dict[str, Any]:
@@ -203,7 +203,7 @@ class PoseHead(nn.Module):
         return tuple(mx.softmax(logits, axis=-1, precise=True) for logits in outputs)
 
     def confidence(self, outputs: Outputs) -> mx.array | None:
-        """(N,) in 0..1, higher where the outputs are surer; None where a method cannot tell."""
+        """(N,) in 0..1, higher where the outputs are surer; None where the method has none."""
         return None
 
 
@@ -259,7 +259,7 @@ class Estimator(nn.Module):
             dataset: training set.
             folder: where results may be kept for the next time.
             seed: random seed.
-            say: prints a line for people.
+            say: function that prints a line of progress.
 
         Returns:
             The samples to train on.

@@ -35,7 +35,7 @@ class Input:
         landmarks: number of landmarks of a face, or 0 for images.
         in_shards: whether a batch is worth cutting into parts, one per core.
         augments: whether training changes the pixels of a batch.
-        target: shape of what a sample teaches, such as yaw, pitch and roll.
+        target: shape of a sample's training target; (3,) for yaw, pitch and roll.
     """
 
     landmarks = 0
@@ -67,15 +67,15 @@ class Input:
         rng: np.random.Generator,
         augmentation: Augmentation | None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """A sample for training, what it teaches, and the changes that the step makes, if any."""
+        """A sample for training, its target, and the augmentation that the step applies, if any."""
         return self.sample(dataset, index), dataset.poses[index], None
 
     def head_reader(self, margins: Margins, landmarker: Landmarker | None) -> HeadReader:
         """The function that reads a head in a frame.
 
         Args:
-            margins: around its detected box.
-            landmarker: finds landmarks; None takes the default one.
+            margins: margins around its detected box.
+            landmarker: function that finds landmarks; None takes the default one.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""How a crop of a picture becomes a network's input."""
+"""How a crop of an image becomes a network's input."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ def _finite(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the network's input; it travels with the weights.
+    """How an image becomes the network's input; saved with the weights.
 
     Attributes:
         size: side of the square input in pixels.
         resize: "squash" scales the crop to a square; "short_side" scales its shorter side, of which
             the central square is kept; "whole" keeps all of that; "pad" adds black to the shorter
-            side first; "warp" reads the pixels where a crop with fractions has its own.
+            side first; "warp" samples the
+            crop without rounding it to whole pixels.
         resize_to: length that `resize` scales to, of which the central square of `size` is kept;
             None means `size`.
         crop: how heads are cut out of images.

@@ -1,4 +1,4 @@
-"""What a dataset is: a list of (picture, face box, pose), made once and indexed by number."""
+"""What a dataset is: a list of (image, box, pose), made once and accessed by index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..core.crop import NONE, Margins
 from ..errors import InputError
 from ..readers.pictures import open_reduced
 
-# A face may fill the largest pictures; what is larger would take all memory.
+# A face may fill the largest images; a larger crop would exhaust the memory.
 MAX_CROP_PIXELS = 80_000_000
 
 
@@ -24,12 +24,13 @@ class Dataset:
     """Samples of one annotated set, in our conventions.
 
     Attributes:
-        name: what reports call it.
+        name: name in reports.
         ids: one name per sample, for reports and error messages.
         poses: (N, 3) float32 yaw, pitch, roll in degrees.
-        boxes: (N, 4) float64 x_min, y_min, x_max, y_max around the face, before any margin.
-        margins: what is added to a box to make a crop.
-        protocol: one sentence that says which samples and which box and crop these are.
+        boxes: (N, 4) float64 x_min, y_min, x_max, y_max before `margins`: of the kind
+            that these are for.
+        margins: margins that make a crop of a box.
+        protocol: one sentence that names the samples, the box and the crop.
         dropped: reason → number of listed samples that are left out.
         columns: further values of the samples, (N, ...) each, such as FaceScape's "person".
     """
@@ -43,7 +44,7 @@ class Dataset:
     dropped: dict[str, int] = field(default_factory=dict)
     columns: dict[str, np.ndarray] = field(default_factory=dict)
 
-    # Whether samples are scenes of many heads, to find them in.
+    # Whether samples are scenes of many heads, for training detectors.
     shows_scenes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -53,7 +54,7 @@ class Dataset:
         return len(self.ids)
 
     def image(self, index: int) -> Image.Image:
-        """Sample `index` as an RGB picture.
+        """Sample `index` as an RGB image.
 
         Raises:
             InputError: the file is missing or broken.
@@ -61,7 +62,7 @@ class Dataset:
         raise NotImplementedError
 
     def path(self, index: int) -> Path | None:
-        """The picture file of sample `index`, where it has one of its own.
+        """The image file of sample `index`, where it has one of its own.
 
         Training then decodes large JPEGs at reduced scale instead of calling `image`.
         """
@@ -74,7 +75,7 @@ class Dataset:
     def scene(
         self, index: int, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Picture (H, W, 3) uint8 and targets (M, 11) of sample `index`, to train detectors on."""
+        """Image (H, W, 3) uint8 and targets (M, 11) of sample `index`, to train detectors on."""
         raise NotImplementedError
 
     def crop_box(self, index: int, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -98,9 +99,9 @@ class Dataset:
         pixels: the decoder's own scaling then does what the resampling's antialiasing would.
 
         Args:
-            index: sample.
+            index: index of the sample.
             box: (4,) x_min, y_min, x_max, y_max in pixels, with fractions; outside is black.
-            size: side of the result.
+            size: side of the result in pixels.
 
         Returns:
             (size, size, 3) uint8.
@@ -127,7 +128,7 @@ class Dataset:
 
 
 def resample(picture: Image.Image, box: np.ndarray, size: int) -> np.ndarray:
-    """The (4,) box of an RGB picture as (size, size, 3) uint8, bilinear with antialiasing."""
+    """The (4,) box of an RGB image as (size, size, 3) uint8, bilinear with antialiasing."""
     left, top = math.floor(box[0]), math.floor(box[1])
     right, bottom = max(math.ceil(box[2]), left + 1), max(math.ceil(box[3]), top + 1)
     patch = picture.crop((left, top, right, bottom))

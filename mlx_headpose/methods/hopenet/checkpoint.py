@@ -14,7 +14,7 @@ from .network import Config, build_backbone
 
 ANGLES = ("yaw", "pitch", "roll")
 COUNTER = "num_batches_tracked"
-# What the parts behind a backbone are called, in this and in other methods' files.
+# Name prefixes of the layers after a backbone, in this and in other methods' files.
 HEADS = ("fc", "classifier", "linear_reg")
 # Blocks in stages 1 to 4 → depth; bottlenecks have a third convolution.
 RESNET_BLOCKS: dict[tuple[bool, tuple[int, ...]], int] = {
@@ -91,7 +91,7 @@ def _is_head(name: str) -> bool:
 
 
 def _is_classifier(tensors: Tensors) -> bool:
-    """Whether all that is behind the backbone, if anything, is ImageNet's one linear layer."""
+    """Whether nothing but ImageNet's one linear layer follows the backbone, or nothing at all."""
     heads = {name.rsplit(".", 1)[0] for name in tensors if name.startswith(HEADS)}
     return heads <= {"fc", "classifier.1"}
 

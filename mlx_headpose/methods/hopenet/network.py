@@ -35,7 +35,7 @@ CONFIDENCE = (15.67, 4.49)
 
 
 def arch_name(text: str) -> str:
-    """The one true name of an architecture: "Squeezenet_1_0" → "squeezenet1_0".
+    """The canonical name of an architecture: "Squeezenet_1_0" → "squeezenet1_0".
 
     Raises:
         InputError: no such architecture.
@@ -49,7 +49,7 @@ def arch_name(text: str) -> str:
 
 @dataclass(frozen=True)
 class Config(ModelConfig):
-    """HopeNet's choices."""
+    """HopeNet's backbone, normalisation and loss weight."""
 
     model_type = "hopenet"
     recipe = Recipe(
@@ -78,9 +78,9 @@ class BinHead(PoseHead):
     Args:
         channels: number of channels of the feature map.
         alpha: weight of the squared error in the loss.
-        dropout: probability before the classifiers.
-        pool_last: classify every position, rectify, then average (SqueezeNet's way), instead of
-            averaging the features first.
+        dropout: dropout probability before the classifiers.
+        pool_last: whether to classify every position, rectify, then average (SqueezeNet's way),
+            instead of averaging the features first.
     """
 
     classifies = True
@@ -123,7 +123,7 @@ class BinHead(PoseHead):
         return mx.stack([BINS.expectation(logits) for logits in outputs], axis=-1)
 
     def confidence(self, outputs: Outputs) -> mx.array:
-        """(N,) the chance that the three angles are right within 10° on average.
+        """(N,) the probability that the mean error of the three angles is below 10°.
 
         A logistic curve of the bins' spread, root mean square over the angles. It was fitted with
         SqueezeNet 1.1 (see `CONFIDENCE`); for other backbones it ranks well, but is not calibrated.
