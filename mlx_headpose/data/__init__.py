@@ -83,7 +83,7 @@ def open_dataset(
         folder: where its files lie.
         filename_list: text file with one sample a line; None takes the whole folder.
         **options: each dataset takes those in `dataset_options` and ignores the rest:
-            `crop` (name of the crop rule), `ad` (margin of the "pyramid" rule),
+            `crop` (of the network, a `Crop`), `ad` (margin k in place of the published one),
             `train` (the rule's random training margins, and a split's training part), `split`
             (name of a division into training and test), `boxes` (where face boxes come from),
             `seed`, `skip_bad`, and for rendered heads `samples` (how many), `yaw` (the largest),
