@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -225,25 +225,42 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path, missing: str = "no such file; check the path") -> Any:
-    """What an untrusted JSON file holds.
+    """What an untrusted JSON file holds; see `read_text_as`."""
+    too_large = f"over {MAX_JSON >> 20} MB; give a smaller file"
+    return read_text_as("JSON", json.loads, path, MAX_JSON, too_large, missing)
+
+
+def read_text_as(
+    form: str,
+    parse: Callable[[str], Any],
+    path: Path,
+    max_bytes: int,
+    too_large: str,
+    missing: str = "no such file; check the path",
+) -> Any:
+    """What an untrusted text file holds.
 
     Args:
+        form: name of its format, for the error.
+        parse: function that reads the format.
         path: the file.
+        max_bytes: largest size.
+        too_large: what to say of a larger file.
         missing: what to say where it is not there.
 
     Raises:
-        InputError: it is missing, too large, or no JSON.
+        InputError: it is missing, too large, or not in the format.
     """
     try:
-        if path.stat().st_size > MAX_JSON:
-            raise InputError(f"{path}: over {MAX_JSON >> 20} MB; give a smaller file")
-        return json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > max_bytes:
+            raise InputError(f"{path}: {too_large}")
+        return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: {missing}") from None
     except InputError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable JSON ({error})") from None
+        raise InputError(f"{path}: not readable {form} ({error})") from None
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..files import read_json
+from ..files import read_json, read_text_as
 from ..pose import pose_to_matrix
 
 IMAGE_TO_CAMERA = np.array([1.0, 1.0, -1.0])
@@ -217,16 +217,8 @@ def _read_toml(path: Path) -> Any:
         raise InputError(f"{path}: reading TOML needs Python 3.11; write the zones as JSON")
     import tomllib
 
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: over 1 MB is no file of zones")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path") from None
-    except InputError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable TOML ({error})") from None
+    too_large = "over 1 MB is no file of zones"
+    return read_text_as("TOML", tomllib.loads, path, MAX_BYTES, too_large)
 
 
 KEYS = {"cone": {"radius", "direction", "point"}, "rectangle": {"corner", "right", "down"}}
