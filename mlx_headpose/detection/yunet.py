@@ -214,7 +214,6 @@ class FaceDetector:
         load_strictly(network, tensors, path)
         return cls(network)
 
-    @in_lasting_thread
     def __call__(
         self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
     ) -> list[Detections]:
@@ -237,6 +236,7 @@ class FaceDetector:
         side = min(FIRST_SIDE, self.detect_size or FIRST_SIDE)
         return self._search(images, side, min_score)
 
+    @in_lasting_thread
     def _search(
         self, images: Sequence[np.ndarray], side: int, min_score: float
     ) -> list[Detections]:
