@@ -20,17 +20,22 @@ from mlx_headpose.data.augment import (
     BLUR_SIGMA,
     BRIGHTNESS_SHIFT,
     CONTRAST_SCALE,
+    EXPOSED,
     FLIP,
     NOISE_SIGMA,
+    TURNED,
     UNCHANGED,
     Augmentation,
+    Change,
     apply,
     random_crop,
     shifted,
 )
 from mlx_headpose.data.base import Dataset, resample
 from mlx_headpose.data.loader import Batch, Loader, read_ahead
+from mlx_headpose.pose import pose_to_matrix
 from mlx_headpose.readers.pictures import open_reduced, open_upright
+from mlx_headpose.synthetic import SyntheticHeads
 
 SQUASH = Preprocessing(size=32, resize="squash")
 
@@ -224,7 +229,7 @@ def test_the_two_steps_are_drawn_with_their_probabilities() -> None:
     rng = np.random.default_rng(0)
     box = np.array([0.0, 0.0, 100.0, 100.0])
     draws = [Augmentation(0.6).draw(box, 224, rng) for _ in range(8000)]
-    boxes, changes = np.array([d[0] for d in draws]), np.array([d[1] for d in draws])
+    boxes, changes = np.array([d.box for d in draws]), np.array([d.pixels for d in draws])
     sizes = boxes[:, 2] - boxes[:, 0]
     cropped = sizes < 100 - 1e-6
     moved = ~cropped & (boxes[:, 0] != 0)
@@ -233,10 +238,55 @@ def test_the_two_steps_are_drawn_with_their_probabilities() -> None:
     for column, neutral in ((BLUR_SIGMA, 0), (CONTRAST_SCALE, 1), (NOISE_SIGMA, 0)):
         assert (changes[:, column] != neutral).mean() == pytest.approx(0.6 / 8, abs=0.012)
     plain = Augmentation(1.0, flip=False)
-    assert not any(plain.draw(box, 224, rng)[1][FLIP] for _ in range(200))
+    assert not any(plain.draw(box, 224, rng).pixels[FLIP] for _ in range(200))
     never = Augmentation(0.0).draw(box, 224, rng)
-    assert np.array_equal(never[0], box)
-    assert np.array_equal(never[1], UNCHANGED)
+    assert np.array_equal(never.box, box)
+    assert np.array_equal(never.pixels, UNCHANGED)
+    assert never.turn == 0
+
+
+def test_crops_are_rescaled_turned_and_exposed_only_where_asked() -> None:
+    rng = np.random.default_rng(0)
+    box = np.array([10.0, 0.0, 110.0, 100.0])
+    draws = [
+        Augmentation(0.0, turn=180, rescale=1.5, exposure=4).draw(box, 64, rng) for _ in range(4000)
+    ]
+    turns = np.array([d.turn for d in draws])
+    assert (turns != 0).mean() == pytest.approx(TURNED, abs=0.03)
+    assert -180 <= turns.min() < -160
+    assert 160 < turns.max() <= 180
+    sides = np.array([d.box[2] - d.box[0] for d in draws])
+    assert sides.min() == pytest.approx(100 / 1.5, abs=1)
+    assert sides.max() == pytest.approx(150, abs=2)
+    middles = np.array([(d.box[:2] + d.box[2:]) / 2 for d in draws])
+    off = np.abs(middles - (60, 50)) / sides[:, None]
+    assert 0.11 < off.max() <= 0.12 + 1e-9
+    gains = np.array([d.pixels[CONTRAST_SCALE] for d in draws])
+    assert (gains != 1).mean() == pytest.approx(EXPOSED, abs=0.03)
+    assert gains.min() == pytest.approx(1 / 16, abs=0.01)
+    assert gains.max() == pytest.approx(4, abs=0.1)
+    # A gain leaves black alone.
+    darkest = np.array([d.pixels[BRIGHTNESS_SHIFT] for d in draws]) - 127.5 * gains + 127.5
+    assert np.abs(darkest).max() < 1e-3
+
+
+def test_a_turned_head_has_the_pose_of_the_turned_image() -> None:
+    heads = SyntheticHeads(3, "train", seed=0, yaw=(-40, 40), size=160)
+    for index, angle in enumerate((30.0, -100.0, 170.0)):
+        pose = heads.poses[index].astype(np.float64)
+        turned = Change(heads.boxes[index], angle, UNCHANGED).turned(pose)
+        wanted = pose_to_matrix(np.array([0.0, 0.0, angle])) @ pose_to_matrix(pose)
+        assert pose_to_matrix(turned) == pytest.approx(wanted, abs=1e-9)
+        # The image of the nose's tip moves clockwise about the crop's middle.
+        box = heads.crop_box(index)
+        middle, side = (box[:2] + box[2:]) / 2, box[2] - box[0]
+        dot = Image.new("RGB", heads.image(index).size)
+        x, y = (middle + np.array((0.25 * side, 0))).astype(int)
+        dot.paste((255, 255, 255), (x - 3, y - 3, x + 4, y + 4))
+        cut = resample(dot, np.concatenate((middle - side / 2, middle + side / 2)), 64, angle)
+        row, column = np.array(np.nonzero(cut[..., 0] > 60)).mean(1)
+        seen = np.degrees(np.arctan2(row - 31.5, column - 31.5))
+        assert (seen - angle + 180) % 360 - 180 == pytest.approx(0, abs=5)
 
 
 def changed(images: np.ndarray, **columns: float) -> tuple[np.ndarray, np.ndarray]:

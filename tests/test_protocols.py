@@ -173,7 +173,9 @@ def test_impossible_margins_are_refused(values):
         Margins(**values)
 
 
-@pytest.mark.parametrize("values", [{"filter": "sharp"}, {"colours": "YUV"}, {"resize": "bend"}])
+@pytest.mark.parametrize(
+    "values", [{"filter": "sharp"}, {"colours": "YUV"}, {"resize": "bend"}, {"standardize": 1}]
+)
 def test_impossible_preprocessing_is_refused(values):
     with pytest.raises(InputError):
         Preprocessing(**values)
@@ -234,7 +236,7 @@ def test_the_estimator_reads_faces_as_a_demo_does(converted, demo):
 
 def test_training_pads_to_a_square_too():
     class Boxed(Dataset):
-        def cut(self, index, box, size):
+        def cut(self, index, box, size, turn):
             self.box = box
             return np.zeros((size, size, 3), np.uint8)
 
@@ -245,3 +247,17 @@ def test_training_pads_to_a_square_too():
     ImageInput(preprocessing).training_sample(dataset, 0, np.random.default_rng(0), None)
     # Longer side 40: 8, 16, 8 and 8 more, then 28 black columns.
     np.testing.assert_allclose(dataset.box, [-12.0, -6.0, 52.0, 58.0])
+
+
+def test_a_standardized_crop_shows_no_exposure():
+    rng = np.random.default_rng(0)
+    preprocessing = Preprocessing(size=16, standardize=True)
+    image = rng.integers(40, 90, (1, 16, 16, 3)).astype(np.uint8)
+    plain = np.array(preprocessing.normalize(mx.array(image)))
+    assert plain.mean() == pytest.approx(0, abs=1e-5)
+    assert plain.std() == pytest.approx(1, abs=1e-3)
+    assert plain == pytest.approx((image - image.mean()) / image.std(), abs=2e-3)
+    brighter = np.array(preprocessing.normalize(mx.array(2 * image + 50)))
+    assert brighter == pytest.approx(plain, abs=2e-3)
+    flat = np.array(preprocessing.normalize(mx.full((1, 16, 16, 3), 7, mx.uint8)))
+    assert not flat.any()

@@ -118,14 +118,16 @@ class ImageInput(Input):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """(size, size, 3) uint8 with random margins, position and augmentation."""
         size = self.preprocessing.size
-        box, changes = dataset.crop_box(index, rng), None
+        box, pose, turn, changes = dataset.crop_box(index, rng), dataset.poses[index], 0.0, None
         if augmentation is not None:
-            box, changes = augmentation.draw(box, size, rng)
+            change = augmentation.draw(box, size, rng)
+            box, turn, changes = change.box, change.turn, change.pixels
+            pose = change.turned(pose)
         if self.preprocessing.resize == "short_side":
             box = square_inside(box, RANDOM_CROP, rng)
         elif self.preprocessing.resize == "pad":
             box = SQUARED.apply(box)
-        return dataset.cut(index, box, size), dataset.poses[index], changes
+        return dataset.cut(index, box, size, turn), pose, changes
 
     def head_reader(self, margins: Margins, landmarker: Landmarker | None) -> HeadReader:
         """The function that cuts a head out of a frame."""

@@ -15,6 +15,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 RESIZES = ("squash", "short_side", "whole", "pad", "warp")
 COLOURS = ("RGB", "BGR")
+# Deviation in grey levels that keeps an image of one colour from being divided by 0.
+FLAT = 0.5
 MAX_SIZE = 4096
 
 
@@ -39,6 +41,9 @@ class Preprocessing:
         filter: how pixels are scaled, one of `crop.FILTERS`.
         colours: order of the channels that the network reads, "RGB" or "BGR"; images are RGB.
         clip: whether a crop ends at the image's border, in place of black outside.
+        standardize: whether the pixels of each crop are brought to mean 0 and deviation 1, all
+            channels by the same two numbers, in place of `mean` and `std`; exposure and contrast
+            then make no difference.
     """
 
     size: int = 224
@@ -50,6 +55,7 @@ class Preprocessing:
     filter: str = "bilinear"
     colours: str = "RGB"
     clip: bool = False
+    standardize: bool = False
 
     def __post_init__(self) -> None:
         whole = isinstance(self.resize_to, int | None)
@@ -63,14 +69,17 @@ class Preprocessing:
             raise InputError(
                 f"unknown resize rule {self.resize!r}; choose one of: {', '.join(RESIZES)}"
             )
-        if self.filter not in FILTERS or self.colours not in COLOURS:
-            raise InputError(
-                f"unknown filter {self.filter!r} or colours {self.colours!r}; choose from "
-                f"{', '.join(FILTERS)} and {', '.join(COLOURS)}"
-            )
+        for name, value, known in (
+            ("filter", self.filter, FILTERS),
+            ("colours", self.colours, COLOURS),
+        ):
+            if value not in known:
+                raise InputError(f"unknown {name} {value!r}; choose one of: {', '.join(known)}")
         channels = (*self.mean, *self.std)
         if len(self.mean) != 3 or len(self.std) != 3 or not all(map(_finite, channels)):
             raise InputError("mean and std must be three numbers each")
+        if not isinstance(self.standardize, bool):
+            raise InputError(f"standardize must be true or false, not {self.standardize!r}")
         if not all(self.std):
             raise InputError("a channel's std must not be 0")
 
@@ -80,7 +89,8 @@ class Preprocessing:
         return dataclasses.replace(self, size=size, resize_to=resize_to)
 
     def normalize(self, images: mx.array) -> mx.array:
-        """(N, H, W, 3) uint8 → (N, H, W, 3) float32 with the network's mean and deviation.
+        """(N, H, W, 3) uint8 → (N, H, W, 3) float32 with the network's mean and deviation, or
+        each image's own.
 
         A float input is taken to be normalised already and is returned as it is.
         """
@@ -88,6 +98,11 @@ class Preprocessing:
             return images
         if self.colours == "BGR":
             images = images[..., ::-1]
+        if self.standardize:
+            x = images.astype(mx.float32)
+            x = x - x.mean((1, 2, 3), keepdims=True)
+            deviation = mx.sqrt(mx.square(x).mean((1, 2, 3), keepdims=True) + FLAT**2)
+            return x / deviation
         # One fused multiply-add: (x / 255 - mean) / std.
         scale = 1 / (255 * mx.array(self.std))
         shift = mx.array(self.mean) / mx.array(self.std)

@@ -1,9 +1,10 @@
-"""The published two-step augmentation: sampled per image, pixels changed per batch on the device.
+"""What training changes in samples: sampled per image, pixels changed per batch on the device.
 
-With probability `--augment`, one of: flip, a shift of the box, a random resized crop, nothing.
-Then, only in that case, one of: blur, brightness and contrast, noise, nothing, each applied with
-probability 0.5. Everything is sampled on the host from the sample's own generator, so a sample
-looks the same whichever thread, process or step it falls to.
+Published loaders augment in two steps. With probability `--augment`, one of: flip, a shift of the
+box, a random resized crop, nothing. Then, only in that case, one of: blur, brightness and contrast,
+noise, nothing, each applied with probability 0.5. Turned heads, crops of other sizes and other
+exposures come on top of that, where they are asked for. Everything is sampled on the host from the
+sample's own generator, so a sample looks the same whichever thread, process or step it falls to.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from ..pose import matrix_to_pose, pose_to_matrix
+
 SHIFT = 0.1  # of the box's width and height, at most, to each side
 AREA = (0.8, 1.0)  # of the box's area that a random resized crop keeps
 # Strengths, in the ranges that the published code's library (albumentations) has as defaults.
@@ -20,6 +23,8 @@ BRIGHTNESS = 0.2  # of the full range
 CONTRAST = 0.2
 BLUR = (0.5, 1.5)  # standard deviation in pixels of a 224 px image
 NOISE = (3.0, 7.0)  # standard deviation in grey levels
+TURNED, EXPOSED = 0.35, 0.35  # shares of the samples that `turn` and `exposure` change
+OFF = 0.12  # of the side of a rescaled crop, by which its middle moves at most
 
 # Columns of the (N, 5) array that tells the device what to do with each image.
 FLIP, CONTRAST_SCALE, BRIGHTNESS_SHIFT, BLUR_SIGMA, NOISE_SIGMA = range(5)
@@ -27,30 +32,68 @@ UNCHANGED = np.array([0, 1, 0, 0, 0], np.float32)
 
 
 @dataclass(frozen=True)
+class Change:
+    """The changes of one sample.
+
+    Attributes:
+        box: (4,) the crop to cut, margins included.
+        turn: degrees clockwise by which the image is turned about the middle of the crop.
+        pixels: (5,) changes for `apply`.
+    """
+
+    box: np.ndarray
+    turn: float
+    pixels: np.ndarray
+
+    def turned(self, pose: np.ndarray) -> np.ndarray:
+        """(3,) pose → that of the same head in the turned image."""
+        if not self.turn:
+            return pose
+        in_plane = pose_to_matrix(np.array([0.0, 0.0, self.turn]))
+        return np.asarray(matrix_to_pose(in_plane @ pose_to_matrix(pose), full_yaw=True))
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """How often and what.
 
     Attributes:
-        probability: probability of augmenting a sample at all.
+        probability: probability of the published augmentation.
         flip: whether mirroring is one of the choices.
+        turn: largest angle in degrees by which samples are turned in the image plane.
+        rescale: largest factor by which crops are larger or smaller; 1 leaves them alone.
+        exposure: largest number of stops by which samples are darker, or half as many brighter.
     """
 
     probability: float = 0.5
     flip: bool = True
+    turn: float = 0.0
+    rescale: float = 1.0
+    exposure: float = 0.0
 
-    def draw(
-        self, box: np.ndarray, size: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, box: np.ndarray, size: int, rng: np.random.Generator) -> Change:
         """Choose the changes of one sample.
 
         Args:
             box: (4,) the crop, margins included.
             size: side of the network's input in pixels.
             rng: the sample's generator.
-
-        Returns:
-            The (4,) box to cut instead, and the (5,) changes for `apply`.
         """
+        box, pixels = self._published(box, size, rng)
+        turn = 0.0
+        if self.turn and rng.random() < TURNED:
+            turn = float(rng.uniform(-self.turn, self.turn))
+        if self.rescale > 1:
+            box = rescaled(box, float(np.exp(np.log(self.rescale) * rng.uniform(-1, 1))), rng)
+        if self.exposure and rng.random() < EXPOSED:
+            gain = float(2 ** rng.uniform(-self.exposure, self.exposure / 2))
+            pixels[BRIGHTNESS_SHIFT] = pixels[BRIGHTNESS_SHIFT] * gain + 127.5 * (gain - 1)
+            pixels[CONTRAST_SCALE] *= gain
+        return Change(box, turn, pixels)
+
+    def _published(
+        self, box: np.ndarray, size: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         changes = UNCHANGED.copy()
         if rng.random() >= self.probability:
             return box, changes
@@ -73,6 +116,13 @@ class Augmentation:
             elif second == "noise":
                 changes[NOISE_SIGMA] = rng.uniform(*NOISE)
         return box, changes
+
+
+def rescaled(box: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
+    """The (4,) box larger by a factor, its middle moved by up to 12 % of its new sides."""
+    middle, half = (box[:2] + box[2:]) / 2, factor * (box[2:] - box[:2]) / 2
+    middle = middle + 2 * half * rng.uniform(-OFF, OFF, 2)
+    return np.concatenate((middle - half, middle + half))
 
 
 def shifted(box: np.ndarray, rng: np.random.Generator) -> np.ndarray:

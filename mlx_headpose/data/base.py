@@ -92,7 +92,7 @@ class Dataset:
             )
         return box
 
-    def cut(self, index: int, box: np.ndarray, size: int) -> np.ndarray:
+    def cut(self, index: int, box: np.ndarray, size: int, turn: float = 0.0) -> np.ndarray:
         """Cut a box out of a sample's image and scale it, as one resampling.
 
         A JPEG is decoded at a half, quarter or eighth where the crop still has at least `size`
@@ -102,16 +102,17 @@ class Dataset:
             index: index of the sample.
             box: (4,) x_min, y_min, x_max, y_max in pixels, with fractions; outside is black.
             size: side of the result in pixels.
+            turn: degrees clockwise by which the image is turned about the middle of the box.
 
         Returns:
             (size, size, 3) uint8.
         """
         path = self.path(index)
         if path is None:
-            return resample(self.image(index), box, size)
+            return resample(self.image(index), box, size, turn)
         reduction = max(1.0, min(box[2] - box[0], box[3] - box[1]) / size)
         picture, scale = open_reduced(path, reduction)
-        return resample(picture, box * scale, size)
+        return resample(picture, box * scale, size, turn)
 
     def select(self, keep: np.ndarray) -> None:
         """Keep the samples where the (N,) boolean `keep` is true."""
@@ -127,8 +128,14 @@ class Dataset:
             self.select(~bad)
 
 
-def resample(picture: Image.Image, box: np.ndarray, size: int) -> np.ndarray:
-    """The (4,) box of an RGB image as (size, size, 3) uint8, bilinear with antialiasing."""
+def resample(picture: Image.Image, box: np.ndarray, size: int, turn: float = 0.0) -> np.ndarray:
+    """The (4,) box of an RGB image as (size, size, 3) uint8, bilinear with antialiasing.
+
+    `turn` turns the image before, clockwise by degrees about the middle of the box.
+    """
+    if turn:
+        middle = float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2
+        picture = picture.rotate(-turn, Image.Resampling.BILINEAR, center=middle)
     left, top = math.floor(box[0]), math.floor(box[1])
     right, bottom = max(math.ceil(box[2]), left + 1), max(math.ceil(box[3]), top + 1)
     patch = picture.crop((left, top, right, bottom))

@@ -16,7 +16,6 @@ import numpy as np
 from ..cpu.memory import batch_size_named
 from ..cpu.shards import shards_on_cores
 from ..data import Dataset
-from ..data.augment import Augmentation
 from ..data.loader import Batch, Loader
 from ..errors import InputError
 from ..figures import available
@@ -89,7 +88,7 @@ class Training:
             training_set,
             model.config.inputs,
             batch_size=options.batch_size,
-            augmentation=Augmentation(options.augment, options.flip) if options.augment else None,
+            augmentation=options.augmentation,
             seed=options.seed,
             rank=self.processes.rank,
             ranks=self.processes.size,

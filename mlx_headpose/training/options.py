@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.estimator import Recipe, flag_of, option
+from ..data.augment import Augmentation
 from ..errors import InputError
 
 # The optimizers that have an option which others lack.
@@ -41,6 +42,21 @@ class TrainingOptions(Recipe):
         group="augmentation",
     )
     flip: bool = option(True, "whether to mirror some", group="augmentation")
+    turn: float = option(
+        0.0,
+        "largest angle in degrees by which some heads are turned in the image",
+        least=0,
+        group="augmentation",
+    )
+    rescale: float = option(
+        1.0, "largest factor by which crops are larger or smaller", least=1, group="augmentation"
+    )
+    exposure: float = option(
+        0.0,
+        "f-stops by which some crops are darker, at most; half as many brighter",
+        least=0,
+        group="augmentation",
+    )
     save_every: int = option(1000, "steps between saves within an epoch", least=1, group="output")
     tensorboard: bool = option(False, "write TensorBoard's files too", group="output")
 
@@ -56,8 +72,19 @@ class TrainingOptions(Recipe):
                 raise InputError(f"{flag}: give a number of {least} or more")
         if not 0 < self.lr < math.inf:
             raise InputError(f"--lr {self.lr}: give a positive number, such as 0.0001")
+        if self.turn > 180 or self.rescale > 4 or self.exposure > 8:
+            raise InputError(
+                f"--turn {self.turn:g}, --rescale {self.rescale:g}, --exposure {self.exposure:g}: "
+                "give at most 180, 4 and 8"
+            )
         if not 0 <= self.augment <= 1:
             raise InputError(f"--augment {self.augment}: give a probability between 0 and 1")
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What changes the samples, if anything does."""
+        changes = Augmentation(self.augment, self.flip, self.turn, self.rescale, self.exposure)
+        return None if changes == Augmentation(0.0, self.flip) else changes
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, *, pretrained: bool, **given: Any) -> TrainingOptions:

@@ -61,7 +61,7 @@ def make_step(
         `data.augment.apply` takes them.
     """
     reads = model.config.inputs
-    augmented = reads.augments and options.augment > 0
+    augmented = reads.augments and options.augmentation is not None
 
     def loss_of(parameters: dict, inputs: mx.array, poses: mx.array) -> tuple:
         model.update(in_bfloat16(model, parameters) if options.bfloat16 else parameters)

@@ -38,7 +38,7 @@ class Config(ModelConfig):
     recipe: ClassVar[Recipe] = Recipe(lr=1e-4, lr_scratch=1e-3, batch_size=32)
 
     preprocessing: Preprocessing = field(
-        default_factory=lambda: Preprocessing(size=64, crop=AROUND_LANDMARKS)
+        default_factory=lambda: Preprocessing(size=64, crop=AROUND_LANDMARKS, standardize=True)
     )
     arch: str = option("resnet18", "backbone", choices=ARCHS)
     stages: int = option(3, "stages of the ResNet-18", choices=(2, 3, 4))
