@@ -106,6 +106,18 @@ def test_a_cell_without_an_opinion_says_a_typical_head_around_itself():
     assert np.allclose(cells[-1, 1:5], [0, 0, 96, 96])  # middle (48, 48), three strides wide
 
 
+def test_likely_cells_are_those_of_decoding_with_a_score():
+    mx.random.seed(3)
+    model = build(tiny())
+    outputs = tuple(mx.random.normal((2, side, side, CHANNELS)) for side in (8, 4, 2))
+    every = np.array(model.decode(outputs))
+    for least in (0.0, 0.6, 1.0):
+        for found, cells in zip(model.head.likely(outputs, least), every, strict=True):
+            wanted = cells[cells[:, 0] >= least]
+            assert found == pytest.approx(wanted, rel=1e-5, abs=1e-4)
+    assert all(len(found) for found in model.head.likely(outputs, 0.6))
+
+
 def test_it_learns_to_find_a_square():
     mx.random.seed(0)
     rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from ...readers.safetensors_file import read_config
 from ...weights import BUNDLED, load_network
 from ..yunet import Detections
 from .boxes import select
-from .network import STRIDES, Config
+from .network import STRIDES, Config, DetectionHead
 
 BUNDLED_DETECTOR = BUNDLED.with_name("headdetector.safetensors")
 # Weights are stored with their scores shifted so that this is the threshold that was chosen on
@@ -95,16 +95,17 @@ class SurroundHeadDetector:
         for number, (_, pixels, _) in enumerate(passes):
             by_shape.setdefault(pixels.shape, []).append(number)
         cells: list[list[np.ndarray]] = [[] for _ in images]
+        head = self.network.head
+        assert isinstance(head, DetectionHead)
         # A CPU is faster one image at a time: their features stay in its cache.
         batch_size = GPU_BATCH if mx.default_device() == mx.gpu else 1
         for same in by_shape.values():
             for start in range(0, len(same), batch_size):
                 numbers = same[start : start + batch_size]
                 batch = mx.array(np.stack([passes[n][1] for n in numbers]))
-                decoded = np.array(self.network.decode(self.network(batch)))
-                for number, own in zip(numbers, decoded, strict=True):
+                found = head.likely(self.network(batch), min_score)
+                for number, likely in zip(numbers, found, strict=True):
                     index, _, factors = passes[number]
-                    likely = own[own[:, 0] >= min_score]
                     likely[:, 1:9] *= np.tile(factors, 4)
                     cells[index].append(likely)
         return [

@@ -238,9 +238,29 @@ class DetectionHead(PoseHead):
         cells = _cells(outputs)
         return mx.concatenate([mx.sigmoid(cells[..., :1]), cells[..., 1:]], -1)
 
+    def likely(self, outputs: Outputs, min_score: float) -> list[np.ndarray]:
+        """(cells, 11) for each image: as `decode`, only the cells of at least that score.
+
+        They are chosen and decoded on the host: of thousands a few are left.
+        """
+        mx.eval(*outputs)
+        arrays = [np.array(raw) for raw in outputs]
+        with np.errstate(divide="ignore"):
+            least = np.log(np.float64(min_score)) - np.log1p(-np.float64(min_score))
+        images: list[list[np.ndarray]] = [[] for _ in range(len(arrays[0]))]
+        for stride, raw in zip(STRIDES, arrays, strict=True):
+            for own, image in zip(images, raw, strict=True):
+                row, column = np.nonzero(image[..., 0] >= least)
+                cells = image[row, column].astype(np.float64)
+                middle = (np.stack((column, row), -1) + 0.5) * stride
+                decoded = _boxes(np, cells, middle, stride)
+                decoded[:, 0] = 1 / (1 + np.exp(-decoded[:, 0]))
+                own.append(decoded.astype(np.float32))
+        return [np.concatenate(own) for own in images]
+
     def heads(self, outputs: Outputs, min_score: float) -> list[np.ndarray]:
         """(H, 11) for each image: its decoded cells that are heads, best first."""
-        return [select(cells, min_score) for cells in np.array(self.decode(outputs))]
+        return [select(cells, min_score) for cells in self.likely(outputs, min_score)]
 
     def error(self, outputs: Outputs, targets: mx.array) -> mx.array:
         """(1,) mean percentage of the true boxes that the predicted ones of their cells miss."""
@@ -261,14 +281,23 @@ def _cells(outputs: Outputs) -> mx.array:
     for stride, raw in zip(STRIDES, outputs, strict=True):
         n, height, width, _ = raw.shape
         y = raw.reshape(n, height * width, CHANNELS)
-        middle = _middles(height, width, stride) + y[..., 1:3] * stride
-        size = mx.exp(mx.clip(y[..., 3:5], -MOST, MOST)) * (TYPICAL * stride)
-        face_middle = middle + 0.5 * mx.stop_gradient(size) * y[..., 5:7]
-        face_size = mx.exp(mx.clip(y[..., 7:9], -MOST, MOST)) * (FACE * mx.stop_gradient(size))
-        boxes = [middle - size / 2, middle + size / 2]
-        boxes += [face_middle - face_size / 2, face_middle + face_size / 2]
-        levels.append(mx.concatenate([y[..., :1], *boxes, y[..., 9:]], -1))
+        levels.append(_boxes(mx, y, _middles(height, width, stride), stride))
     return mx.concatenate(levels, 1)
+
+
+def _boxes(xp: Any, y: Any, middles: Any, stride: int) -> Any:
+    """Raw cells (..., 11) with their middles (..., 2) → the same with boxes in pixels.
+
+    `xp` is mlx.core or numpy.
+    """
+    fixed = mx.stop_gradient if xp is mx else np.asarray
+    middle = middles + y[..., 1:3] * stride
+    size = xp.exp(xp.clip(y[..., 3:5], -MOST, MOST)) * (TYPICAL * stride)
+    face_middle = middle + 0.5 * fixed(size) * y[..., 5:7]
+    face_size = xp.exp(xp.clip(y[..., 7:9], -MOST, MOST)) * (FACE * fixed(size))
+    boxes = [middle - size / 2, middle + size / 2]
+    boxes += [face_middle - face_size / 2, face_middle + face_size / 2]
+    return xp.concatenate([y[..., :1], *boxes, y[..., 9:]], -1)
 
 
 def assign(outputs: Outputs, targets: mx.array) -> tuple[mx.array, mx.array, mx.array]:
