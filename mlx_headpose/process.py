@@ -75,12 +75,17 @@ def in_lasting_thread(function: Callable[Arguments, Result]) -> Callable[Argumen
         current = threading.current_thread()
         if current is threading.main_thread() or current is _lasting:
             return function(*args, **kwargs)
-        _start_lasting_thread()
-        future: Future[Result] = Future()
-        _tasks.put((future, partial(function, *args, **kwargs)))
-        return future.result()
+        return begin(partial(function, *args, **kwargs)).result()
 
     return run
+
+
+def begin(task: Callable[[], Result]) -> Future[Result]:
+    """Let the lasting thread compute something while the caller goes on."""
+    _start_lasting_thread()
+    future: Future[Result] = Future()
+    _tasks.put((future, task))
+    return future
 
 
 def _start_lasting_thread() -> None:

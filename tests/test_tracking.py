@@ -324,6 +324,37 @@ def watch(
     return [video(Frame(i, i * DT, picture)) for i, picture in enumerate(pictures)]
 
 
+def test_frames_do_not_wait_for_the_search_of_a_whole_one() -> None:
+    class Slow(FakeDetector):
+        """Searches a whole frame as long as it takes, but for the first time."""
+
+        def __init__(self) -> None:
+            self.go_on = threading.Event()
+            self.whole = 0
+
+        def __call__(self, images: list[np.ndarray], min_score: float) -> list[Detections]:
+            if images and images[0].shape[0] == 240:
+                self.whole += 1
+                assert self.whole == 1 or self.go_on.wait(10)
+            return super().__call__(images, min_score)
+
+    estimator = FakeEstimator()
+    estimator.detector = slow = Slow()
+    video = VideoEstimator(estimator, smooth=False, detect_every=5, ahead=3)
+    counts = []
+    for i in range(12):
+        picture = with_head(room(), 20)
+        if i >= 4:  # somebody comes in right before the second search
+            picture = with_head(picture, 140 + i)
+        if i == 8:  # three frames have passed beside it
+            slow.go_on.set()
+        heads = video(Frame(i, i * DT, picture))
+        counts.append(len(heads))
+    assert slow.whole == 3
+    assert counts == [1] * 8 + [2] * 4
+    assert heads[1].box[0] == pytest.approx(140 + 11, abs=3)  # where it is now
+
+
 def room(seed: int = 0, side: int = 240) -> np.ndarray:
     """A blue room, (side, side, 3), with things on its walls."""
     blocks = np.random.default_rng(seed).integers(0, (40, 240, 255), (12, 12, 3), np.uint8)

@@ -1,9 +1,9 @@
 """The loop from a camera's frames to heads, for Python programs and for the window.
 
-Three things go on at once: a thread captures and decodes, so that the network always gets the
-newest frame; the network runs in the thread that asks for heads, since what MLX computes belongs to
-the thread that began it; and recordings are written in a thread of their own. Frames for which
-there was no time are dropped and counted, and no queue grows.
+Four things go on at once: a thread captures and decodes, so that the network always gets the newest
+frame; the pose network runs in the thread that asks for heads; the detector searches a whole frame
+of a camera now and then beside it, in `process.begin`'s thread; and recordings are written in a
+thread of their own. Frames for which there was no time are dropped and counted, and no queue grows.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ FILTERS: dict[str, Callable[[], Callable[[np.ndarray, float], np.ndarray]]] = {
 # where late is worse than a person who comes up a third of a second later, fewer frames are
 # searched.
 DETECT_EVERY, DETECT_EVERY_LIVE = 3, 10
+# A camera's frames need not wait for that search: it has the time of so many.
+AHEAD_LIVE = 3
 PATIENCE_S = 10.0  # for a head to calibrate on
 
 
@@ -104,6 +106,7 @@ def make_follower(
         min_score,
         max_heads,
         detect_every or (DETECT_EVERY_LIVE if of_camera else DETECT_EVERY),
+        AHEAD_LIVE if of_camera else 0,
         smoothing != "none",
         carry,
         make_filter=FILTERS.get(smoothing, PoseFilter),

@@ -11,14 +11,16 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from .. import process
 from ..detection.yunet import DEFAULT_MIN_SCORE, Detections
 from ..errors import InputError
 from ..files import atomic_path
@@ -26,7 +28,15 @@ from ..space.facing import Attention, Zone
 from .estimator import Head, HeadPoseEstimator
 from .scene import SceneChange, follow
 from .smoothing import PoseFilter
-from .tracking import CARRY_S, KEEP_SCORE, Track, Tracker, search_nearby
+from .tracking import (
+    CARRY_S,
+    KEEP_SCORE,
+    MIN_OVERLAP,
+    Track,
+    Tracker,
+    overlap,
+    search_nearby,
+)
 
 # Frames that may wait between two threads.
 QUEUE = 8
@@ -417,6 +427,10 @@ class VideoEstimator:
         max_heads: most heads followed at once.
         detect_every: the whole frame is searched for faces every so many frames; in between, only
             the surroundings of each head.
+        ahead: the search of a whole frame goes on beside the next frames, and the heads that it
+            finds are looked for in the frame that comes so many later; less than `detect_every`.
+            While nobody is followed, and with 0, the frame waits for it. The number is fixed so
+            that the same frames give the same heads.
         smooth: whether boxes and poses go through the One-Euro filter.
         carry: seconds that a head is carried without a face at most; 0 never.
         make_filter: makes the filter of a head's poses.
@@ -432,6 +446,7 @@ class VideoEstimator:
         min_score: float = DEFAULT_MIN_SCORE,
         max_heads: int | None = None,
         detect_every: int = 3,
+        ahead: int = 0,
         smooth: bool = True,
         carry: float = CARRY_S,
         make_filter: Callable[[], Callable[[np.ndarray, float], np.ndarray]] = PoseFilter,
@@ -443,11 +458,13 @@ class VideoEstimator:
         self.attention: dict[int, Attention] = {}
         self.tracker = Tracker(min_score, max_heads, carry)
         self.detect_every = detect_every
+        self.ahead = min(ahead, detect_every - 1)
         self.smooth = smooth
         self._changed = SceneChange()
         self._frames = 0
         self._searches = 0
         self._last: Frame | None = None
+        self._search: Future[list[Detections]] | None = None  # that goes on beside the frames
 
     def __call__(self, frame: Frame) -> list[Head]:
         """The heads of the next frame, with their track numbers, oldest track first."""
@@ -457,23 +474,12 @@ class VideoEstimator:
         if cut:
             self.tracker.clear()
             self._frames = self._searches = 0
-        whole = self._frames % self.detect_every == 0
-        self._frames += 1
-        low = min(KEEP_SCORE, self.tracker.min_score)
+            self._search = None
+        faces, begin = self._find(frame, dt)
         detector = self.estimator.detector
-        if whole:
-            self._searches += 1
-            # Small faces are looked for now and then; once found, they are followed.
-            search = getattr(detector, "quick", detector)
-            if self._searches % FINE_EVERY == 1:
-                search = detector
-            (faces,) = search([frame.image], low)
-        else:
-            expected = [t.box + t.velocity * dt for t in self.tracker.tracks]
-            faces = search_nearby(detector, frame.image, expected, low)
         before = {track.number: track.box for track in self.tracker.tracks}
         height, width = frame.image.shape[:2]
-        tracks = self.tracker.update(faces, dt, begin=whole, size=(width, height))
+        tracks = self.tracker.update(faces, dt, begin=begin, size=(width, height))
         shown = [track for track in tracks if track.seen]
         likeness: dict[int, float] = {}
         if last is not None and self.tracker.carry_s > 0 and detector.finds == "faces":
@@ -484,6 +490,32 @@ class VideoEstimator:
                     )
                     shown.append(track)
         return self._heads(frame, shown, likeness, dt)
+
+    def _find(self, frame: Frame, dt: float) -> tuple[Detections, bool]:
+        """The faces of the next frame, and whether they may begin tracks."""
+        turn = self._frames % self.detect_every
+        self._frames += 1
+        low = min(KEEP_SCORE, self.tracker.min_score)
+        detector = self.estimator.detector
+        if turn == 0:
+            self._searches += 1
+            # Small faces are looked for now and then; once found, they are followed.
+            search = getattr(detector, "quick", detector)
+            if self._searches % FINE_EVERY == 1:
+                search = detector
+            if not (self.ahead and self.tracker.tracks):  # who is followed need not wait
+                (faces,) = search([frame.image], low)
+                return faces, True
+            self._search = process.begin(partial(search, [frame.image], low))
+        expected = [t.box + t.velocity * dt for t in self.tracker.tracks]
+        arrived = self._search is not None and turn == self.ahead
+        if arrived:
+            assert self._search is not None
+            (faces,), self._search = self._search.result(), None
+            known = np.array(expected).reshape(-1, 4)
+            new = overlap(known, faces.boxes).max(0, initial=0) < MIN_OVERLAP
+            expected += list(faces.boxes[new])
+        return search_nearby(detector, frame.image, expected, low), arrived
 
     def _heads(
         self, frame: Frame, tracks: list[Track], likeness: dict[int, float], dt: float
