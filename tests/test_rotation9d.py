@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
-from mlx_headpose.methods import build
+from mlx_headpose.methods import build, config_from_dict
 from mlx_headpose.methods.rotation9d.network import Config
 from mlx_headpose.pose import nearest_rotation, pose_to_matrix
 
@@ -71,3 +71,11 @@ def test_learns_a_batch(arch):
 def test_refuses_impossible_measures(options):
     with pytest.raises(InputError):
         Config(**options)
+
+
+def test_older_files_keep_their_fixed_mean_and_deviation():
+    assert Config().preprocessing.standardize
+    assert config_from_dict(Config().to_dict()).preprocessing.standardize
+    older = Config().to_dict()
+    del older["preprocessing"]["standardize"]
+    assert not config_from_dict(older).preprocessing.standardize

@@ -83,10 +83,13 @@ def config_from_dict(values: dict[str, Any]) -> ModelConfig:
     if not isinstance(method, str):
         raise InputError("the config names no model_type")
     preprocessing = values.get("preprocessing")
-    if isinstance(preprocessing, dict) and isinstance(preprocessing.get("crop"), str):
-        # Files of versions before 2 name a crop where later ones hold its values.
-        crop = dataclasses.asdict(crop_named(preprocessing["crop"]))
-        values = {**values, "preprocessing": {**preprocessing, "crop": crop}}
+    if isinstance(preprocessing, dict):
+        # Files that do not say it were written before there was a choice.
+        preprocessing = {"standardize": False, **preprocessing}
+        if isinstance(preprocessing.get("crop"), str):
+            # Files of versions before 2 name a crop where later ones hold its values.
+            preprocessing["crop"] = dataclasses.asdict(crop_named(preprocessing["crop"]))
+        values = {**values, "preprocessing": preprocessing}
     return config_class(method).from_dict(values)
 
 
