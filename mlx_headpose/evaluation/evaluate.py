@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 from tqdm import tqdm
 
@@ -20,6 +19,7 @@ from ..data.loader import SKIP, read_ahead
 from ..errors import InputError
 from ..methods import Estimator
 from ..pose import PoseMetrics, pose_metrics
+from ..predictor import Pending, Predictor
 from .over_yaw import errors_by_band
 
 WORKERS = 4
@@ -137,7 +137,7 @@ def evaluate(
     skipped: list[str] | None = [] if skip_bad else None
     used: list[int] = []
     predictions: list[np.ndarray] = []
-    pending: tuple[list[int], mx.array] | None = None
+    pending: tuple[list[int], Pending] | None = None
     with (
         batch_size_named(batch_size),
         shards_on_cores(batch_size),
@@ -145,20 +145,20 @@ def evaluate(
             total=len(dataset), desc=progress, unit="image", disable=None if progress else True
         ) as bar,
     ):
+        predictor = Predictor(model)
         for indices, inputs in sample_inputs(model, dataset, batch_size, skipped):
             if before_batch is not None:
                 before_batch()
-            decoded = model.decode(model(mx.array(inputs)))
-            mx.async_eval(decoded)
+            started = predictor.start(inputs)
             # The previous batch is fetched while this one is computed.
             if pending is not None:
                 used += pending[0]
-                predictions.append(np.array(pending[1]))
+                predictions.append(pending[1].result()[0])
                 bar.update(len(pending[0]))
-            pending = indices, decoded
+            pending = indices, started
         if pending is not None:
             used += pending[0]
-            predictions.append(np.array(pending[1]))
+            predictions.append(pending[1].result()[0])
             bar.update(len(pending[0]))
     if not used:
         raise InputError(f"{dataset.name}: no sample could be read")

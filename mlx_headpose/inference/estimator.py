@@ -9,7 +9,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mlx.core as mx
 import numpy as np
 
 from .. import weights
@@ -23,6 +22,7 @@ from ..detection.yunet import DEFAULT_MIN_SCORE, Detections, FaceDetector, at_ha
 from ..errors import InputError
 from ..methods import SUGGESTION, Estimator
 from ..places import command, find_weights
+from ..predictor import Predictor
 from ..process import in_lasting_thread
 from ..readers.safetensors_file import read_config
 from ..space.intrinsics import DEFAULT_FOV, Camera
@@ -95,7 +95,8 @@ class HeadPoseEstimator:
     """Estimates the pose of every head in a picture.
 
     Args:
-        model: a network; None loads the bundled one.
+        model: a network; None loads the bundled one. It is prepared when it is first needed (see
+            `Predictor`), and changes of its weights after that have no effect.
         detector: what finds the faces or heads; None takes `default_detector` when it is first
             needed.
         crop_margin: margin k around a detected face; None means the method's own.
@@ -142,6 +143,8 @@ class HeadPoseEstimator:
                 f" {MAX_HEAD_SIZE} mm"
             )
         self.model = model
+        self._predictor: Predictor | None = None
+        self._prepared: Estimator | None = None  # what the predictor was made of
         self.camera = camera
         self.perspective = perspective
         self.head_size = head_size
@@ -345,6 +348,8 @@ class HeadPoseEstimator:
     @in_lasting_thread
     def _run(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Inputs → (N, 3) poses in degrees and (N,) confidences, NaN where there are none."""
+        if self._predictor is None or self._prepared is not self.model:
+            self._predictor, self._prepared = Predictor(self.model), self.model
         poses, confidences = [np.zeros((0, 3))], [np.zeros(0)]
         # Some demos do not make their crops square, so that not all have one shape.
         shapes = sorted({value.shape for value in inputs})
@@ -353,14 +358,9 @@ class HeadPoseEstimator:
             alike = list(group)
             for start in range(0, len(alike), BATCH):
                 stacked = np.stack([inputs[i] for i in alike[start : start + BATCH]])
-                outputs = self.model(mx.array(stacked))
-                pose, confidence = self.model.decode(outputs), self.model.confidence(outputs)
-                poses.append(np.array(pose, np.float64))
-                confidences.append(
-                    np.full(len(pose), np.nan)
-                    if confidence is None
-                    else np.array(confidence, np.float64)
-                )
+                pose, confidence = self._predictor(stacked)
+                poses.append(pose)
+                confidences.append(np.full(len(pose), np.nan) if confidence is None else confidence)
         back = np.argsort(order)
         return np.concatenate(poses)[back], np.concatenate(confidences)[back]
 

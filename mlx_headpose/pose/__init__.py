@@ -3,6 +3,7 @@
 Everything but the metrics takes numpy or MLX arrays and answers in kind.
 """
 
+from .arrays import as_floats, sigmoid, softmax, stack
 from .bins import Bins
 from .metrics import (
     PoseMetrics,
@@ -52,6 +53,7 @@ __all__ = [
     "PoseMetrics",
     "align_poses",
     "angle_errors",
+    "as_floats",
     "axis_endpoints",
     "biwi_angles_to_pose",
     "biwi_matrix_to_pose",
@@ -78,6 +80,9 @@ __all__ = [
     "r_to_pose",
     "rotation_6d_to_matrix",
     "shifted_angle_errors",
+    "sigmoid",
+    "softmax",
+    "stack",
     "to_mediapipe",
     "to_opal",
     "to_sixdrepnet",

@@ -6,6 +6,7 @@ type, because angles in half precision are good to a few degrees only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import mlx.core as mx
@@ -24,3 +25,24 @@ def as_floats(*arrays: Any) -> tuple[Any, ...]:
     if any(isinstance(array, mx.array) for array in arrays):
         return (mx, *(mx.array(array).astype(mx.float32) for array in arrays))
     return (np, *(np.asarray(array, dtype=np.float64) for array in arrays))
+
+
+def stack(arrays: Sequence[Any], axis: int = -1) -> Any:
+    """Several arrays of one shape along a new axis."""
+    xp, *floats = as_floats(*arrays)
+    return xp.stack(floats, axis)
+
+
+def softmax(logits: Array) -> Array:
+    """Scores (..., N) → probabilities that add up to 1 along the last axis."""
+    xp, logits = as_floats(logits)
+    if xp is mx:
+        return mx.softmax(logits, axis=-1, precise=True)
+    scores = np.exp(logits - np.max(logits, -1, keepdims=True))
+    return scores / np.sum(scores, -1, keepdims=True)
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(−x))."""
+    xp, x = as_floats(x)
+    return mx.sigmoid(x) if xp is mx else (1 + np.tanh(x / 2)) / 2

@@ -11,10 +11,12 @@ import mlx.nn as nn
 
 from ..errors import InputError
 from ..methods import Estimator
-from ..nn import BatchNorm
-from .tree import CONVOLUTIONS, Watched, layers, replace
+from ..nn import BatchNorm, ConvTranspose2d
+from .tree import CONVOLUTIONS, Watched, layers, replace, sharing_copy_of
 
 NORMS = (BatchNorm,)
+# Layers that can hold the norm behind them, where no checkpoint has to say so.
+PRODUCTS = (*CONVOLUTIONS, ConvTranspose2d, nn.Linear)
 # Relative to the largest output; float32 rounding alone moves a trained network by about 1e-4.
 TOLERANCE = 1e-2
 
@@ -38,8 +40,44 @@ def fold_branches(model: Estimator) -> Estimator:
     return folded
 
 
-def find_pairs(model: Estimator, inputs: mx.array) -> dict[str, str]:
-    """Batch norm → the convolution whose output it reads, found by watching one forward pass."""
+class ScaleAndShift(nn.Module):
+    """A batch norm in evaluation mode, with what it multiplies and adds computed once."""
+
+    def __init__(self, norm: BatchNorm):
+        super().__init__()
+        self.scale, self.shift = norm.scale_and_shift()
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(N, ..., C) → the same shape and dtype."""
+        return (x * self.scale + self.shift).astype(x.dtype)
+
+
+def folded(model: Estimator) -> Estimator:
+    """The network as it predicts: its batch norms, and branches of layers, folded into products.
+
+    The network itself stays as it is, and shares all other tensors. A quantised one, whose norms
+    are folded, is returned itself, and so is one without norms.
+    """
+    if model.quantization is not None or not layers(model, NORMS):
+        return model
+    copy = sharing_copy_of(fold_branches(model))
+    copy.eval()
+    pairs = find_pairs(copy, copy.config.inputs.example(1), PRODUCTS)
+    fold_pairs(copy, pairs)
+    replace(copy, {name: ScaleAndShift(norm) for name, norm in layers(copy, NORMS).items()})
+    return copy
+
+
+def find_pairs(
+    model: Estimator, inputs: mx.array, kinds: tuple[type, ...] = CONVOLUTIONS
+) -> dict[str, str]:
+    """Batch norm → the layer whose output it reads, found by watching one forward pass.
+
+    Args:
+        model: in evaluation mode.
+        inputs: what the network reads; nothing is computed.
+        kinds: the kinds of layers that count.
+    """
     producers: dict[int, tuple[str, mx.array]] = {}
     pairs: dict[str, str] = {}
 
@@ -50,12 +88,23 @@ def find_pairs(model: Estimator, inputs: mx.array) -> dict[str, str]:
         if id(x) in producers:
             pairs[name] = producers[id(x)][0]
 
-    convolutions, norms = layers(model, CONVOLUTIONS), layers(model, NORMS)
+    convolutions, norms = layers(model, kinds), layers(model, NORMS)
     replace(model, {n: Watched(conv, partial(convolved, n)) for n, conv in convolutions.items()})
     replace(model, {n: Watched(norm, partial(normalised, n)) for n, norm in norms.items()})
     model(inputs)
     replace(model, convolutions | norms)
     return pairs
+
+
+def fold_pairs(model: Estimator, pairs: dict[str, str]) -> None:
+    """Fold, in place, each batch norm into the layer that `find_pairs` found."""
+    modules = layers(model, (*PRODUCTS, *NORMS))
+    for norm_name, name in pairs.items():
+        layer = modules[name]
+        scale, shift = modules[norm_name].scale_and_shift()
+        layer.weight = layer.weight * scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
+        layer.bias = layer.bias * scale + shift if "bias" in layer else shift
+    replace(model, {name: nn.Identity() for name in pairs})
 
 
 def largest_change(outputs: tuple[mx.array, ...], others: tuple[mx.array, ...]) -> float:
@@ -94,13 +143,7 @@ def fold_batch_norms(model: Estimator, inputs: mx.array) -> tuple[tuple[str, str
     mx.eval(before)
     tolerance = rounding_tolerance(model, inputs)
     pairs = find_pairs(model, inputs)
-    modules = layers(model, (*CONVOLUTIONS, *NORMS))
-    for norm_name, conv_name in pairs.items():
-        norm, conv = modules[norm_name], modules[conv_name]
-        scale, shift = norm.scale_and_shift()
-        conv.weight = conv.weight * scale[:, None, None, None]
-        conv.bias = conv.bias * scale + shift if "bias" in conv else shift
-    replace(model, {name: nn.Identity() for name in pairs})
+    fold_pairs(model, pairs)
     if largest_change(model(inputs), before) > tolerance:
         raise InputError("a convolution feeds more than its batch norm; it cannot be folded")
     return tuple(sorted(pairs.items()))

@@ -23,6 +23,31 @@ def copy_of(model: Estimator) -> Estimator:
     return copy
 
 
+def sharing_copy_of(module: Any) -> Any:
+    """A module with the same tensors, and modules of its own all the way down.
+
+    Unlike `copy_of` it builds no network, whose random weights take longer than loading.
+    """
+    if isinstance(module, nn.Module):
+        copy = type(module).__new__(type(module))
+        copy.__dict__.update(module.__dict__, _no_grad=set(module._no_grad))
+        for name, value in module.items():
+            dict.__setitem__(copy, name, sharing_copy_of(value))
+        return copy
+    if type(module) in (list, tuple):
+        return type(module)(sharing_copy_of(value) for value in module)
+    if type(module) is dict:
+        return {name: sharing_copy_of(value) for name, value in module.items()}
+    return module
+
+
+def in_dtype(model: Estimator, dtype: mx.Dtype) -> Estimator:
+    """A copy of a network whose floating point tensors have another type."""
+    copy: Estimator = sharing_copy_of(model)
+    copy.set_dtype(dtype)
+    return copy
+
+
 def layers(model: nn.Module, kinds: tuple[type, ...]) -> dict[str, Any]:
     """The modules of these types by name, in the order in which the network lists them."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}

@@ -19,7 +19,7 @@ from ...backbones.squeezenet import SqueezeNet
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from ...errors import InputError
 from ...nn import GroupNorm, MaxPool2d, mean_pool2d
-from ...pose import Bins
+from ...pose import Bins, as_floats, sigmoid, stack
 
 ARCHS = (
     *(f"resnet{depth}" for depth in DEPTHS),
@@ -120,7 +120,7 @@ class BinHead(PoseHead):
 
     def decode(self, outputs: Outputs) -> mx.array:
         """The expectation Σ softmax · 3 − 99 of each angle, (N, 3)."""
-        return mx.stack([BINS.expectation(logits) for logits in outputs], axis=-1)
+        return stack([BINS.expectation(logits) for logits in outputs])
 
     def confidence(self, outputs: Outputs) -> mx.array:
         """(N,) the probability that the mean error of the three angles is below 10°.
@@ -128,9 +128,10 @@ class BinHead(PoseHead):
         A logistic curve of the bins' spread, root mean square over the angles. It was fitted with
         SqueezeNet 1.1 (see `CONFIDENCE`); for other backbones it ranks well, but is not calibrated.
         """
-        square = mx.stack([mx.square(BINS.spread(logits)) for logits in outputs]).mean(axis=0)
+        square = stack([BINS.spread(logits) ** 2 for logits in outputs]).mean(-1)
         intercept, slope = CONFIDENCE
-        return mx.sigmoid(intercept - slope * 0.5 * mx.log(square + 1e-6))
+        xp, square = as_floats(square)
+        return sigmoid(intercept - slope * 0.5 * xp.log(square + 1e-6))
 
 
 def hopenet_mlx_norm(channels: int, first: bool) -> nn.Module:

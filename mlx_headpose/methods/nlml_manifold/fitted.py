@@ -26,6 +26,7 @@ class Config(ModelConfig):
     """Shapes of a manifold, and how it is searched."""
 
     model_type: ClassVar[str] = "nlml_manifold"
+    compiles: ClassVar[bool] = False
 
     landmarks: int = 468
     normalization: str = "nose"

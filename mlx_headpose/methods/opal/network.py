@@ -24,6 +24,7 @@ from ...data.protocols import PROTOCOLS
 from ...errors import InputError
 from ...nn import mean_pool2d
 from ...pose import (
+    as_floats,
     geodesic_radians,
     matrix_to_pose,
     pose_to_matrix,
@@ -151,7 +152,8 @@ class OpalHead(PoseHead):
         return matrix.swapaxes(-1, -2)
 
     def _angles(self, x: mx.array) -> mx.array:
-        return x * mx.array([-self.scale, self.scale, self.scale])
+        xp, x = as_floats(x)
+        return x * xp.array([-self.scale, self.scale, self.scale])
 
     def loss(self, outputs: Outputs, pose: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
         """Mean opal loss in degrees, of the angle between the rotations."""

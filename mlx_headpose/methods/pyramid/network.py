@@ -23,7 +23,7 @@ from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe,
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
 from ...nn import BatchNorm, ConvTranspose2d, mean_pool2d, sigmoid, silu
-from ...pose import Bins, wrap
+from ...pose import Bins, softmax, stack, wrap
 
 ANGLES = ("yaw", "pitch", "roll")
 COARSE = Bins(count=10, width=20, offset=-100)
@@ -254,14 +254,11 @@ class PyramidHead(PoseHead):
 
     def decode(self, outputs: Outputs) -> mx.array:
         """Expected angle of the bins plus that of the shifts, (N, 3) in degrees."""
-        return mx.stack(
-            [expected_angle(*outputs[2 * i : 2 * i + 2]) for i in range(len(ANGLES))], axis=-1
-        )
+        return stack([expected_angle(*outputs[2 * i : 2 * i + 2]) for i in range(len(ANGLES))])
 
     def confidence(self, outputs: Outputs) -> mx.array:
         """Probability of the likeliest coarse bin, mean over the angles."""
-        best = [mx.softmax(coarse, axis=-1, precise=True).max(axis=-1) for coarse in outputs[::2]]
-        return mx.stack(best, axis=-1).mean(axis=-1)
+        return stack([softmax(coarse).max(-1) for coarse in outputs[::2]]).mean(-1)
 
 
 def labels(pose: mx.array) -> tuple[mx.array, mx.array]:

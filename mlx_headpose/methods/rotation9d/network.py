@@ -23,7 +23,7 @@ from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe,
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
 from ...nn import relu
-from ...pose import matrix_to_pose, nearest_rotation, pose_to_matrix
+from ...pose import as_floats, matrix_to_pose, nearest_rotation, pose_to_matrix
 
 ARCHS = ("resnet18", "mobilenetv2")
 REDUCED = 64
@@ -99,8 +99,8 @@ class NineHead(PoseHead):
 
     def confidence(self, outputs: Outputs) -> mx.array:
         """The matrix's length: what lies between many possible rotations is shorter than each."""
-        length = mx.sqrt(mx.square(outputs[0]).sum((-2, -1)) / 3)
-        return mx.clip(length, 0, 1)
+        xp, matrix = as_floats(outputs[0])
+        return xp.minimum(xp.sqrt((matrix * matrix).sum((-2, -1)) / 3), 1)
 
 
 def build(config: Config) -> Estimator:

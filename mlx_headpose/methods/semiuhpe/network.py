@@ -21,13 +21,13 @@ from ...core.preprocessing import Preprocessing
 from ...data.protocols import PROTOCOLS
 from ...errors import InputError
 from ...nn import BatchNorm, mean_pool2d, relu6
-from ...pose import nearest_rotation, pose_to_r, r_to_pose
+from ...pose import as_floats, nearest_rotation, pose_to_r, r_to_pose
 
 ARCHS = (*(f"resnet{depth}" for depth in DEPTHS), *REST)
 AXES = ("300wlp", "dad3dheads")
 WIDTHS = (512, 128)  # of the layers between the features and the nine numbers
 DROPOUT = 0.2
-HALF_TURN = mx.array([1.0, -1.0, -1.0])  # Rx(180°), which scales columns
+HALF_TURN = (1.0, -1.0, -1.0)  # Rx(180°), which scales columns
 SMOOTH = 1e-4  # under the root, where the gradient would be infinite at 0
 
 
@@ -103,12 +103,14 @@ def network_matrix(r: mx.array, axes: str) -> mx.array:
 
     That of DAD-3DHeads is (R · Rx(180°))ᵀ: heads with y up, cameras that look along z.
     """
-    return r if axes == "300wlp" else (r * HALF_TURN).swapaxes(-1, -2)
+    xp, r = as_floats(r)
+    return r if axes == "300wlp" else (r * xp.array(HALF_TURN)).swapaxes(-1, -2)
 
 
 def r_of_network(matrix: mx.array, axes: str) -> mx.array:
     """The way back from `network_matrix`, (..., 3, 3)."""
-    return matrix if axes == "300wlp" else matrix.swapaxes(-1, -2) * HALF_TURN
+    xp, matrix = as_floats(matrix)
+    return matrix if axes == "300wlp" else matrix.swapaxes(-1, -2) * xp.array(HALF_TURN)
 
 
 def build(config: Config) -> Estimator:

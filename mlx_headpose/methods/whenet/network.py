@@ -19,7 +19,7 @@ from ...core.crop import AROUND_HEAD
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
-from ...pose import Bins, wrap
+from ...pose import Bins, as_floats, softmax, stack, wrap
 
 # In the order of a pose.
 BINS = {"yaw": Bins(120, 3, -180), "pitch": Bins(66, 3, -99), "roll": Bins(66, 3, -99)}
@@ -114,12 +114,12 @@ class WHENetHead(PoseHead):
             else bins.expectation(logits)
             for logits, bins in zip(outputs, BINS.values(), strict=True)
         ]
-        return mx.stack(angles, axis=1)
+        return stack(angles)
 
     def confidence(self, outputs: Outputs) -> mx.array:
         """(N,) the largest yaw probability over three neighbouring bins, across the seam too."""
-        weights = mx.softmax(outputs[0], axis=1, precise=True)
-        three = weights + mx.roll(weights, 1, 1) + mx.roll(weights, -1, 1)
+        xp, weights = as_floats(softmax(outputs[0]))
+        three = weights + xp.roll(weights, 1, 1) + xp.roll(weights, -1, 1)
         return three.max(axis=1)
 
 
