@@ -79,3 +79,28 @@ def test_older_files_keep_their_fixed_mean_and_deviation():
     older = Config().to_dict()
     del older["preprocessing"]["standardize"]
     assert not config_from_dict(older).preprocessing.standardize
+
+
+def test_a_calibrated_confidence_is_a_chance_that_grows_with_the_length():
+    plain = build(Config())
+    config = Config(calibration=(-4.9, 1.6))
+    assert config_from_dict(config.to_dict()) == config
+    calibrated = build(config)
+    turn = Rotation.from_euler("y", 30, degrees=True).as_matrix()
+    outputs = (mx.array(np.linspace(0, 1.2, 25)[:, None, None] * turn),)
+    length, chance = (np.array(m.confidence(outputs)) for m in (plain, calibrated))
+    assert length == pytest.approx(np.minimum(np.linspace(0, 1.2, 25), 1), abs=1e-6)
+    assert (np.diff(chance) >= 0).all()
+    # sigmoid(-4.9 - 1.6 log(1.01 - length)) at lengths of 0 and 0.9.
+    assert chance[0] == pytest.approx(1 / (1 + np.exp(4.9)), rel=0.03)
+    wanted = 1 / (1 + np.exp(4.9 + 1.6 * np.log(0.11)))
+    assert chance[18] == pytest.approx(wanted, rel=1e-4)
+    of_numpy = calibrated.confidence((np.array(outputs[0], np.float64),))
+    assert of_numpy == pytest.approx(chance, abs=1e-6)
+    assert calibrated.head.min_confidence == pytest.approx(chance[16], abs=0.01)
+
+
+@pytest.mark.parametrize("calibration", [(1.0,), (1.0, float("nan")), (1.0, 2.0, 3.0)])
+def test_impossible_calibrations_are_refused(calibration):
+    with pytest.raises(InputError, match="calibration"):
+        Config(calibration=calibration)

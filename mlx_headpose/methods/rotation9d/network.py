@@ -10,11 +10,13 @@ wait for thousands of steps.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from ...backbones.mobilenet import MobileNetV2
 from ...backbones.resnet import ResNet
@@ -27,6 +29,7 @@ from ...pose import as_floats, matrix_to_pose, nearest_rotation, pose_to_matrix
 
 ARCHS = ("resnet18", "mobilenetv2")
 REDUCED = 64
+LEAST = 0.01  # that a length lacks to 1
 SMOOTH = 1e-4  # under the root, where the gradient would be infinite at 0
 
 
@@ -43,10 +46,14 @@ class Config(ModelConfig):
     arch: str = option("resnet18", "backbone", choices=ARCHS)
     stages: int = option(3, "stages of the ResNet-18", choices=(2, 3, 4))
     width: int = option(256, "width of the layer before the nine numbers")
+    # a and b of `NineHead.confidence`, fitted by bench/accuracy/calibrate.py.
+    calibration: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHS:
             raise InputError(f"unknown backbone {self.arch!r}; choose one of: {', '.join(ARCHS)}")
+        if len(self.calibration) not in (0, 2) or not all(map(math.isfinite, self.calibration)):
+            raise InputError(f"a calibration of {self.calibration} is impossible; give two numbers")
         if not 2 <= self.stages <= 4 or not 1 <= self.width <= 4096:
             raise InputError(f"{self.stages} stages and a width of {self.width} are impossible")
         if self.preprocessing.size % self.stride:
@@ -68,13 +75,15 @@ class NineHead(PoseHead):
         channels: C.
         side: h and w.
         width: width of the hidden layer.
+        calibration: see `confidence`.
     """
 
     # A quarter of what shows no head reaches it, and three quarters of the backs of heads.
-    min_confidence = 0.8
+    min_length = 0.8
 
-    def __init__(self, channels: int, side: int, width: int):
+    def __init__(self, channels: int, side: int, width: int, calibration: tuple[float, ...] = ()):
         super().__init__()
+        self.calibration = calibration
         self.reduce = nn.Linear(channels, REDUCED)
         self.fc1 = nn.Linear(REDUCED * side * side, width)
         self.fc2 = nn.Linear(width, 9)
@@ -97,10 +106,31 @@ class NineHead(PoseHead):
     def decode(self, outputs: Outputs) -> mx.array:
         return matrix_to_pose(nearest_rotation(outputs[0]), full_yaw=True)
 
+    @property
+    def min_confidence(self) -> float:  # type: ignore[override]
+        """Confidence below which a crop most likely shows no head."""
+        return float(self._chance(np, np.float64(self.min_length)))
+
     def confidence(self, outputs: Outputs) -> mx.array:
-        """The matrix's length: what lies between many possible rotations is shorter than each."""
+        """Chance that the mean error of the three angles is within 10°.
+
+        The length of the matrix says it: what lies between many possible rotations is shorter than
+        each. Platt's scaling (1999) makes a chance of it, sigmoid(a + b·z), where z is the negative
+        logarithm of what the length lacks to 1. Networks without a calibration answer the length.
+        """
         xp, matrix = as_floats(outputs[0])
-        return xp.minimum(xp.sqrt((matrix * matrix).sum((-2, -1)) / 3), 1)
+        return self._chance(xp, xp.sqrt((matrix * matrix).sum((-2, -1)) / 3))
+
+    def _chance(self, xp: Any, length: Any) -> Any:
+        if not self.calibration:
+            return xp.minimum(length, 1)
+        a, b = self.calibration
+        return 1 / (1 + xp.exp(-a - b * logarithm(xp, length)))
+
+
+def logarithm(xp: Any, length: Any) -> Any:
+    """−log of what a length lacks to 1; it ends where noise decides."""
+    return -xp.log(xp.maximum(1 - length, LEAST) + LEAST)
 
 
 def build(config: Config) -> Estimator:
@@ -108,4 +138,6 @@ def build(config: Config) -> Estimator:
     resnet = config.arch == "resnet18"
     backbone = ResNet(18, stages=config.stages) if resnet else MobileNetV2()
     side = config.preprocessing.size // config.stride
-    return Estimator(config, backbone, NineHead(backbone.channels, side, config.width))
+    return Estimator(
+        config, backbone, NineHead(backbone.channels, side, config.width, config.calibration)
+    )

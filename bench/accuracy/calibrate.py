@@ -1,0 +1,93 @@
+"""Fit the confidence of a rotation9d network to rendered validation heads, and store it.
+
+    python -m bench.accuracy.calibrate --snapshot FILE --data_dir datasets/heads --output FILE
+
+Logistic regression (Platt 1999) of "the mean error of the three angles is within 10°" on the
+length of the nine outputs. Half of the heads are shown darker, brighter or turned, so that the
+confidence also knows what the network cannot see. One half fits, the other half is printed: the
+confidence and how often it was right, by tenths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import mlx_headpose  # noqa: F401  first: it loads the fast BLAS before MLX
+
+import mlx.core as mx  # isort: skip
+import numpy as np
+from scipy.optimize import minimize
+
+from mlx_headpose.data import open_dataset
+from mlx_headpose.data.augment import Augmentation, apply
+from mlx_headpose.methods import build
+from mlx_headpose.methods.rotation9d.network import NineHead, logarithm
+from mlx_headpose.pose import angle_errors
+from mlx_headpose.weights import from_pretrained, save_pretrained
+
+BATCH = 64
+RIGHT = 10.0  # degrees
+
+
+def fit(z: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    """(N,) inputs and whether each was right → a and b of the most likely sigmoid(a + b·z)."""
+
+    def loss(values: np.ndarray) -> float:
+        logit = values[0] + values[1] * z
+        return float(np.logaddexp(0, logit).mean() - (logit * right).mean())
+
+    a, b = minimize(loss, np.zeros(2), method="Nelder-Mead").x
+    return float(a), float(b)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--snapshot", type=Path, required=True)
+    parser.add_argument("--data_dir", type=Path, required=True)
+    parser.add_argument("--output", type=Path, help="where the network is written with it")
+    options = parser.parse_args()
+    model = from_pretrained(options.snapshot)
+    head = model.head
+    if not isinstance(head, NineHead):
+        parser.error(f"{options.snapshot}: only rotation9d networks are calibrated")
+    dataset = open_dataset(
+        "rendered", options.data_dir, crop=model.config.preprocessing.crop, yaw=180
+    )
+    harder = Augmentation(0.0, turn=180, rescale=1.2, exposure=6)
+    lengths, errors = [], []
+    for start in range(0, len(dataset), BATCH):
+        samples = [
+            model.config.inputs.training_sample(
+                dataset, i, np.random.default_rng((7, i)), harder if i % 2 else Augmentation(0.0)
+            )
+            for i in range(start, min(start + BATCH, len(dataset)))
+        ]
+        images, poses, changes = (np.stack(part) for part in zip(*samples, strict=True))
+        pixels, _ = apply(mx.array(images), mx.array(poses), mx.array(changes))
+        outputs = model(pixels)
+        lengths.append(np.sqrt(np.square(np.array(outputs[0])).sum((-2, -1)) / 3))
+        errors.append(angle_errors(np.array(model.decode(outputs)), poses).mean(1))
+    z, right = logarithm(np, np.concatenate(lengths)), np.concatenate(errors) <= RIGHT
+    fits = (np.arange(len(z)) // 2) % 2 == 0
+    calibration = fit(z[fits], right[fits])
+    print(
+        f"a {calibration[0]:.3f}, b {calibration[1]:.3f}, from {fits.sum()} heads; on the others:"
+    )
+    chance = 1 / (1 + np.exp(-calibration[0] - calibration[1] * z[~fits]))
+    order = np.argsort(chance)
+    print("confidence  right")
+    for tenth in np.array_split(order, 10):
+        print(f"{chance[tenth].mean():10.2f}  {right[~fits][tenth].mean():5.2f}")
+    if options.output:
+        config = dataclasses.replace(
+            model.config, calibration=tuple(round(value, 4) for value in calibration)
+        )
+        calibrated = build(config)
+        calibrated.update(model.parameters())
+        save_pretrained(calibrated, options.output, half=True)
+
+
+if __name__ == "__main__":
+    main()
