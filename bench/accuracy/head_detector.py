@@ -30,9 +30,11 @@ import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
 # isort: split
 import mlx.core as mx
 import numpy as np
+from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from mlx_headpose.core.crop import AROUND_LANDMARKS
+from mlx_headpose.core.scene import HEAD
 from mlx_headpose.data import open_dataset
 from mlx_headpose.detection.heads.detector import (
     BUNDLED_DETECTOR,
@@ -40,7 +42,15 @@ from mlx_headpose.detection.heads.detector import (
     DEFAULT_SIZE,
     SurroundHeadDetector,
 )
-from mlx_headpose.evaluation.detection import FALSE_PER_SCENE, MIN_SCORE, evaluate_finder, table
+from mlx_headpose.evaluation.detection import (
+    FALSE_PER_SCENE,
+    MIN_SCORE,
+    VIEWS,
+    Detection,
+    evaluate_finder,
+    table,
+)
+from mlx_headpose.figures import new_figure, write_figure
 from mlx_headpose.inference.tracking import overlap
 from mlx_headpose.weights import load_network, save_pretrained
 
@@ -61,9 +71,14 @@ def ours() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
 
 
 def on_scenes(
-    detector: SurroundHeadDetector, folder: Path, size: int, count: int, rate: float
+    detector: SurroundHeadDetector,
+    folder: Path,
+    size: int,
+    count: int,
+    rate: float,
+    figure: Path | None = None,
 ) -> float:
-    """Print the table; returns the threshold at a rate of false boxes a scene."""
+    """Print the table, and draw it; returns the threshold at a rate of false boxes a scene."""
     scenes = open_dataset("scenes", folder, samples=count, input_size=size)
     print(scenes.protocol)
 
@@ -72,7 +87,51 @@ def on_scenes(
 
     detection = evaluate_finder(find, scenes)
     print("\n".join(table(detection)))
+    if figure is not None:
+        draw_curves(detection, figure)
     return detection.threshold(rate)
+
+
+def draw_curves(detection: Detection, path: Path) -> None:
+    """Draw recall over false boxes a scene, by view, as a PNG."""
+    rates = np.geomspace(0.02, 2, 40)
+    thresholds = [detection.threshold(rate) for rate in rates]
+    recalls = [detection.recall(threshold) for threshold in thresholds]
+    figure = new_figure(8, 4)
+    axes = figure.subplots()
+    for name in ("all", *VIEWS):
+        values = [recall[name] for recall in recalls]
+        axes.plot(rates, values, label=name, lw=2.5 if name == "all" else 1.5)
+    axes.axvline(FALSE_PER_SCENE, color="grey", lw=0.8, ls=":")
+    axes.set(xlabel="false boxes a scene", ylabel="recall", xscale="log", ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    write_figure(figure, path)
+
+
+def sheet(detector: SurroundHeadDetector, folder: Path, path: Path) -> None:
+    """Draw what is found in twelve validation scenes: true heads green, boxes that fit none red."""
+    side, columns, rows = 320, 4, 3
+    scenes = open_dataset("scenes", folder, samples=columns * rows, input_size=2 * side)
+    image = Image.new("RGB", (columns * side, rows * side))
+    for index in range(columns * rows):
+        pixels, targets = scenes.scene(index)
+        (found,) = detector([pixels])
+        true = targets[targets[:, 10] != 0]
+        shares = overlap(found.heads.astype(np.float64), true[:, :4].astype(np.float64))
+        scene = Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS)
+        draw = ImageDraw.Draw(scene)
+        for box in true[true[:, 10] == HEAD][:, :4]:
+            draw.rectangle((box / 2).tolist(), outline=(80, 220, 80))
+        for box, face, share in zip(found.heads, found.boxes, shares, strict=True):
+            fits = share.max(initial=0) >= OVERLAP
+            draw.rectangle(
+                (box / 2).tolist(), outline=(60, 140, 255) if fits else (255, 40, 40), width=2
+            )
+            if fits:
+                draw.rectangle((face / 2).tolist(), outline=(250, 220, 60))
+        image.paste(scene, (index % columns * side, index // columns * side))
+    image.save(path, quality=85)
 
 
 def shifted(detector: Path, threshold: float, output: Path) -> None:
@@ -131,14 +190,18 @@ def main() -> None:
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--rate", type=float, default=FALSE_PER_SCENE, help="false boxes a scene")
     parser.add_argument("--threshold", type=float, help="instead of that by --rate")
+    parser.add_argument("--figure", type=Path, help="PNG of recall over false boxes, by view")
+    parser.add_argument("--sheet", type=Path, help="image of what is found in twelve scenes")
     parser.add_argument("--output", type=Path, help="file to write (.safetensors)")
     options = parser.parse_args()
     detector = SurroundHeadDetector.from_pretrained(options.detector, options.size)
     threshold = options.threshold
     if options.scenes:
         where = options.scenes, options.size, options.count
-        chosen = on_scenes(detector, *where, options.rate)
+        chosen = on_scenes(detector, *where, options.rate, options.figure)
         threshold = threshold or chosen
+    if options.scenes and options.sheet:
+        sheet(detector, options.scenes, options.sheet)
     if options.output:
         shifted(options.detector, threshold, options.output)
     if options.aflw2000:
