@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -207,12 +208,12 @@ def make_turn(library: str, network: str, mode: str, batch: int) -> Callable[[],
     return torch_s(network, mode, batch, library == LAST)
 
 
-def work(library: str) -> None:
-    """A library's process: a line of JSON chooses what runs, an empty one is a turn."""
+def serve(make: Callable[[str, str, int], Callable[[], object]]) -> None:
+    """A contestant's process: a line of JSON chooses what runs, an empty one is a turn."""
     turn: Callable[[], object] | None = None
     for line in sys.stdin:
         if line.strip():
-            turn = make_turn(library, *json.loads(line))
+            turn = make(*json.loads(line))
             turn()
             turn()
         assert turn is not None
@@ -224,16 +225,22 @@ def work(library: str) -> None:
 
 
 class Library:
-    """A process that takes turns when asked to."""
+    """A process that takes turns when asked to.
 
-    def __init__(self, name: str, threads: int):
+    Args:
+        name: what the program's `--worker` takes.
+        threads: of BLAS and OpenMP.
+        program: module that `serve`s.
+    """
+
+    def __init__(self, name: str, threads: int, program: str = "bench.speed.table"):
         self.name = name
         environment = dict(os.environ)
         for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
             environment[variable] = str(threads)
         environment.pop("OPENBLAS_CORETYPE", None)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "bench.speed.table", "--worker", name],
+            [sys.executable, "-m", program, "--worker", name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -303,7 +310,7 @@ def main() -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work(options.worker)
+        serve(partial(make_turn, options.worker))
         return
     if options.yunet:
         os.environ[YUNET] = options.yunet

@@ -1,0 +1,94 @@
+"""What each trick of `mlx_headpose/cpu/` gains on Linux: one left out at a time, in turns.
+
+    python -m bench.speed.tuning [--rounds 7] [--threads 2]
+
+Printed is the time without the trick as a share of the time with all of them, so 1.25 is a trick
+that saves a fifth. What gains less than 3 % in every column does not belong there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from contextlib import nullcontext
+
+from bench.speed.table import Library, ours, serve
+
+TRICKS = {
+    "": "all of them",
+    "blas": "the optimised BLAS",
+    "kernels": "its kernels chosen by the processor",
+    "memory": "freed memory kept",
+    "pages": "large pages",
+    "shards": "shards of a batch, one per core",
+}
+WORK = (
+    ("squeezenet1_1", "inference", 1),
+    ("resnet50", "inference", 8),
+    ("pyramid", "inference", 8),
+    ("squeezenet1_1", "training", 8),
+    ("resnet50", "training", 8),
+)
+
+
+def without(trick: str) -> None:
+    """Tune this process as `import mlx_headpose` does, but for one trick."""
+    os.environ["MLX_HEADPOSE_NO_TUNING"] = "1"
+    import mlx_headpose  # noqa: F401
+    from mlx_headpose.cpu import blas, memory
+
+    if trick == "pages":
+        memory._large_pages = lambda _: None
+    if trick == "kernels":
+        blas.best_kernels = nullcontext
+    if trick != "memory":
+        memory.keep_freed_memory()
+    if trick != "blas":
+        blas.load_optimised_blas()
+    from mlx_headpose.cpu import shards
+
+    if trick == "shards":
+        shards.shards_on_cores = lambda _: nullcontext()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each variant")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker is not None:
+        without(options.worker)
+        serve(ours)
+        return
+    columns = [f"{network} {mode} {batch}" for network, mode, batch in WORK]
+    print(f"| without | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
+    ratios: dict[str, list[float]] = {trick: [] for trick in TRICKS}
+    for work in WORK:
+        variants = {
+            trick: Library(trick, options.threads, "bench.speed.tuning") for trick in TRICKS
+        }
+        taken: dict[str, list[float]] = {trick: [] for trick in TRICKS}
+        for variant in variants.values():
+            variant.ask(json.dumps(work))
+        for _ in range(options.rounds):
+            for trick, variant in variants.items():
+                time.sleep(0.05)
+                taken[trick].append(variant.ask()[0])
+        for variant in variants.values():
+            variant.close()
+        medians = {trick: statistics.median(values) for trick, values in taken.items()}
+        for trick, value in medians.items():
+            ratios[trick].append(value / medians[""])
+        print(work, {k: round(1e3 * v, 1) for k, v in medians.items()}, "ms", file=sys.stderr)
+    for trick, name in TRICKS.items():
+        if trick:
+            print(f"| {name} | {' | '.join(f'{ratio:.2f}' for ratio in ratios[trick])} |")
+
+
+if __name__ == "__main__":
+    main()
