@@ -33,14 +33,15 @@ def test_every_method_is_here():
 
 
 def assert_close(found: np.ndarray, wanted: np.ndarray, scheme: str) -> None:
-    """A few thousandths of a degree in float32, tenths in float16."""
-    if scheme == "float16":
-        # Untrained networks magnify the rounding of a few inputs.
+    """To a thousandth of a degree in float32; where numbers are rounded, to a tenth in the median.
+
+    Untrained networks magnify rounding, and one of an 8-bit input's 255 levels may become the next.
+    """
+    if scheme in ("float16", "int8"):
         assert np.median(np.abs(found - wanted)) < 0.1
-        assert difference(found, wanted) < 1
+        assert difference(found, wanted) < 3
     else:
-        # A level of the 255 may become its neighbour.
-        assert difference(found, wanted) < (0.5 if scheme == "int8" else 1e-3)
+        assert difference(found, wanted) < 1e-3
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -31,14 +31,16 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 class Scaled(nn.Module):
-    """A layer that scales its weights, when it first computes, so that its outputs spread by 1."""
+    """A layer that scales its weights, as it computes, so that its outputs have an RMS of 1."""
 
     def __init__(self, layer: Any):
         super().__init__()
         self.layer = layer
 
     def __call__(self, x: mx.array) -> mx.array:
-        self.layer.weight = self.layer.weight / mx.maximum(self.layer(x).std(), 1e-6)
+        y = self.layer(x)
+        size = mx.maximum(mx.sqrt(mx.square(y).mean()), 1e-6)
+        self.layer.weight = self.layer.weight / size
         return self.layer(x)
 
 
