@@ -123,7 +123,7 @@ def test_onnx_gives_the_same_angles(seeded, tmp_path, name):
     outputs = network(mx.array(images))
     pose = np.array(network.decode(outputs))
     path = tmp_path / "net.onnx"
-    export_onnx(network, path)
+    export_onnx(network, path, batch_size=1)
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = session.run(None, {session.get_inputs()[0].name: images})
     np.testing.assert_allclose(found[0], pose, atol=tolerance)
@@ -183,11 +183,57 @@ def test_onnx_operations_equal_mlxs(operation):
     def function(x):
         return [OPERATIONS[operation](x)]
 
-    x = np.random.default_rng(0).normal(size=(2, 7, 8, 4)).astype(np.float32)
-    model = translate(function, mx.array(x), ["y"]).SerializeToString()
+    def example(batch):
+        values = np.random.default_rng(0).normal(size=(batch, 7, 8, 4))
+        return mx.array(values.astype(np.float32))
+
+    model = translate(function, example, ["y"]).SerializeToString()
     session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    found = session.run(None, {session.get_inputs()[0].name: x})[0]
-    np.testing.assert_allclose(found, np.array(function(mx.array(x))[0]), atol=1e-5)
+    for batch in (1, 2, 5):
+        x = example(batch)
+        found = session.run(None, {session.get_inputs()[0].name: np.array(x)})[0]
+        np.testing.assert_allclose(found, np.array(function(x)[0]), atol=1e-5)
+
+
+BATCHES = {
+    "a constant of its length": (lambda x: x + mx.array([1.0] * len(x))[:, None], 2, "constants?"),
+    "its mean": (lambda x: x - x.mean(0), 3, "constant"),
+    "its first half": (lambda x: x[: len(x) // 2], 4, "inputs|outputs|Slice"),
+    "all but one": (lambda x: x[1:], 4, "Slice"),
+    "a branch": (lambda x: -x if len(x) == 7 else x * 2 + 1, 4, "operations"),
+    "one operation or another": (lambda x: -x if len(x) == 7 else mx.abs(x), 4, "Negative"),
+}
+
+
+@pytest.mark.parametrize("case", BATCHES)
+def test_what_depends_on_the_batch_size_is_exported_for_one_only(case):
+    pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
+    runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime")
+    from mlx_headpose.export.onnx import translate
+
+    compute, batch, word = BATCHES[case]
+
+    def function(x):
+        return [compute(x)]
+
+    def example(batch):
+        return mx.arange(3.0 * batch).reshape(batch, 3)
+
+    with pytest.raises(InputError, match=rf"batch size \(.*({word}).*--batch_size"):
+        translate(function, example, ["y"])
+    model = translate(function, example, ["y"], batch).SerializeToString()
+    session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: np.array(example(batch))})[0]
+    np.testing.assert_allclose(found, np.array(function(example(batch))[0]), atol=1e-6)
+
+
+def test_numbers_of_every_width_have_a_type_in_onnx():
+    onnx = pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
+    from mlx_headpose.export.onnx import translate
+
+    for dtype, name in ((mx.uint16, "UINT16"), (mx.bfloat16, "BFLOAT16"), (mx.int64, "INT64")):
+        proto = translate(lambda x, dtype=dtype: [x.astype(dtype)], mx.ones, ["y"])
+        assert proto.graph.output[0].type.tensor_type.elem_type == getattr(onnx.TensorProto, name)
 
 
 def test_an_unknown_operation_is_named_not_guessed(tmp_path, snapshot):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import mlx.core as mx
+
 from ..errors import InputError
 from ..export.metadata import known_licence, network_name
 from ..export.mlxfn import READERS, export_mlxfn, metadata_path, usual_device
@@ -25,6 +27,7 @@ FORMATS = {
 }
 FUNCTIONS = ("mlxfn", "onnx")  # formats that hold no more than pixels in, angles out
 OTHERS = {*FORMATS.values()} - {".safetensors"}
+DTYPES = {"float32": mx.float32, "float16": mx.float16}
 MLXFN = "is for --format mlxfn"
 
 
@@ -71,7 +74,16 @@ def run(program: str, arguments: list[str]) -> None:
         help="of the weights, for the metadata of mlxfn and onnx; by default what is known here",
     )
     parser.add_argument(
-        "--batch_size", type=positive, default=1, help="images that an ONNX file takes at once"
+        "--batch_size",
+        type=positive,
+        help="images that an ONNX file takes at once; by default any number",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="in which the backbone of an ONNX file computes; images, the pose head, decoding and "
+        "angles stay as they are",
     )
     parser.add_argument(
         "--fold",
@@ -84,7 +96,7 @@ def run(program: str, arguments: list[str]) -> None:
     if options.quantize and options.format != "safetensors":
         raise InputError("--quantize writes safetensors; export that file in a second call")
     if options.format != "onnx":
-        refuse(given, ("batch_size",), "is for --format onnx")
+        refuse(given, ("batch_size", "dtype"), "is for --format onnx")
     if options.format != "mlxfn":
         refuse({"for" if name == "reader" else name for name in given}, ("for", "device"), MLXFN)
     if options.format not in FUNCTIONS:
@@ -116,8 +128,10 @@ def run(program: str, arguments: list[str]) -> None:
     elif options.format == "onnx":
         from ..export.onnx import IR_VERSION, OPSET, export_onnx
 
-        export_onnx(model, output, options.batch_size, name, licence)
-        print(f"wrote {output}, opset {OPSET}, IR version {IR_VERSION}")
+        batch_size = options.batch_size
+        export_onnx(model, output, batch_size, name, licence, DTYPES[options.dtype])
+        images = "any batch size" if batch_size is None else f"batch size {batch_size}"
+        print(f"wrote {output}: opset {OPSET}, IR version {IR_VERSION}, {images}")
     else:
         writer(options.format)(model, output)
         print(f"wrote {output}")

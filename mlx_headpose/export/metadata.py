@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+
 from .. import weights
 from .._version import __version__
 from ..convert.published import PUBLISHED
@@ -27,9 +29,10 @@ def describe(
     config: ModelConfig,
     example: Any,
     outputs: list[str],
-    batch_sizes: tuple[int, ...],
+    batch_sizes: tuple[int, ...] | None,
     name: str = "network",
     licence: str = NO_LICENCE,
+    arithmetic: str = "float32",
 ) -> dict[str, Any]:
     """What a program needs to know of an exported network, as JSON gives it back.
 
@@ -37,9 +40,10 @@ def describe(
         config: the network's.
         example: one input of the function, an array.
         outputs: names of what the function returns, in order.
-        batch_sizes: the only ones that the function accepts.
+        batch_sizes: the only ones that the function accepts; None if it accepts all.
         name: name of the network.
         licence: licence of its weights.
+        arithmetic: type in which the backbone computes.
     """
     shape = ["N", *example.shape[1:]]
     about = {
@@ -50,14 +54,20 @@ def describe(
         "signs": SIGNS,
         "input": {
             "shape": shape,
-            "dtype": str(example.dtype).split(".")[-1],
+            "dtype": dtype_name(example.dtype),
             **({} if config.inputs.landmarks else fed_with_images(config)),
         },
         "outputs": outputs,
-        "batch_sizes": list(batch_sizes),
+        "batch_sizes": "any" if batch_sizes is None else list(batch_sizes),
+        "arithmetic": arithmetic,
         "config": config.to_dict(),
     }
     return json.loads(json.dumps(about))
+
+
+def dtype_name(dtype: mx.Dtype) -> str:
+    """One of MLX's types without its module, such as "float32"."""
+    return str(dtype).rsplit(".", 1)[-1]
 
 
 def fed_with_images(config: ModelConfig) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+from mlx.utils import tree_flatten, tree_map
 
 from ..errors import InputError
 from ..files import atomic_path
@@ -21,7 +22,7 @@ from ..methods import Estimator
 from ..nn import plain_operations
 from ..quantization import fold_batch_norms, fold_branches
 from ..readers import mlxfn as container
-from .metadata import NO_LICENCE, describe
+from .metadata import NO_LICENCE, describe, dtype_name
 
 BATCH_SIZES = tuple(range(1, 9))
 
@@ -55,22 +56,38 @@ def output_names(model: Estimator) -> list[str]:
     return names if model.confidence(outputs) is None else [*names, "confidence"]
 
 
-def pose_function(model: Estimator) -> Callable[[mx.array], list[mx.array]]:
+def pose_function(
+    model: Estimator, dtype: mx.Dtype = mx.float32
+) -> Callable[[mx.array], list[mx.array]]:
     """The function to trace: input → what `output_names` says.
 
     The pose is (N, 3) yaw, pitch, roll in degrees. Where the head classifies bins, its outputs are
     the probabilities of each angle's bins. The confidence, (N,), is left out where a method has
     none. Parallel branches are folded, and batch norms into the model's convolutions, in place.
+
+    In float16 compute the weights and the arithmetic of the backbone. Normalisation, the pose head
+    and decoding stay in float32: they are few operations, and a rotation made of nearly parallel
+    vectors magnifies rounding.
+
+    Args:
+        model: the network.
+        dtype: of the backbone, float32 or float16.
+
+    Raises:
+        InputError: see `narrow`.
     """
     model.eval()
     if model.quantization is None:
         model = fold_branches(model)
         fold_batch_norms(model, model.config.inputs.example(2))
+    if dtype != mx.float32:
+        narrow(model, dtype)
     mx.eval(model.parameters())
 
     def estimate(inputs: mx.array) -> list[mx.array]:
         with plain_operations():
-            outputs = model(inputs)
+            features = model.backbone(model.config.inputs.normalize(inputs).astype(dtype))
+            outputs = model.head(tree_map(lambda feature: feature.astype(mx.float32), features))
             confidence = model.confidence(outputs)
             known = [] if confidence is None else [confidence]
             return [model.decode(outputs), *model.head.probabilities(outputs), *known]
@@ -78,15 +95,34 @@ def pose_function(model: Estimator) -> Callable[[mx.array], list[mx.array]]:
     return estimate
 
 
+def narrow(model: Estimator, dtype: mx.Dtype) -> None:
+    """Give a network's backbone another type, in place.
+
+    Raises:
+        InputError: the network is quantised, reads landmarks, which need more digits, or has
+            a weight that is too large for the type.
+    """
+    if model.config.inputs.landmarks:
+        raise InputError("a network that reads landmarks computes in float32; leave out --dtype")
+    if model.quantization is not None:
+        raise InputError("the network is quantised; export it without --dtype, or the float32 one")
+    model.backbone.set_dtype(dtype)
+    weights: Any = tree_flatten(model.backbone.parameters())
+    for name, weight in weights:
+        if not mx.isfinite(weight).all().item():
+            raise InputError(f"{name} has weights that float16 cannot hold; keep float32")
+
+
 def metadata(
     model: Estimator,
-    batch_sizes: tuple[int, ...],
+    batch_sizes: tuple[int, ...] | None,
     name: str = "network",
     licence: str = NO_LICENCE,
+    dtype: mx.Dtype = mx.float32,
 ) -> dict[str, Any]:
     """What a program needs to know of the function, as plain values; see `describe`."""
-    names = output_names(model)
-    return describe(model.config, model.config.inputs.example(1), names, batch_sizes, name, licence)
+    example, names = model.config.inputs.example(1), output_names(model)
+    return describe(model.config, example, names, batch_sizes, name, licence, dtype_name(dtype))
 
 
 def export_mlxfn(

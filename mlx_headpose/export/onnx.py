@@ -1,9 +1,8 @@
 """Our networks → ONNX, operation by operation from MLX's own trace.
 
-MLX hands over the traced graph of any function; each of its operations has an equivalent in ONNX.
-So one translator serves every method, and an operation that it does not know is an error, never a
-guess. Images stay NHWC; ONNX's convolutions want NCHW and are wrapped in transpositions, which
-runtimes cancel.
+Each of MLX's operations has an equivalent in ONNX. So one translator serves every method, and an
+operation that it does not know is an error, never a guess. Images stay NHWC; ONNX's convolutions
+want NCHW and are wrapped in transpositions, which runtimes cancel.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ import numpy as np
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import Estimator
-from .metadata import NO_LICENCE
+from .graph import Array, Batch, Function, Operation, Shape, Size, Writer, cuts, trace
+from .metadata import NO_LICENCE, dtype_name
 from .mlxfn import metadata, pose_function
 
 OPSET = 18
@@ -60,6 +60,9 @@ SAME = {
     "LogicalAnd": "And",
     "LogicalOr": "Or",
     "LogicalNot": "Not",
+    "Contiguous": "Identity",
+    "Copy": "Identity",
+    "StopGradient": "Identity",
 }
 REDUCTIONS = {2: "ReduceSum", 3: "ReduceProd", 4: "ReduceMin", 5: "ReduceMax"}
 
@@ -67,28 +70,32 @@ REDUCTIONS = {2: "ReduceSum", 3: "ReduceProd", 4: "ReduceMin", 5: "ReduceMax"}
 def export_onnx(
     model: Estimator,
     path: str | Path,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     name: str = "network",
     licence: str = NO_LICENCE,
+    dtype: mx.Dtype = mx.float32,
 ) -> None:
     """Write a network as ONNX: uint8 images (or landmarks) in, angles and probabilities out.
 
     The metadata are in the file, one entry a key; what is no text is JSON.
 
     Args:
-        model: its batch norms are folded in place.
+        model: its batch norms are folded in place, and its backbone gets the dtype.
         path: file to write.
-        batch_size: the one that the file will accept.
+        batch_size: the only one that the file will accept; None for any.
         name: name of the network.
         licence: licence of its weights.
+        dtype: in which the backbone computes, float32 or float16.
 
     Raises:
-        InputError: onnx is not installed, or an operation has no translation.
+        InputError: onnx is not installed, an operation has no translation, or the network cannot
+            be exported for any batch size or in float16.
     """
-    about = metadata(model, (batch_size,), name, licence)
-    function = pose_function(model)
+    batch_sizes = None if batch_size is None else (batch_size,)
+    about = metadata(model, batch_sizes, name, licence, dtype)
     try:
-        proto = translate(function, model.config.inputs.example(batch_size), about["outputs"])
+        function = pose_function(model, dtype)
+        proto = translate(function, model.config.inputs.example, about["outputs"], batch_size)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     for key, value in about.items():
@@ -99,66 +106,60 @@ def export_onnx(
 
 
 def translate(
-    function: Callable[[mx.array], list[mx.array]], example: mx.array, output_names: list[str]
+    function: Function,
+    example: Callable[[int], mx.array],
+    output_names: list[str],
+    batch_size: int | None = None,
 ) -> Any:
-    """The ONNX model of any function of one array, for inputs of the example's shape.
+    """The ONNX model of any function of one array.
+
+    Args:
+        function: (N, ...) array → arrays.
+        example: N → an input.
+        output_names: a name for each of the arrays.
+        batch_size: the only N of the model; None for any.
 
     Raises:
-        InputError: onnx is not installed, or an operation has no translation.
+        InputError: onnx is not installed, or the function cannot be translated.
     """
     try:
         import onnx
     except ImportError:
         raise InputError(INSTALL) from None
-    graph = _Graph(output_names)
-    # On the CPU, MLX traces its fused operations as the plain ones that they are made of.
-    try:
-        with mx.stream(mx.cpu):
-            mx.export_function(graph.receive, function, example)
-    except ValueError as error:
-        raise InputError(f"this network cannot be exported to ONNX: {error}") from None
-    proto = graph.finish(onnx)
+    graph = trace(function, example, batch_size)
+    writer = _Nodes(graph.inputs[0].name)
+    writer.constants |= graph.constants
+    writer.write(graph.operations, "ONNX")
+    for array, name in zip(graph.outputs, output_names, strict=True):
+        writer.node("Identity", [array.name], [name])
+    make = onnx.helper
+    body = make.make_graph(
+        [make.make_node(kind, a, b, **attributes) for kind, a, b, attributes in writer.nodes],
+        "mlx_headpose",
+        [_about(array, array.name) for array in graph.inputs],
+        [_about(a, name) for a, name in zip(graph.outputs, output_names, strict=True)],
+        [onnx.numpy_helper.from_array(v, name) for name, v in writer.constants.items()],
+    )
+    opset = [make.make_opsetid("", OPSET)]
+    proto = make.make_model(body, opset_imports=opset, ir_version=IR_VERSION)
     onnx.checker.check_model(proto)
     return proto
 
 
-class _Graph:
-    """Collects MLX's trace and rewrites it as ONNX nodes."""
+class _Nodes(Writer):
+    """A graph's operations as ONNX nodes.
 
-    def __init__(self, output_names: list[str]):
-        self.output_names = output_names
+    Args:
+        batched: name of an array whose first axis is the batch.
+    """
+
+    def __init__(self, batched: str):
+        super().__init__()
+        self.batched = batched
         self.nodes: list[tuple[str, list[str], list[str], dict[str, Any]]] = []
         self.constants: dict[str, np.ndarray] = {}
-        self.inputs: list[Any] = []
-        self.outputs: list[Any] = []
-        self.unknown: set[str] = set()
         self.fresh = 0
-
-    def receive(self, part: dict[str, Any]) -> None:
-        """One piece of the trace, as `mx.export_function` gives it."""
-        kind = part["type"]
-        if kind == "inputs":
-            self.inputs = part["inputs"]
-        elif kind == "outputs":
-            self.outputs = part["outputs"]
-        elif kind == "constants":
-            for name, value in part["constants"]:
-                self.constants[name] = np.array(value)
-        elif kind == "primitive":
-            self.add(part)
-
-    def add(self, part: dict[str, Any]) -> None:
-        name, arguments = part["name"], part["arguments"]
-        inputs = [i[0] for i in part["inputs"]]
-        outputs = [o[0] for o in part["outputs"]]
-        shape = list(part["outputs"][0][1])
-        special: Callable[..., None] | None = getattr(self, f"on_{name}", None)
-        if name in SAME:
-            self.node(SAME[name], inputs, outputs)
-        elif special is not None:
-            special(inputs, outputs, arguments, part, shape)
-        else:
-            self.unknown.add(name)
+        self.batch = ""  # name of the batch size, once it is needed
 
     def node(
         self, kind: str, inputs: list[str], outputs: list[str] | None = None, **attributes: Any
@@ -179,59 +180,77 @@ class _Graph:
 
     # Shapes.
 
-    def on_Reshape(self, inputs, outputs, arguments, part, shape) -> None:
-        self.node("Reshape", [inputs[0], self.constant(shape)], outputs)
+    def sizes(self, shape: Shape) -> str:
+        """The name of a shape, computed where it holds the batch."""
+        if not any(isinstance(size, Batch) for size in shape):
+            return self.constant(shape)
+        return self.node("Concat", [self.size(size) for size in shape], axis=0)
+
+    def size(self, size: Size) -> str:
+        if not isinstance(size, Batch):
+            return self.constant([size])
+        self.batch = self.batch or self.node("Shape", [self.batched], start=0, end=1)
+        return self.node("Mul", [self.batch, self.constant([size.times])])
+
+    def on_Reshape(self, op: Operation) -> None:
+        shape = list(op.outputs[0].shape)
+        batched = [axis for axis, size in enumerate(shape) if isinstance(size, Batch)]
+        if len(batched) == 1:
+            shape[batched[0]] = -1  # what is left is the batch's
+        self.node("Reshape", [op.reads[0], self.sizes(tuple(shape))], op.writes)
 
     on_Squeeze = on_ExpandDims = on_Flatten = on_Unflatten = on_Reshape
 
-    def on_Broadcast(self, inputs, outputs, arguments, part, shape) -> None:
-        self.node("Expand", [inputs[0], self.constant(shape)], outputs)
+    def on_Broadcast(self, op: Operation) -> None:
+        before, shape = op.inputs[0].shape, op.outputs[0].shape
+        before = (*(1,) * (len(shape) - len(before)), *before)
+        # An axis that has its size already may be named as 1.
+        asked = tuple(1 if a == b else b for a, b in zip(before, shape, strict=True))
+        self.node("Expand", [op.reads[0], self.sizes(asked)], op.writes)
 
-    def on_Transpose(self, inputs, outputs, arguments, part, shape) -> None:
-        self.node("Transpose", inputs, outputs, perm=list(arguments[0]))
+    def on_Transpose(self, op: Operation) -> None:
+        self.node("Transpose", op.reads, op.writes, perm=list(op.arguments[0]))
 
-    def on_Concatenate(self, inputs, outputs, arguments, part, shape) -> None:
-        self.node("Concat", inputs, outputs, axis=arguments[0])
+    def on_Concatenate(self, op: Operation) -> None:
+        self.node("Concat", op.reads, op.writes, axis=op.arguments[0])
 
-    def on_Slice(self, inputs, outputs, arguments, part, shape) -> None:
-        starts, ends, steps = (list(a) for a in arguments)
-        axes = list(range(len(starts)))
-        extra = [self.constant(values) for values in (starts, ends, axes, steps)]
-        self.node("Slice", [inputs[0], *extra], outputs)
+    def on_Slice(self, op: Operation) -> None:
+        kept = cuts(op)
+        if not kept:
+            self.node("Identity", op.reads, op.writes)
+            return
+        axes, starts, ends, steps = (self.constant(values) for values in zip(*kept, strict=True))
+        self.node("Slice", [op.reads[0], starts, ends, axes, steps], op.writes)
 
-    def on_Split(self, inputs, outputs, arguments, part, shape) -> None:
-        axis = arguments[1]
-        sizes = [o[1][axis] for o in part["outputs"]]
-        self.node("Split", [inputs[0], self.constant(sizes)], outputs, axis=axis)
+    def on_Split(self, op: Operation) -> None:
+        axis = op.arguments[1]
+        sizes = self.sizes(tuple(output.shape[axis] for output in op.outputs))
+        self.node("Split", [op.reads[0], sizes], op.writes, axis=axis)
 
-    def on_Pad(self, inputs, outputs, arguments, part, shape) -> None:
-        axes, low, high = (list(a) for a in arguments)
+    def on_Pad(self, op: Operation) -> None:
+        axes, low, high = (list(a) for a in op.arguments)
         pads = self.constant([*low, *high])
-        self.node("Pad", [inputs[0], pads, inputs[1], self.constant(axes)], outputs)
-
-    def on_Contiguous(self, inputs, outputs, arguments, part, shape) -> None:
-        self.node("Identity", inputs[:1], outputs)
-
-    on_Copy = on_StopGradient = on_Contiguous
+        values, fill = op.reads
+        self.node("Pad", [values, pads, fill, self.constant(axes)], op.writes)
 
     # Numbers.
 
-    def on_AsType(self, inputs, outputs, arguments, part, shape) -> None:
-        self.node("Cast", inputs, outputs, to=_onnx_type(part["outputs"][0][2]))
+    def on_AsType(self, op: Operation) -> None:
+        self.node("Cast", op.reads, op.writes, to=_onnx_type(op.outputs[0].dtype))
 
-    def on_Square(self, inputs, outputs, arguments, part, shape) -> None:
-        self.node("Mul", [inputs[0], inputs[0]], outputs)
+    def on_Square(self, op: Operation) -> None:
+        self.node("Mul", [op.reads[0]] * 2, op.writes)
 
-    def on_Sqrt(self, inputs, outputs, arguments, part, shape) -> None:
-        if arguments[0]:  # MLX writes 1 / √x as a kind of √
-            self.node("Reciprocal", [self.node("Sqrt", inputs)], outputs)
+    def on_Sqrt(self, op: Operation) -> None:
+        if op.arguments[0]:  # MLX writes 1 / √x as a kind of √
+            self.node("Reciprocal", [self.node("Sqrt", op.reads)], op.writes)
         else:
-            self.node("Sqrt", inputs, outputs)
+            self.node("Sqrt", op.reads, op.writes)
 
-    def on_ArcTan2(self, inputs, outputs, arguments, part, shape) -> None:
+    def on_ArcTan2(self, op: Operation) -> None:
         """atan(y / x), and ±π where x is negative: ONNX has no arctangent of two numbers."""
-        y, x = inputs
-        zero, pi = (self.constant(v, np.float32) for v in (0.0, np.pi))
+        y, x = op.reads
+        zero, pi = (self.constant(v, _numpy_type(op.outputs[0])) for v in (0.0, np.pi))
         half = self.node("Atan", [self.node("Div", [y, x])])
         y_negative = self.node("Less", [y, zero])
         turn = self.node("Where", [y_negative, self.node("Neg", [pi]), pi])
@@ -239,43 +258,46 @@ class _Graph:
         angle = self.node("Where", [self.node("Less", [x, zero]), behind, half])
         # 0 / 0 where both are zero.
         none = self.node("And", [self.node("Equal", [x, zero]), self.node("Equal", [y, zero])])
-        self.node("Where", [none, zero, angle], outputs)
+        self.node("Where", [none, zero, angle], op.writes)
 
-    def on_Reduce(self, inputs, outputs, arguments, part, shape) -> None:
-        kind, axes = arguments
+    def on_Reduce(self, op: Operation) -> None:
+        kind, axes = op.arguments
         if kind not in REDUCTIONS:
             self.unknown.add(f"Reduce {kind}")
             return
-        self.node(REDUCTIONS[kind], [inputs[0], self.constant(axes)], outputs, keepdims=1)
+        names = [op.reads[0], self.constant(axes)]
+        self.node(REDUCTIONS[kind], names, op.writes, keepdims=1)
 
-    def on_ArgReduce(self, inputs, outputs, arguments, part, shape) -> None:
-        kind, axis = arguments[0], arguments[1]
-        index = self.node("ArgMin" if kind == 0 else "ArgMax", inputs, axis=axis, keepdims=1)
-        self.node("Cast", [index], outputs, to=_onnx_type(part["outputs"][0][2]))
+    def on_ArgReduce(self, op: Operation) -> None:
+        kind, axis = op.arguments[:2]
+        index = self.node("ArgMin" if kind == 0 else "ArgMax", op.reads, axis=axis, keepdims=1)
+        self.node("Cast", [index], op.writes, to=_onnx_type(op.outputs[0].dtype))
 
-    def on_Softmax(self, inputs, outputs, arguments, part, shape) -> None:
-        self.node("Softmax", inputs, outputs, axis=-1)
+    def on_Softmax(self, op: Operation) -> None:
+        self.node("Softmax", op.reads, op.writes, axis=-1)
 
-    def on_AddMM(self, inputs, outputs, arguments, part, shape) -> None:
-        alpha, beta = arguments
-        product = self.node("MatMul", inputs[:2])
+    def on_AddMM(self, op: Operation) -> None:
+        one, other, addend = op.reads
+        product = self.node("MatMul", [one, other])
+        alpha, beta = op.arguments
+        dtype = _numpy_type(op.outputs[0])
         if alpha != 1.0:
-            product = self.node("Mul", [product, self.constant(alpha, np.float32)])
-        addend = inputs[2]
+            product = self.node("Mul", [product, self.constant(alpha, dtype)])
         if beta != 1.0:
-            addend = self.node("Mul", [addend, self.constant(beta, np.float32)])
-        self.node("Add", [product, addend], outputs)
+            addend = self.node("Mul", [addend, self.constant(beta, dtype)])
+        self.node("Add", [product, addend], op.writes)
 
-    def on_Convolution(self, inputs, outputs, arguments, part, shape) -> None:
-        stride, low, high, dilation, input_dilation, groups, flip = arguments
-        # Of pictures or, with one axis less, of sequences.
-        axes = list(range(len(shape)))
+    def on_Convolution(self, op: Operation) -> None:
+        stride, low, high, dilation, input_dilation, groups, flip = op.arguments
+        # Of images or, with one axis less, of sequences.
+        axes = list(range(len(op.outputs[0].shape)))
         first, last = [0, axes[-1], *axes[1:-1]], [0, *axes[2:], 1]
-        x = self.node("Transpose", inputs[:1], perm=first)
+        values, weight = op.reads
+        x = self.node("Transpose", [values], perm=first)
         if flip or any(step != 1 for step in input_dilation):
-            y = self.transposed_convolution(x, inputs[1], arguments, part)
+            y = self.transposed_convolution(x, op)
         else:
-            weight = self.node("Transpose", inputs[1:], perm=first)
+            weight = self.node("Transpose", [weight], perm=first)
             y = self.node(
                 "Conv",
                 [x, weight],
@@ -284,11 +306,11 @@ class _Graph:
                 dilations=list(dilation),
                 group=groups,
             )
-        self.node("Transpose", [y], outputs, perm=last)
+        self.node("Transpose", [y], op.writes, perm=last)
 
-    def transposed_convolution(self, x: str, weight: str, arguments, part) -> str:
-        stride, low, high, dilation, input_dilation, groups, flip = arguments
-        shape = part["inputs"][1][1]
+    def transposed_convolution(self, x: str, op: Operation) -> str:
+        stride, low, high, dilation, input_dilation, groups, flip = op.arguments
+        shape: Any = op.inputs[1].shape
         if groups != 1 or not flip or any(step != 1 for step in stride) or len(shape) != 4:
             self.unknown.add("Convolution with input dilation")
             return x
@@ -297,55 +319,44 @@ class _Graph:
         after = [span - pad for span, pad in zip(spans, high, strict=True)]
         return self.node(
             "ConvTranspose",
-            [x, self.node("Transpose", [weight], perm=[3, 0, 1, 2])],
+            [x, self.node("Transpose", op.reads[1:], perm=[3, 0, 1, 2])],
             strides=list(input_dilation),
             pads=[max(p, 0) for p in (*before, *after)],
             output_padding=[max(-p, 0) for p in after],
             dilations=list(dilation),
         )
 
-    def finish(self, onnx: Any) -> Any:
-        """The ONNX model."""
-        if self.unknown:
-            names = ", ".join(sorted(self.unknown))
-            raise InputError(f"this network cannot be exported to ONNX: it uses {names}")
-        renamed = {o[0]: name for o, name in zip(self.outputs, self.output_names, strict=True)}
-        make = onnx.helper
-        nodes = [
-            make.make_node(
-                kind,
-                [renamed.get(i, i) for i in inputs],
-                [renamed.get(o, o) for o in outputs],
-                **attributes,
-            )
-            for kind, inputs, outputs, attributes in self.nodes
-        ]
-        graph = make.make_graph(
-            nodes,
-            "mlx_headpose",
-            [make.make_tensor_value_info(i[0], _onnx_type(i[2]), list(i[1])) for i in self.inputs],
-            [
-                make.make_tensor_value_info(name, _onnx_type(o[2]), list(o[1]))
-                for o, name in zip(self.outputs, self.output_names, strict=True)
-            ],
-            [onnx.numpy_helper.from_array(v, name) for name, v in self.constants.items()],
-        )
-        return make.make_model(
-            graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=IR_VERSION
-        )
+
+def _same(kind: str) -> Callable[[_Nodes, Operation], None]:
+    def write(nodes: _Nodes, op: Operation) -> None:
+        nodes.node(kind, op.reads, op.writes)
+
+    return write
 
 
-def _onnx_type(dtype: Any) -> int:
+for _name, _kind in SAME.items():
+    setattr(_Nodes, f"on_{_name}", _same(_kind))
+
+
+def _about(array: Array, name: str) -> Any:
+    """What the model says of an input or output."""
+    from onnx.helper import make_tensor_value_info
+
+    sizes = [
+        ("batch" if size.times == 1 else f"{size.times}*batch") if isinstance(size, Batch) else size
+        for size in array.shape
+    ]
+    return make_tensor_value_info(name, _onnx_type(array.dtype), sizes)
+
+
+def _numpy_type(array: Array) -> Any:
+    return np.float16 if array.dtype == mx.float16 else np.float32
+
+
+def _onnx_type(dtype: mx.Dtype) -> int:
+    """The number of one of MLX's types in ONNX."""
     from onnx import TensorProto
 
-    types = {
-        mx.float32: TensorProto.FLOAT,
-        mx.float16: TensorProto.FLOAT16,
-        mx.uint8: TensorProto.UINT8,
-        mx.int8: TensorProto.INT8,
-        mx.int32: TensorProto.INT32,
-        mx.uint32: TensorProto.UINT32,
-        mx.int64: TensorProto.INT64,
-        mx.bool_: TensorProto.BOOL,
-    }
-    return types[dtype]
+    name = dtype_name(dtype)
+    number = {"float32": "FLOAT", "float64": "DOUBLE"}.get(name, name.upper())
+    return TensorProto.DataType.Value(number)

@@ -1,0 +1,94 @@
+"""Small networks of every method whose answers differ from image to image, and images for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+
+from mlx_headpose.cli.datasets import open_for
+from mlx_headpose.methods import Estimator, ModelConfig, build, config_from_dict
+from mlx_headpose.quantization.tree import CONVOLUTIONS, layers, replace
+
+SIDE = 64
+SMALL: dict[str, dict[str, Any]] = {
+    "hopenet": {"arch": "resnet18"},
+    "nlml": {"landmarks": 68},
+    "opal": {},
+    "pyramid": {},
+    "rotation9d": {},
+    "semiuhpe": {"arch": "resnet50"},
+    "sixdrepnet": {"arch": "repvgg_a0"},
+    "tokenhpe": {"width": 96, "depth": 2, "backbone_heads": 2, "layers": 1},
+    "whenet": {},
+}
+
+
+class Scaled(nn.Module):
+    """A layer that scales its weights, as it computes, so that its outputs have an RMS of 1."""
+
+    def __init__(self, layer: Any):
+        super().__init__()
+        self.layer = layer
+
+    def __call__(self, x: mx.array) -> mx.array:
+        y = self.layer(x)
+        size = mx.maximum(mx.sqrt(mx.square(y).mean()), 1e-6)
+        self.layer.weight = self.layer.weight / size
+        return self.layer(x)
+
+
+def small_config(method: str) -> ModelConfig:
+    """The config of a method's small network, for images of `SIDE` pixels."""
+    config = config_from_dict({"model_type": method, **SMALL[method]})
+    if config.inputs.landmarks:
+        return config
+    return dataclasses.replace(config, preprocessing=config.preprocessing.at_size(SIDE))
+
+
+def crops(config: ModelConfig, shared: Path, count: int) -> np.ndarray:
+    """(count, ...) what a network reads of AFLW2000's first samples."""
+    dataset = open_for(config, "AFLW2000", shared / "data" / "AFLW2000", None)
+    return np.stack([config.inputs.sample(dataset, index) for index in range(count)])
+
+
+@cache
+def lively_tensors(method: str, shared: Path) -> dict[str, mx.array]:
+    """Random weights of a method's small network that keep crops apart on their way through it.
+
+    MLX's initial weights let an image fade away.
+    """
+    mx.random.seed(0)
+    model = build(small_config(method))
+    model.eval()
+    floats = layers(model, (*CONVOLUTIONS, nn.Linear))
+    replace(model, {name: Scaled(layer) for name, layer in floats.items()})
+    model(mx.array(crops(model.config, shared, 4)))
+    replace(model, floats)
+    tensors = dict(tree_flatten(model.parameters()))
+    mx.eval(tensors)
+    return tensors
+
+
+def small_network(method: str, shared: Path) -> Estimator:
+    """A small network of a method with the weights of `lively_tensors`."""
+    model = build(small_config(method))
+    model.update(tree_unflatten(list(lively_tensors(method, shared).items())))
+    model.eval()
+    return model
+
+
+def angles(model: Estimator, inputs: np.ndarray) -> np.ndarray:
+    """(N, 3) what the network answers in Python."""
+    return np.array(model.decode(model(mx.array(inputs))))
+
+
+def difference(found: np.ndarray, wanted: np.ndarray) -> float:
+    """The largest difference of two sets of angles, the shorter way round the circle."""
+    return float(np.abs((found - wanted + 180) % 360 - 180).max())

@@ -1,0 +1,75 @@
+"""Every method in every format, in float32, float16, and with quantised weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from support.exported import SMALL, angles, crops, difference, small_network
+
+from mlx_headpose.errors import InputError
+from mlx_headpose.export.mlxfn import export_mlxfn
+from mlx_headpose.methods import METHODS, Estimator
+from mlx_headpose.quantization import quantize_int8, quantize_weights
+
+BATCHES = (1, 3, 16)
+SCHEMES = ("float32", "float16", "int8", "mlx8", "mlx4")
+
+
+def network(method: str, scheme: str, inputs: np.ndarray, shared: Path) -> Estimator:
+    """A small network, quantised where the scheme says so."""
+    model = small_network(method, shared)
+    if scheme == "int8":
+        return quantize_int8(model, inputs)
+    if scheme.startswith("mlx"):
+        return quantize_weights(model, int(scheme[-1]), inputs)
+    return model
+
+
+def test_every_method_is_here():
+    assert set(SMALL) == set(METHODS)
+
+
+def assert_close(found: np.ndarray, wanted: np.ndarray, scheme: str) -> None:
+    """To a thousandth of a degree in float32; where numbers are rounded, to a tenth in the median.
+
+    Untrained networks magnify rounding, and one of an 8-bit input's 255 levels may become the next.
+    """
+    if scheme in ("float16", "int8"):
+        assert np.median(np.abs(found - wanted)) < 0.1
+        assert difference(found, wanted) < 3
+    else:
+        assert difference(found, wanted) < 1e-3
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("method", SMALL)
+def test_exports_give_pythons_angles(method, scheme, shared, tmp_path):
+    pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
+    runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime")
+    from mlx_headpose.export.onnx import export_onnx
+
+    inputs = crops(small_network(method, shared).config, shared, max(BATCHES))
+    model = network(method, scheme, inputs, shared)
+    wanted = angles(model, inputs)
+    assert np.ptp(wanted, axis=0).min() > 1
+    half = scheme == "float16"
+    if not half:
+        export_mlxfn(model, tmp_path / "net.mlxfn", (3,), device="cpu")
+        function = mx.import_function(str(tmp_path / "net.mlxfn"))
+        assert_close(np.array(function(mx.array(inputs[:3]))[0]), wanted[:3], scheme)
+    path = tmp_path / "net.onnx"
+    if half and model.config.inputs.landmarks:
+        with pytest.raises(InputError, match="landmarks"):
+            export_onnx(model, path, dtype=mx.float16)
+        return
+    export_onnx(model, path, dtype=mx.float16 if half else mx.float32)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape[0] == "batch"
+    for count in BATCHES:
+        found = session.run(None, {session.get_inputs()[0].name: inputs[:count]})
+        assert {len(output) for output in found} == {count}
+        assert {output.dtype for output in found} == {np.dtype(np.float32)}
+        assert_close(found[0], wanted[:count], scheme)
