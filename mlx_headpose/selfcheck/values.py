@@ -150,8 +150,8 @@ class Stored:
 
     Attributes:
         values: short form of the values.
-        rounding: for each quantity, the largest distance that appears when all parameters change
-            by some roundings of float32.
+        rounding: for each quantity, the distance that appears when all parameters change at random
+            by sixteen roundings of float32.
     """
 
     values: Short
