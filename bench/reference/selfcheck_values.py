@@ -131,7 +131,7 @@ def main() -> None:
                     f"{name:50}{distance.quantity:12}{distance.error:10.2e}{rounding:10.2e}"
                     f"{distance.error / max(rounding, 1e-12):8.1f}  {distance.where or ''}"
                 )
-    write_stored(options.output, cases)
+        write_stored(options.output, cases)
     print(f"wrote {options.output} ({options.output.stat().st_size / 1e3:.0f} kB)")
 
 

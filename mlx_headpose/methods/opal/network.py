@@ -45,7 +45,6 @@ class Config(ModelConfig):
     model_type: ClassVar[str] = "opal"
     recipe: ClassVar[Recipe] = Recipe(lr=1e-4, lr_scratch=1e-3, batch_size=64)
     quick: ClassVar[dict[str, Any]] = {"full_yaw": True}
-    small: ClassVar[dict[str, Any]] = {"preprocessing": {"size": 32}}
 
     preprocessing: Preprocessing = field(
         default_factory=lambda: PROTOCOLS["opal"].cut.apply(
