@@ -1,4 +1,4 @@
-"""Make docs/images/signs.png: one head at ±30° of each angle, with the axes of its pose.
+"""Make mlx_headpose/bundled/signs.png: one head at ±30° of each angle, with the axes of its pose.
 
 Run it from the project's root: PYTHONPATH=. python docs/signs.py
 """
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mlx_headpose.inference.draw import draw_axes
 from mlx_headpose.synthetic import SyntheticHeads
 
-OUTPUT = Path(__file__).parent / "images" / "signs.png"
+OUTPUT = Path(__file__).parents[1] / "mlx_headpose" / "bundled" / "signs.png"
 SEED = 8
 SIDE, LABEL = 200, 26
 ANGLES = ("yaw", "pitch", "roll")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,8 +18,22 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 STANDARD_STREAMS = (0, 1, 2)
+ROSETTA = (
+    "this Python is built for Intel Macs, for which there is no MLX; use one for Apple silicon "
+    "(`arch -arm64 python3`, or python.org's universal installer), on a Mac with an Apple chip"
+)
 _mlx_runs = False
 _forked = False
+
+
+def require_apple_silicon() -> None:
+    """Be called before MLX is loaded, which an Intel Mac's Python cannot.
+
+    Raises:
+        InputError: this is one, perhaps under Rosetta.
+    """
+    if sys.platform == "darwin" and platform.machine() != "arm64":
+        raise InputError(ROSETTA)
 
 
 def keep_standard_descriptors() -> None:

@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 
 from .errors import InputError
 from .files import atomic_path, read_json, write_json
-from .methods import DETECTORS, Estimator, build, config_from_dict
+from .methods import DETECTORS, Estimator, ModelConfig, build, config_from_dict
 from .process import in_lasting_thread
 from .quantization import Quantization, restructure
 from .readers.safetensors_file import load_tensors, read_config
@@ -74,72 +74,92 @@ def _same_kind(stored: mx.Dtype, wanted: mx.Dtype) -> bool:
     return floats or stored == wanted
 
 
-def in_half(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
-    """Tensors to store: matrices and kernels in float16, all else as it is.
+def in_half(tensors: dict[str, mx.array], dtype: mx.Dtype = mx.float16) -> dict[str, mx.array]:
+    """Tensors to store: matrices and kernels in 16 bits, all else as it is.
 
-    Vectors keep their width, for they are few, and a norm's variance may not fit into 16 bits.
+    Vectors keep their width, for they are few, and a norm's variance may not fit into float16.
+
+    Args:
+        tensors: by name.
+        dtype: float16 or bfloat16.
 
     Raises:
-        InputError: a weight is too large for float16.
+        InputError: a weight is too large for the type.
     """
     half = {
-        name: value.astype(mx.float16) if value.ndim > 1 and value.dtype == mx.float32 else value
+        name: value.astype(dtype) if value.ndim > 1 and value.dtype == mx.float32 else value
         for name, value in tensors.items()
     }
     for name, value in half.items():
-        if value.dtype == mx.float16 and not mx.isfinite(value).all().item():
-            raise InputError(f"{name} has weights that float16 cannot hold; keep float32")
+        if value.dtype == dtype and not mx.isfinite(value).all().item():
+            raise InputError(f"{name} has weights that {_name(dtype)} cannot hold; keep float32")
     return half
 
 
-def save_pretrained(model: Estimator, path: str | Path, half: bool = False) -> None:
+def save_pretrained(
+    model: Estimator, path: str | Path, half: bool = False, dtype: mx.Dtype = mx.float16
+) -> None:
     """Write a network: to a `.safetensors` file, or to a folder in the hub's form.
 
-    The folder form is `config.json` beside `model.safetensors`.
+    The folder form is `config.json` and, for other programs, `preprocessor_config.json` beside
+    `model.safetensors`.
 
     Args:
         model: the network.
         path: ends in `.safetensors`, or names a folder.
         half: store it in about half the bytes, see `in_half`; it is read back as float32.
+        dtype: the type of 16 bits.
     """
     path = Path(path)
     config = model.config.to_dict()
     if model.quantization is not None:
         config["quantization"] = model.quantization.to_dict()
-    tensors = in_half(tensors_of(model)) if half else tensors_of(model)
+    tensors = in_half(tensors_of(model), dtype) if half else tensors_of(model)
     if path.suffix == ".safetensors":
         save_tensors(path, tensors, config)
         return
+    write_json(path / "preprocessor_config.json", preprocessor_config(model.config))
     save_tensors(path / "model.safetensors", tensors, config)
     write_json(path / "config.json", config)
 
 
+def preprocessor_config(config: ModelConfig) -> dict[str, Any]:
+    """What a network is fed with, for other programs: `config.json` says all of it."""
+    if config.inputs.landmarks:
+        return {"landmarks": config.inputs.landmarks, "do_resize": False, "do_normalize": False}
+    return config.preprocessing.image_processor()
+
+
 @in_lasting_thread
-def from_pretrained(source: str | Path) -> Estimator:
+def from_pretrained(source: str | Path, revision: str | None = None) -> Estimator:
     """A network that estimates poses; see `load_network`.
 
     Raises:
         InputError: it is a head detector, or cannot be loaded.
     """
-    model = load_network(source)
+    model = load_network(source, revision)
     if model.config.model_type in DETECTORS:
         raise InputError(f"{source}: finds heads and estimates no pose; give it as --detector")
     return model
 
 
-def load_network(source: str | Path) -> Estimator:
+def load_network(source: str | Path, revision: str | None = None) -> Estimator:
     """A network in evaluation mode, from a `.safetensors` file, a folder, or a hub id.
 
     Args:
         source: a file, a folder with `config.json` and `model.safetensors`, or `owner/name` on the
-            Hugging Face hub, which needs the package `huggingface_hub`.
+            Hugging Face hub, which needs the package `huggingface_hub`. What was fetched once is
+            kept, and read without a network where HF_HUB_OFFLINE=1 is set.
+        revision: branch, tag or commit on the hub; None means its main branch.
 
     Raises:
         InputError: it is missing, damaged, or does not fit the network that its config names.
     """
     path = Path(source)
-    if not path.exists() and path.suffix != ".safetensors" and str(source).count("/") == 1:
-        path = _from_hub(str(source))
+    if is_hub_id(source):
+        path = fetch_from_hub(str(source), ["config.json", "*.safetensors"], revision)
+    elif revision is not None:
+        raise InputError(f"{source}: is on this machine, where no revision is chosen")
     if path.is_dir():
         config = read_json(path / "config.json", "is missing; give a .safetensors file")
         path = path / "model.safetensors"
@@ -157,7 +177,23 @@ def load_network(source: str | Path) -> Estimator:
     return model
 
 
-def _from_hub(name: str) -> Path:
+def is_hub_id(source: str | Path) -> bool:
+    """Whether a name is of the form `owner/name`, and of no file or folder here."""
+    path = Path(source)
+    return not path.exists() and path.suffix != ".safetensors" and str(source).count("/") == 1
+
+
+def fetch_from_hub(name: str, patterns: list[str], revision: str | None = None) -> Path:
+    """The folder of a hub's repository in the hub's cache, fetched where it is not there yet.
+
+    Args:
+        name: `owner/name`.
+        patterns: names of the files to fetch, with wildcards.
+        revision: branch, tag or commit; None means the main branch.
+
+    Raises:
+        InputError: it cannot be fetched, or huggingface_hub is not installed.
+    """
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
@@ -165,6 +201,8 @@ def _from_hub(name: str) -> Path:
             f"{name}: no such file or folder; if it is a hub id, run `pip install huggingface_hub`"
         ) from None
     try:
-        return Path(snapshot_download(name, allow_patterns=["config.json", "*.safetensors"]))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the hub client has no common base class of its errors
-        raise InputError(f"{name}: cannot be fetched from the hub ({error})") from None
+        at = f" at revision {revision}" if revision else ""
+        reason = " ".join(str(error).split())
+        raise InputError(f"{name}: cannot be fetched from the hub{at} ({reason})") from None

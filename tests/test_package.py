@@ -64,7 +64,9 @@ def test_a_wheel_has_all_code_and_the_network(checkout: Path, tmp_path: Path, wa
         archive.extractall(tmp_path / "site")
     code = {f"mlx_headpose/{path.relative_to(ROOT / 'mlx_headpose')}" for path in modules()}
     bundled = {f"mlx_headpose/bundled/{name}.safetensors" for name in ("headpose", "headdetector")}
-    assert packed == code | bundled
+    bundled.add("mlx_headpose/bundled/signs.png")
+    checked = {f"mlx_headpose/selfcheck/{name}" for name in ("astronaut.png", "values.safetensors")}
+    assert packed == code | bundled | checked
     done = subprocess.run(
         [sys.executable, "-c", USE],
         cwd=tmp_path,

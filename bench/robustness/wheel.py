@@ -164,6 +164,7 @@ def tasks() -> Iterator[tuple[list[str], str | None]]:
     yield [*tokens, "--box", "10", "10", "60", "60", "--output", "tokens.png"], "tokens.png"
     yield ["makehuman", "human", "--output", "head.npz"], "head.npz"
     yield ["panoptic", "ring", "--output", "ready"], "ready/annotations.csv"
+    yield ["selfcheck", "--json", "selfcheck.json"], "selfcheck.json"
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ import io
 import os
 import sys
 
-from .. import methods
 from .._version import __version__
 from ..errors import InputError
+from ..process import require_apple_silicon
 
 COMMANDS = {
     "train": "train a network, on a dataset or on built-in synthetic heads",
@@ -21,6 +21,7 @@ COMMANDS = {
     "create_filename_list": "list the samples of 300W-LP or AFLW2000 in a text file",
     "panoptic": "make head pose labels of CMU Panoptic recordings",
     "render": "render synthetic heads to a folder, or a sheet of them",
+    "selfcheck": "whether this machine computes what it should, and how fast",
     "makehuman": "make a head model for synthetic heads from MakeHuman's data folder",
 }
 
@@ -35,6 +36,23 @@ def main(command: str | None = None, arguments: list[str] | None = None) -> None
     Exits with 0, 2 for bad input (one sentence on stderr), or 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        require_apple_silicon()
+        _run(command, arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+
+
+def _run(command: str | None, arguments: list[str]) -> None:
+    from .. import methods  # loads MLX
+
     program = f"{command}.py"
     if command is None:
         if not arguments or arguments[0] in ("-h", "--help"):
@@ -58,14 +76,4 @@ def main(command: str | None = None, arguments: list[str] | None = None) -> None
         raise SystemExit(2)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
-    try:
-        importlib.import_module(modules[command]).run(program, arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        raise SystemExit(130) from None
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+    importlib.import_module(modules[command]).run(program, arguments)

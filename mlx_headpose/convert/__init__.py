@@ -24,7 +24,7 @@ from ..quantization import fold_branches
 from ..readers.checkpoint_file import read_tensors
 from ..readers.onnx_file import read_layers
 from ..readers.torch_file import write_torch_file
-from ..weights import save_tensors, tensors_of
+from ..weights import load_strictly, save_tensors, tensors_of
 
 __all__ = ["Conversion", "Format", "convert_file", "convert_tensors", "formats", "write_torch"]
 
@@ -69,16 +69,47 @@ def convert_file(
     Raises:
         InputError: the file is damaged, unknown, or would need code to be run.
     """
+    conversion = read_conversion(path, norm, fold, protocol, state)
+    save_tensors(output, _in_mlx(conversion), conversion.config)
+    return conversion
+
+
+def read_conversion(
+    path: str | Path,
+    norm: str = "batch",
+    fold: bool = False,
+    protocol: str | None = None,
+    state: str | None = None,
+) -> Conversion:
+    """Recognise a published checkpoint and convert it; see `convert_file`."""
     path = Path(path)
     conversion = convert_tensors(tensors_in(path, state), path, norm, protocol)
-    if fold:
-        conversion = folded(conversion, path)
-    save_tensors(
-        output,
-        {name: mx.array(value) for name, value in conversion.tensors.items()},
-        conversion.config,
-    )
-    return conversion
+    return folded(conversion, path) if fold else conversion
+
+
+def network_of(conversion: Conversion, source: str | Path) -> Estimator:
+    """The network of a conversion, in evaluation mode.
+
+    Args:
+        conversion: see `read_conversion`.
+        source: name of the file, for messages.
+
+    Raises:
+        InputError: it is a backbone alone, or no network that estimates poses.
+    """
+    if conversion.network is not None:
+        raise InputError(
+            f"{source}: {conversion.description} is no whole network; write it with --output "
+            "alone, as .safetensors"
+        )
+    network = build(config_from_dict(conversion.config))
+    load_strictly(network, _in_mlx(conversion), source)
+    network.eval()
+    return network
+
+
+def _in_mlx(conversion: Conversion) -> dict[str, mx.array]:
+    return {name: mx.array(value) for name, value in conversion.tensors.items()}
 
 
 def tensors_in(path: Path, state: str | None = None) -> Tensors:

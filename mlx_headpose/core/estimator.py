@@ -105,6 +105,8 @@ class ModelConfig:
     # Fields that training on synthetic heads from random weights sets, unless options do: a network
     # that learns in minutes.
     quick: ClassVar[dict[str, Any]] = {}
+    # Fields, as `to_dict` writes them, of a network that computes in a moment: for checks.
+    small: ClassVar[dict[str, Any]] = {"preprocessing": {"size": 64}}
     # Name of the validation figure by which the best epoch is chosen; the lowest wins.
     criterion: ClassVar[str] = "mae"
     # Whether the method's published figures took the legacy minimum over 180° and 360°

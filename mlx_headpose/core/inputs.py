@@ -83,6 +83,11 @@ class Input:
         """(batch, ...) noise of the shape and type that the network reads."""
         raise NotImplementedError
 
+    def example_targets(self, batch: int) -> np.ndarray:
+        """(batch, *target) float32 of a plausible kind, to train on: poses all over a range."""
+        count = batch * math.prod(self.target)
+        return np.linspace(-50, 40, count, dtype=np.float32).reshape(batch, *self.target)
+
     def normalize(self, inputs: mx.array) -> mx.array:
         """Inputs as the backbone takes them."""
         return inputs

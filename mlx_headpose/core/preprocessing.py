@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 
@@ -87,6 +88,25 @@ class Preprocessing:
         """The same for another input size; `resize_to` changes in proportion."""
         resize_to = self.resize_to and round(self.resize_to * size / self.size)
         return dataclasses.replace(self, size=size, resize_to=resize_to)
+
+    def image_processor(self) -> dict[str, Any]:
+        """The same in the terms of the Hugging Face hub's image processors, as JSON can hold it."""
+        side = self.resize_to or self.size
+        return {
+            "do_convert_rgb": True,
+            "do_resize": True,
+            "resize": self.resize,
+            "size": {"height": side, "width": side},
+            "resample": int(FILTERS[self.filter]),
+            "do_center_crop": side != self.size,
+            "crop_size": {"height": self.size, "width": self.size},
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+            "channel_order": self.colours,
+        }
 
     def normalize(self, images: mx.array) -> mx.array:
         """(N, H, W, 3) uint8 → (N, H, W, 3) float32 with the network's mean and deviation, or

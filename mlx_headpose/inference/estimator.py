@@ -161,7 +161,11 @@ class HeadPoseEstimator:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path | None = None, detector: str | Path | None = None, **options: Any
+        cls,
+        source: str | Path | None = None,
+        detector: str | Path | None = None,
+        revision: str | None = None,
+        **options: Any,
     ) -> HeadPoseEstimator:
         """Load a network.
 
@@ -169,13 +173,14 @@ class HeadPoseEstimator:
             source: see `find_network`.
             detector: file of a detector (see `load_detector`); None takes `default_detector` when
                 it is first needed.
+            revision: branch, tag or commit of a network on the hub.
             **options: of the constructor.
 
         Raises:
             InputError: the network or the detector is missing or damaged.
         """
         found = None if detector is None else load_detector(detector)
-        return cls(from_pretrained(find_network(source)), found, **options)
+        return cls(from_pretrained(find_network(source), revision), found, **options)
 
     @property
     def detector(self) -> Detector:

@@ -37,6 +37,7 @@ class Config(ModelConfig):
 
     model_type: ClassVar[str] = "semiuhpe"
     recipe: ClassVar[Recipe] = Recipe(lr=1e-4, lr_scratch=1e-3, batch_size=32)
+    small: ClassVar[dict[str, Any]] = {**ModelConfig.small, "arch": "resnet18"}
     quick: ClassVar[dict[str, Any]] = {
         "arch": "resnet18",
         "axes": "300wlp",

@@ -41,6 +41,12 @@ class Config(ModelConfig):
     legacy_errors: ClassVar[bool] = True
     # Learns in minutes on a CPU. The final rotation is made of the tokens' alone, so from random
     # weights they must learn first: with alpha 0.95 nothing moves for thousands of images.
+    small: ClassVar[dict[str, Any]] = {
+        **ModelConfig.small,
+        "width": 96,
+        "depth": 2,
+        "backbone_heads": 2,
+    }
     quick: ClassVar[dict[str, Any]] = {
         "stem": "resnet",
         "width": 128,
