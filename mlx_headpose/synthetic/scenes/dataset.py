@@ -25,7 +25,7 @@ class SceneSet(Dataset):
 
     Args:
         folder: holds `people`, `things` (and `people-val` and `things-val`, see
-            `python -m mlx_headpose.synthetic.scenes`), `environments` and `textures`.
+            `mlx-headpose render --kind people`), `environments` and `textures`.
         count: number of scenes.
         split: "train" or "val", which show other people, things, places and textures.
         seed: random seed of the scenes.
