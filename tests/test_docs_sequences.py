@@ -6,15 +6,26 @@ there in place of downloads, datasets and long trainings. What cannot run here i
 
 from __future__ import annotations
 
+import io
+import re
+import shlex
 import subprocess
+from contextlib import redirect_stdout
+from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from support.documentation import PAGES, Block, blocks, commands
+from support.commands import ROOT
+from support.documentation import FILE_MARK, MARK, PAGES, Block, blocks, commands
 from support.stand_ins import environment, prepare
 
+from mlx_headpose import HeadPoseEstimator, cli, pose
+from mlx_headpose.synthetic import demo
+
 COMMANDS = ("", "bash")
-OTHERS = ("python", "text", "toml", "cpp", "swift")  # `text` is output
+OTHERS = {"python", "text", "toml", "cpp", "swift"}  # `text` is output
 
 # Beginning of a command → why no test runs it.
 NOT_RUN = {
@@ -42,6 +53,12 @@ def command_blocks(page: str) -> list[Block]:
     return [block for block in blocks(page) if block.language in COMMANDS]
 
 
+def python_blocks(page: str) -> list[Block]:
+    """Those that no other test runs."""
+    found = [block for block in blocks(page) if block.language == "python"]
+    return [block for block in found if block.mark not in (MARK, FILE_MARK)]
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if command_blocks(page)])
 def test_commands(page: str, tmp_path: Path) -> None:
     prepare(tmp_path, page)
@@ -58,3 +75,73 @@ def test_commands(page: str, tmp_path: Path) -> None:
             timeout=1000,
         )
         assert done.returncode == 0, f"{page}:{block.line}: {done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)])
+def test_python(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(tmp_path, page)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "DemoCapture", partial(demo.DemoCapture, frames=3))
+    names = from_elsewhere() if page == "docs/migrating.md" else {"poses": np.zeros((2, 3))}
+    for block in python_blocks(page):
+        code = "\n" * (block.line - 1) + block.text  # so that errors have the page's lines
+        exec(compile(code, ROOT / page, "exec"), names)
+
+
+def from_elsewhere() -> dict[str, object]:
+    """What the lines about another program take from it, and all of our poses' functions."""
+    angles = [np.zeros(2, np.float32)] * 3
+
+    class SixDRepNet:
+        def predict(self, crop: np.ndarray) -> list[np.ndarray]:
+            return angles
+
+    return {
+        **{name: getattr(pose, name) for name in pose.__all__},
+        **dict(zip(("yaw", "pitch", "roll"), angles, strict=True)),
+        "np": np,
+        "HeadPoseEstimator": HeadPoseEstimator,
+        "SixDRepNet": SixDRepNet,
+        "crop": None,
+        "image": np.zeros((64, 64, 3), np.uint8),
+        "result": SimpleNamespace(facial_transformation_matrixes=np.eye(4)[None]),
+        "face": SimpleNamespace(**dict.fromkeys(("yaw", "pitch", "roll"), lambda: 0.1)),
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_is_of_a_known_kind(page: str) -> None:
+    assert {block.language for block in blocks(page)} <= {*COMMANDS, *OTHERS}
+
+
+def test_what_is_not_run_stands_on_a_page_and_has_options_that_exist() -> None:
+    left = [
+        command
+        for page in PAGES
+        for block in command_blocks(page)
+        for command in commands(block)
+        if not is_run(command)
+    ]
+    for beginning in NOT_RUN:
+        assert any(command.startswith(beginning) for command in left), beginning
+    for command in left:
+        words = shlex.split(command.strip("()\n"), comments=True)
+        program = next((word for word in words if word.startswith(("bench.", "predict"))), None)
+        if program is None or program == "bench.FOLDER.NAME":
+            continue
+        if program == "predict.py":
+            known = options_of_predict()
+        else:
+            folder = ROOT / "bench"
+            known = (ROOT / f"{program.replace('.', '/')}.py").read_text("utf-8")
+            known += "".join(path.read_text("utf-8") for path in folder.glob("reference/*.py"))
+        for word in words:
+            if word.startswith("--"):
+                assert re.search(rf'{word}["\s,]', known), f"{program} has no {word}"
+
+
+@cache
+def options_of_predict() -> str:
+    with redirect_stdout(io.StringIO()) as shown, pytest.raises(SystemExit):
+        cli.main("predict", ["--help"])
+    return shown.getvalue()

@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.io import savemat
 from test_biwi import prepare as prepare_crops
 from test_biwi import release, rotation
+from test_detector import head_model
 from test_panoptic import write_recording
 from test_scenes import make_folder
 from test_synthetic_mesh import tiny, write_makehuman
@@ -142,7 +143,14 @@ def _trained(name: str, *places: str) -> Callable[[Path], None]:
     return make
 
 
+def _migrating(folder: Path) -> None:
+    for name in ("sixdrepnet-repvgg-b1g2", "sixdrepnet-yakhyo-resnet18-onnx", "whenet"):
+        stand_in(name, folder / "weights" / f"{name}.safetensors")
+    head_model(folder / "heads.onnx", np.zeros((1, 6, 100)), "{0: 'person', 1: 'head'}")
+
+
 def _nlml(folder: Path) -> None:
+    stand_in("nlml", folder / "workdirs_nlml_synthetic" / "best.safetensors")
     np.save(folder / "face.npy", np.random.default_rng(0).normal(size=(468, 3)))
 
 
@@ -153,9 +161,7 @@ PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/biwi.md": _biwi,
     "docs/export.md": _trained("hopelessnet-squeezenet1_1", "workdirs_mine/best.safetensors"),
     "docs/gallery.md": _trained("imagenet21k-vit-b16", "workdirs_small/best.safetensors"),
-    "docs/migrating.md": _trained(
-        "sixdrepnet-repvgg-b1g2", "weights/sixdrepnet-repvgg-b1g2.safetensors"
-    ),
+    "docs/migrating.md": _migrating,
     "docs/nlml.md": _nlml,
     "docs/pyramid.md": _published("pyramid-biwi", "pretrained_s.pkl"),
     "docs/synthetic.md": _head_model,

@@ -29,6 +29,7 @@ DOWNLOADS = {
     "imagenet-mobilenetv2": {"model_type": "backbone hopenet", "arch": "mobilenetv2"},
     "imagenet21k-efficientnetv2-s": {"model_type": "backbone pyramid"},
     "imagenet21k-vit-b16": {"model_type": "tokenhpe", "width": 32, "depth": 1, "layers": 1},
+    "nlml": {"model_type": "nlml"},
     "pyramid-biwi": {"model_type": "pyramid"},
     "whenet": {"model_type": "whenet"},
     "yunet-2023mar": {"model_type": "yunet"},
