@@ -1,103 +1,147 @@
-"""Sequences of commands in the documentation, run as they stand on local stand-ins.
+"""Every block of commands and every Python block of the documentation runs as it stands.
 
-A tiny folder stands in for AFLW2000, a seeded network for a download, and trainings are shortened.
+The commands of a page run in its order, in one folder; `support/stand_ins.py` says what they find
+there in place of downloads, datasets and long trainings. What cannot run here is in `NOT_RUN`.
 """
 
 from __future__ import annotations
 
-import os
+import io
 import re
 import shlex
-import shutil
 import subprocess
-import sys
+from contextlib import redirect_stdout
+from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 
-import mlx.core as mx
 import numpy as np
 import pytest
-from PIL import Image
-from scipy.io import savemat
 from support.commands import ROOT
+from support.documentation import FILE_MARK, MARK, PAGES, Block, blocks, commands
+from support.stand_ins import environment, prepare
 
-from mlx_headpose.methods import build, config_class
-from mlx_headpose.weights import save_pretrained
+from mlx_headpose import HeadPoseEstimator, cli, pose
+from mlx_headpose.synthetic import demo
 
-SHORT = ["--samples", "8", "--num_epochs", "1", "--batch_size", "4"]
+COMMANDS = ("", "bash")
+OTHERS = {"python", "text", "toml", "cpp", "swift"}  # `text` is output
 
-
-def sequence(page: str, start: str) -> list[list[str]]:
-    """The commands of a page's block that begins with these words."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    block = re.search(rf"^```\n({re.escape(start)}.*?)^```", text, re.S | re.M)
-    assert block is not None, f"{page}: no block begins with {start}"
-    return [shlex.split(line, comments=True) for line in block[1].replace("\\\n", "").splitlines()]
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the program beside a small AFLW2000 and a photo."""
-    shutil.copytree(
-        ROOT / "mlx_headpose",
-        tmp_path / "mlx_headpose",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    for script in ROOT.glob("*.py"):
-        shutil.copy(script, tmp_path)
-    folder = tmp_path / "datasets" / "AFLW2000"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name in ("image00002", "image00004"):
-        Image.fromarray(rng.integers(0, 256, (120, 120, 3), np.uint8)).save(folder / f"{name}.jpg")
-        points = rng.uniform(30, 90, (3, 68))
-        pose = np.array([[0.1, -0.2, 0.05, 0, 0, 0, 1]])
-        savemat(
-            folder / f"{name}.mat",
-            {"Pose_Para": pose, "pt2d": points[:2, :21], "pt3d_68": points},
-        )
-    Image.fromarray(rng.integers(0, 256, (200, 200, 3), np.uint8)).save(tmp_path / "photo.jpg")
-    return tmp_path
+# Beginning of a command → why no test runs it.
+NOT_RUN = {
+    ".venv/bin/python -m pytest": "is what runs this test",
+    "python -m pytest": "is what runs this test",
+    "python predict.py --demo": "opens a window until somebody closes it",
+    "python predict.py --source 0": "needs a camera",
+    "python predict.py 0 --record": "needs a camera",
+    "python predict.py --replay out.avi": "needs what the camera recorded",
+    "(ulimit": "is to fail, after minutes",
+    "mlx.distributed_config": "needs two Macs",
+    "mlx.launch --hostfile": "needs two Macs",
+    "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m bench.": "measures for minutes",
+    "python -m bench.": "measures for minutes",
+    "swift test": "needs Swift",
+    "HEADPOSE_MLX=": "needs Swift",
+}
 
 
-def run_all(commands: list[list[str]], folder: Path) -> str:
-    """The commands' output; each must end well."""
-    shown = ""
-    for program, *words in commands:
-        assert program == "python"
-        more = SHORT if words[0] == "train.py" else []
+def is_run(command: str) -> bool:
+    return not any(command.startswith(beginning) for beginning in NOT_RUN)
+
+
+def command_blocks(page: str) -> list[Block]:
+    return [block for block in blocks(page) if block.language in COMMANDS]
+
+
+def python_blocks(page: str) -> list[Block]:
+    """Those that no other test runs."""
+    found = [block for block in blocks(page) if block.language == "python"]
+    return [block for block in found if block.mark not in (MARK, FILE_MARK)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if command_blocks(page)])
+def test_commands(page: str, tmp_path: Path) -> None:
+    prepare(tmp_path, page)
+    for block in command_blocks(page):
+        script = "".join(filter(is_run, commands(block)))
         done = subprocess.run(
-            [sys.executable, *words, *more],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(folder)},
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            env=environment(tmp_path),
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            stdin=subprocess.DEVNULL,
+            timeout=1000,
         )
-        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
-        shown += done.stdout
-    return shown
+        assert done.returncode == 0, f"{page}:{block.line}: {done.stdout}{done.stderr}"
 
 
-def test_reproduce_a_published_table(checkout):
-    convert, *commands = sequence("README.md", "python convert.py --weight hopelessnet")
-    mx.random.seed(0)
-    network = build(config_class("hopenet")(arch="squeezenet1_1"))
-    (checkout / "weights").mkdir()
-    save_pretrained(network, checkout / "weights" / f"{convert[-1]}.safetensors")
-    assert "2 images" in run_all(commands, checkout)
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)])
+def test_python(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(tmp_path, page)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "DemoCapture", partial(demo.DemoCapture, frames=3))
+    names = from_elsewhere() if page == "docs/migrating.md" else {"poses": np.zeros((2, 3))}
+    for block in python_blocks(page):
+        code = "\n" * (block.line - 1) + block.text  # so that errors have the page's lines
+        exec(compile(code, ROOT / page, "exec"), names)
 
 
-def test_add_a_method(checkout):
-    text = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
-    code = re.search(r"<!-- a test runs this file -->\n```python\n(.*?)```", text, re.S)
-    assert code is not None
-    method = checkout / "mlx_headpose" / "methods" / "sixd"
-    method.mkdir()
-    (method / "__init__.py").touch()
-    (method / "network.py").write_text(code[1], encoding="utf-8")
-    (checkout / "datasets" / "300W_LP").mkdir()  # is not taken for what the first line trains on
-    commands = sequence("docs/adding-a-method.md", "python train.py --model sixd")
-    assert [words[1] for words in commands] == ["train.py", "test.py", "predict.py", "export.py"]
-    run_all(commands, checkout)
-    assert list(checkout.rglob("*.onnx"))
+def from_elsewhere() -> dict[str, object]:
+    """What the lines about another program take from it, and all of our poses' functions."""
+    angles = [np.zeros(2, np.float32)] * 3
+
+    class SixDRepNet:
+        def predict(self, crop: np.ndarray) -> list[np.ndarray]:
+            return angles
+
+    return {
+        **{name: getattr(pose, name) for name in pose.__all__},
+        **dict(zip(("yaw", "pitch", "roll"), angles, strict=True)),
+        "np": np,
+        "HeadPoseEstimator": HeadPoseEstimator,
+        "SixDRepNet": SixDRepNet,
+        "crop": None,
+        "image": np.zeros((64, 64, 3), np.uint8),
+        "result": SimpleNamespace(facial_transformation_matrixes=np.eye(4)[None]),
+        "face": SimpleNamespace(**dict.fromkeys(("yaw", "pitch", "roll"), lambda: 0.1)),
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_is_of_a_known_kind(page: str) -> None:
+    assert {block.language for block in blocks(page)} <= {*COMMANDS, *OTHERS}
+
+
+def test_what_is_not_run_stands_on_a_page_and_has_options_that_exist() -> None:
+    left = [
+        command
+        for page in PAGES
+        for block in command_blocks(page)
+        for command in commands(block)
+        if not is_run(command)
+    ]
+    for beginning in NOT_RUN:
+        assert any(command.startswith(beginning) for command in left), beginning
+    for command in left:
+        words = shlex.split(command.strip("()\n"), comments=True)
+        program = next((word for word in words if word.startswith(("bench.", "predict"))), None)
+        if program is None or program == "bench.FOLDER.NAME":
+            continue
+        if program == "predict.py":
+            known = options_of_predict()
+        else:
+            folder = ROOT / "bench"
+            known = (ROOT / f"{program.replace('.', '/')}.py").read_text("utf-8")
+            known += "".join(path.read_text("utf-8") for path in folder.glob("reference/*.py"))
+        for word in words:
+            if word.startswith("--"):
+                assert re.search(rf'{word}["\s,]', known), f"{program} has no {word}"
+
+
+@cache
+def options_of_predict() -> str:
+    with redirect_stdout(io.StringIO()) as shown, pytest.raises(SystemExit):
+        cli.main("predict", ["--help"])
+    return shown.getvalue()

@@ -165,8 +165,12 @@ def test_no_box_for_a_head_behind_beside_or_around_the_camera(place):
 
 @pytest.fixture
 def recording(tmp_path):
+    write_recording(tmp_path / "ring")
+    return tmp_path / "ring"
+
+
+def write_recording(folder):
     """A sequence on disk: four cameras, one person who turns, one whom nobody sees well."""
-    folder = tmp_path / "ring"
     cameras = [camera_at(a, name=f"00_{i:02d}") for i, a in enumerate((0, 90.5, 180, -60))]
     entries = [
         {
@@ -202,7 +206,6 @@ def recording(tmp_path):
             blank = camera.name == "00_03" and frame == 2
             picture = Image.fromarray(noise * (not blank)).resize(camera.size)
             picture.save(where)
-    return folder
 
 
 def test_labels_of_a_recording(recording):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlx_headpose import cli
 from mlx_headpose.core.scene import HEAD, IGNORE
 from mlx_headpose.errors import InputError
-from mlx_headpose.synthetic.scenes import compose
-from mlx_headpose.synthetic.scenes.__main__ import main
+from mlx_headpose.synthetic.scenes import compose, rendering
 from mlx_headpose.synthetic.scenes.dataset import SceneSet, _mirrored, open_dataset
 from mlx_headpose.synthetic.scenes.environments import Environments
 from mlx_headpose.synthetic.scenes.people import PeopleSprites
@@ -192,7 +192,7 @@ def test_light_comes_from_where_a_place_is_bright(folder):
     assert np.linalg.norm(light.direction) == pytest.approx(1, abs=1e-3)
 
 
-def test_missing_folders_end_in_one_sentence(tmp_path, capsys):
+def test_missing_folders_end_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match="holds no sprites"):
         Sprites(tmp_path)
     with pytest.raises(InputError, match="no folder of textures"):
@@ -204,9 +204,36 @@ def test_missing_folders_end_in_one_sentence(tmp_path, capsys):
     (tmp_path / "00000.npz").write_bytes(b"nothing")
     with pytest.raises(InputError, match="render it again"):
         Sprites(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--kind people --count 1", "--kind people needs --count and --mesh"),
+        ("--kind things --textures x", "--kind things needs --count and --textures"),
+        ("--kind things --count 1 --textures x --poses wide", "--poses: not for --kind things"),
+        ("--count 1 --textures x", "--textures: for --kind people and things"),
+        ("--kind people --count 1 --mesh missing.npz", "missing.npz: cannot be read"),
+    ],
+)
+def test_the_options_of_sprites(tmp_path, capsys, words, sentence):
+    with pytest.raises(SystemExit) as stop:
+        cli.main("render", [*words.split(), "--out", str(tmp_path / "x")])
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_things_are_rendered_in_shards_and_added_to(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(rendering, "PER_SHARD", 2)
+    words = ["--kind", "things", "--textures", str(folder / "textures"), "--workers", "1"]
+    for count, new in ((1, 1), (3, 3), (4, 2), (4, 0)):
+        cli.main("render", [*words, "--count", str(count), "--out", str(tmp_path)])
+        assert f"{count} sprites in {tmp_path}, {new} of them new" in capsys.readouterr().out
+    assert len(Sprites(tmp_path)) == 4
     with pytest.raises(SystemExit):
-        main(["people", "--out", str(tmp_path / "x"), "--count", "1"])
-    assert "need a head model" in capsys.readouterr().err
+        cli.main("render", [*words, "--seed", "1", "--count", "4", "--out", str(tmp_path)])
+    assert "sprites of other settings" in capsys.readouterr().err
 
 
 def test_people_are_rendered_with_their_heads_boxes(shared):

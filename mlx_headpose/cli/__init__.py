@@ -20,7 +20,7 @@ COMMANDS = {
     "export": "hand a network on to Swift, C++ or another framework",
     "create_filename_list": "list the samples of 300W-LP or AFLW2000 in a text file",
     "panoptic": "make head pose labels of CMU Panoptic recordings",
-    "render": "render synthetic heads to a folder, or a sheet of them",
+    "render": "render synthetic heads to a folder, a sheet of them, or the sprites of scenes",
     "selfcheck": "whether this machine computes what it should, and how fast",
     "makehuman": "make a head model for synthetic heads from MakeHuman's data folder",
 }

@@ -1,24 +1,29 @@
-"""`mlx-headpose render`: synthetic heads, as a set on disk or as one sheet to look at."""
+"""`mlx-headpose render`: synthetic heads, a sheet of them, or the sprites of scenes."""
 
 from __future__ import annotations
 
 import argparse
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from .._version import __version__
 from ..errors import InputError
 from ..files import atomic_path
-from .options import Parser, positive
+from .options import Parser, not_negative, positive, refuse
 
 if TYPE_CHECKING:
     from ..synthetic.dataset import SyntheticHeads
     from ..synthetic.render_set import Settings
 
 COLUMNS = 8
+HEADS, PEOPLE, THINGS = "heads", "people", "things"
+SPLIT_SEEDS = {"train": 0, "val": 1}  # of sprites
 ANGLES = ("yaw", "pitch", "roll")
 STEEP = (180.0, 80.0, 95.0)  # largest angles with --poses wide
 # Count, split, side of an image in pixels, and largest angles, where the command line gives none.
@@ -26,8 +31,12 @@ SET, SHEET = (None, "train", 160, (180.0, 50.0, 50.0)), (48, "val", 128, (90.0, 
 
 
 def run(program: str, arguments: list[str]) -> None:
-    """Render the set or the sheet that the command line asks for."""
-    args = _parser(program).parse_args(arguments)
+    """Render the set, the sheet or the sprites that the command line asks for."""
+    args, given = _parser(program).parse_given(arguments)
+    if args.kind != HEADS:
+        _write_sprites(args, given)
+        return
+    refuse(given, ("environments", "textures"), "for --kind people and things")
     from ..synthetic.render_set import Settings
 
     count, split, size, largest = SHEET if args.out is None else SET
@@ -86,29 +95,68 @@ def _write_sheet(path: Path, heads: SyntheticHeads) -> None:
 def _write_set(args: argparse.Namespace, settings: Settings, count: int) -> None:
     from ..synthetic.render_set import part_folder, render_set
 
-    try:
+    with _stopped_with("Stopped; what was rendered is listed."):
         new = render_set(settings, count, args.out, args.workers, args.part or "")
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second one says nothing new
-        print("Stopped; what was rendered is listed. The same command goes on.", file=sys.stderr)
-        raise SystemExit(130) from None
     folder = args.out / part_folder(settings.split, args.part or "")
     print(f"{count} heads in {folder}, {new} of them new")
+
+
+def _write_sprites(args: argparse.Namespace, given: set[str]) -> None:
+    common = {"kind", "out", "count", "split", "seed", "workers", "environments"}
+    source = "mesh" if args.kind == PEOPLE else "textures"
+    refuse(given, given - common - {source}, f"not for --kind {args.kind}")
+    if not {"count", source} <= given:
+        raise InputError(f"--kind {args.kind} needs --count and --{source}")
+    from ..synthetic.render_set import digest
+    from ..synthetic.scenes.people import PeopleSprites
+    from ..synthetic.scenes.rendering import SpriteSource, render_sprites
+    from ..synthetic.scenes.things import ThingSprites
+
+    seed = (args.seed, SPLIT_SEEDS[args.split or "train"])
+    settings = {"kind": args.kind, "seed": list(seed), "version": __version__}
+    make: type[SpriteSource] = ThingSprites
+    arguments: tuple[object, ...] = (args.textures, args.environments, seed)
+    if args.kind == PEOPLE:
+        settings["mesh"] = digest(args.mesh)
+        settings["light"] = args.environments is not None
+        make, arguments = PeopleSprites, (args.mesh, args.environments, seed, args.count)
+    with _stopped_with("Stopped."):
+        new = render_sprites(make, arguments, args.count, args.out, settings, args.workers)
+    print(f"{args.count} sprites in {args.out}, {new} of them new")
+
+
+@contextmanager
+def _stopped_with(words: str) -> Iterator[None]:
+    """Within, Ctrl-C ends the command with these words."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second one says nothing new
+        print(f"{words} The same command goes on.", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _parser(program: str) -> Parser:
     parser = Parser(
         program,
         "Render synthetic heads: to a folder, for --dataset rendered --data_dir FOLDER, or side by "
-        "side into one image. Ctrl-C stops; the same command goes on. A larger --count adds to "
-        "what is there.",
+        "side into one image. --kind people and things render the sprites that --dataset scenes "
+        "is composed of. Ctrl-C stops; the same command goes on. A larger --count adds to what is "
+        "there.",
     )
     parser.formatter_class = argparse.HelpFormatter  # what is not given depends on the mode
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the set")
     place.add_argument("--sheet", type=Path, metavar="IMAGE", help="image of a few heads")
     add = parser.add_argument
-    add("--count", type=positive, help="number of heads (default: 48 on a sheet)")
+    add(
+        "--kind",
+        choices=(HEADS, PEOPLE, THINGS),
+        default=HEADS,
+        help="what to render: heads with known poses, or sprites of people with their shoulders "
+        "or of things that are no heads (default: heads)",
+    )
+    add("--count", type=positive, help="number of heads or sprites (default: 48 on a sheet)")
     add("--split", choices=("train", "val"), help="split (default: train, of a sheet val)")
     add(
         "--part",
@@ -116,6 +164,8 @@ def _parser(program: str) -> Parser:
         help="name of a further part of the split, such as one of other poses, with another --seed",
     )
     add("--mesh", type=Path, help="head model (default: the built-in heads)")
+    add("--environments", type=Path, metavar="FOLDER", help="panoramas that light sprites")
+    add("--textures", type=Path, metavar="FOLDER", help="texture swatches of things")
     add(
         "--identities",
         type=positive,
@@ -129,7 +179,7 @@ def _parser(program: str) -> Parser:
         "(default: natural with --mesh, and without only uniform)",
     )
     add("--size", type=positive, help="side of each image (default: 160, on a sheet 128)")
-    add("--seed", type=int, default=0, help="random seed (default: 0)")
+    add("--seed", type=not_negative, default=0, help="random seed (default: 0)")
     add(
         "--camera_without",
         help="camera effects to leave out, with commas between, such as blur,noise, or none to "

@@ -22,6 +22,7 @@ from .photo import PLAIN, Photo
 SPLITS = {"train": 0, "val": 1}
 # Rendering takes about as long as training on a small image, and every epoch asks for all of them.
 KEPT_BYTES = 512 << 20
+COUNTS = {"train": 20000, "val": 1000}  # heads in a set, where nobody says how many
 
 Range = tuple[float, float]
 
@@ -166,7 +167,7 @@ def open_dataset(
         train: the training split, with wider poses: yaw ±95°, pitch and roll ±50°, and a third of
             the boxes loose. Validation poses are uniform in yaw ±75° and in pitch and roll ±40°.
         seed: random seed of the training split; the validation split is always the same.
-        samples: number of heads; None means 20000 for training, 1000 for validation.
+        samples: number of heads; None means that of `COUNTS`.
         yaw: largest yaw in degrees; None means as above, and the full circle for crops
             of the whole head.
         input_size: side of the network's input; pictures are a quarter larger.
@@ -190,10 +191,10 @@ def open_dataset(
         yaw = 180 if whole else (95 if train else 75)
     if camera_without is None and mesh is not None:
         camera_without = "none"
-    tilt = 50 if train else 40
+    tilt, split = (50, "train") if train else (40, "val")
     return SyntheticHeads(
-        samples or (20000 if train else 1000),
-        "train" if train else "val",
+        samples or COUNTS[split],
+        split,
         seed if train else 0,
         size=input_size * 5 // 4,
         yaw=(-yaw, yaw),

@@ -76,11 +76,20 @@ class Settings:
         if not self.tilted:  # as sets were noted before there was a choice
             del record["tilted"]
         if self.mesh is not None:
-            try:
-                record["mesh"] = hashlib.sha256(self.mesh.read_bytes()).hexdigest()
-            except OSError as error:
-                raise InputError(f"{self.mesh}: cannot be read ({error.strerror})") from None
+            record["mesh"] = digest(self.mesh)
         return record
+
+
+def digest(mesh: Path) -> str:
+    """SHA-256 of a head model's file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(mesh.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{mesh}: cannot be read ({error.strerror})") from None
 
 
 def render_set(

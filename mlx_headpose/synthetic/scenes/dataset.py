@@ -17,6 +17,7 @@ from .sprites import Sprites
 from .textures import Textures
 
 KEPT_BYTES = 2 << 30
+COUNTS = {"train": 8000, "val": 240}  # scenes in a set, where nobody says how many
 HELD_OUT = 6  # every so many panoramas and textures only validation shows
 
 
@@ -25,7 +26,7 @@ class SceneSet(Dataset):
 
     Args:
         folder: holds `people`, `things` (and `people-val` and `things-val`, see
-            `python -m mlx_headpose.synthetic.scenes`), `environments` and `textures`.
+            `mlx-headpose render --kind people`), `environments` and `textures`.
         count: number of scenes.
         split: "train" or "val", which show other people, things, places and textures.
         seed: random seed of the scenes.
@@ -118,7 +119,7 @@ def open_dataset(
         filename_list: must be None; scenes are composed, not listed.
         train: the training split, whose scenes are mirrored at random.
         seed: random seed of the training; the validation scenes are always the same.
-        samples: scenes in an epoch; None means 8000 for training, 240 for validation.
+        samples: scenes in an epoch; None means that of `COUNTS`.
         input_size: side of the scenes in pixels.
 
     Raises:
@@ -129,5 +130,4 @@ def open_dataset(
     if folder is None:
         raise InputError("scenes are made of sprites; give their folder as --data_dir")
     split = "train" if train else "val"
-    count = samples or (8000 if train else 240)
-    return SceneSet(folder, count, split, seed if train else 0, input_size)
+    return SceneSet(folder, samples or COUNTS[split], split, seed if train else 0, input_size)

@@ -18,7 +18,7 @@ from ..mesh.scene import MeshScene
 from ..person import linear
 from ..rasterize import Camera
 from ..scene import SUPERSAMPLING, Mesh, view
-from .environments import Environments
+from .rendering import SpriteSource
 from .sprites import Sprite, cut_out, extremes, headless
 
 SIDE = 224  # of most sprites in pixels
@@ -32,27 +32,19 @@ _LEAST = 20  # pixels of a head
 HEADLESS = 0.04  # share of the sprites that show shoulders without a head
 
 
-class PeopleSprites:
-    """Sprites of people, each from its number alone.
+class PeopleSprites(SpriteSource):
+    """Sprites of people.
 
     Args:
         mesh: file of the head model.
-        environments: light of real places, or None.
-        seed: random seed.
-        count: how many there are.
+        environments, seed: see `SpriteSource`.
+        count: number of people.
     """
 
-    def __init__(
-        self, mesh: Path, environments: Environments | None, seed: tuple[int, ...], count: int
-    ):
+    def __init__(self, mesh: Path, environments: Path | None, seed: tuple[int, ...], count: int):
+        super().__init__(environments, seed)
         limits = np.array(((-180, 180), (-50, 50), (-30, 30)), float)
         self.people = MeshPeople(mesh, seed, count, limits)
-        self.environments = environments
-        self.seed = seed
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
 
     def draw(self, number: int) -> Sprite:
         """Sprite `number`."""
@@ -149,14 +141,6 @@ def _rendered(scene: MeshScene, mesh: Mesh, light: Light, camera: Camera, side: 
     turned = points @ np.asarray(pose_to_matrix(scene.pose)).T
     landmarks = camera.sized(side).project(turned)[:, :2]
     return Sprite(cut, extremes(corners) * np.float32(side / large), landmarks, scene.pose.copy())
-
-
-def make_people(
-    mesh: Path, environments: Path | None, seed: tuple[int, ...], count: int
-) -> PeopleSprites:
-    """People's sprites, in the light of a folder of panoramas if there is one."""
-    light = None if environments is None else Environments(environments)
-    return PeopleSprites(mesh, light, seed, count)
 
 
 def _on_head(material: np.ndarray, rest: np.ndarray) -> np.ndarray:

@@ -5,35 +5,45 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from ...errors import InputError
 from ...files import write_json
+from .environments import Environments
 from .sprites import Sprite, write_shard
 
 PER_SHARD = 100
 SETTINGS = "sprites.json"
 
 
-class Drawn(Protocol):
-    """What can be rendered: sprites by their numbers."""
+class SpriteSource(ABC):
+    """Sprites, each from its number alone.
 
-    def __len__(self) -> int: ...
+    Args:
+        environments: folder of panoramas for light of real places, or None.
+        seed: random seed.
+    """
 
+    def __init__(self, environments: Path | None, seed: tuple[int, ...]):
+        self.environments = None if environments is None else Environments(environments)
+        self.seed = seed
+
+    @abstractmethod
     def draw(self, number: int) -> Sprite:
         """Sprite `number`, always the same."""
-        ...
 
 
-_worker: Drawn
+_worker: SpriteSource
 
 
-def _start_worker(make: Callable[..., Drawn], arguments: tuple[Any, ...]) -> None:
+def _start_worker(make: Callable[..., SpriteSource], arguments: tuple[Any, ...]) -> None:
     global _worker  # noqa: PLW0603  (a process's own state, set once)
     _worker = make(*arguments)
 
@@ -44,25 +54,25 @@ def _write(path: Path, first: int, last: int) -> int:
 
 
 def render_sprites(
-    make: Callable[..., Drawn],
+    make: Callable[..., SpriteSource],
     arguments: tuple[Any, ...],
     count: int,
     folder: Path,
     settings: dict[str, Any],
     workers: int | None = None,
 ) -> int:
-    """Render sprites 0 … count − 1; shards that are there stay.
+    """Render sprites 0 … count − 1; shards that are there stay, unless they hold too few.
 
     Args:
-        make: makes the set in each process, of `arguments`.
+        make: makes the source in each process, of `arguments`.
         arguments: see `make`.
-        count: how many; whole shards of `PER_SHARD`.
-        folder: where the shards go.
+        count: number of sprites.
+        folder: folder of the shards, each of `PER_SHARD` sprites but for the last.
         settings: what decides how sprites look; those of another setting are not added to.
-        workers: processes; None means one per core.
+        workers: number of processes; None means one per core.
 
     Returns:
-        How many were rendered now.
+        Number of sprites that were rendered now.
 
     Raises:
         InputError: the folder holds sprites of other settings.
@@ -70,26 +80,34 @@ def render_sprites(
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / SETTINGS
     if record.exists() and json.loads(record.read_text("utf-8")) != settings:
-        raise InputError(f"{folder}: holds sprites of other settings; give another folder")
+        raise InputError(f"{folder}: holds sprites of other settings; give another --out")
     write_json(record, settings)
-    starts = range(0, count, PER_SHARD)
-    names = {start: folder / f"{start // PER_SHARD:05d}.npz" for start in starts}
-    waiting = [start for start in starts if not names[start].exists()]
-    new = 0
+    ranges = {
+        folder / f"{start // PER_SHARD:05d}.npz": (start, min(start + PER_SHARD, count))
+        for start in range(0, count, PER_SHARD)
+    }
+    waiting = [path for path, (first, last) in ranges.items() if _held(path) < last - first]
+    new = sum(ranges[path][1] - ranges[path][0] for path in waiting)
     with (
-        tqdm(total=count, initial=PER_SHARD * (len(starts) - len(waiting)), unit="sprite",
-             disable=None, smoothing=0.05) as bar,
+        tqdm(total=count, initial=count - new, unit="sprite", disable=None, smoothing=0.05) as bar,
         ProcessPoolExecutor(
             workers or os.cpu_count(), multiprocessing.get_context("spawn"), _start_worker,
             (make, arguments),
         ) as pool,
     ):  # fmt: skip
-        shards = [pool.submit(_write, names[start], start, start + PER_SHARD) for start in waiting]
+        shards = [pool.submit(_write, path, *ranges[path]) for path in waiting]
         try:
             for shard in as_completed(shards):
-                new += shard.result()
-                bar.update(PER_SHARD)
+                bar.update(shard.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return new
+
+
+def _held(path: Path) -> int:
+    """Number of sprites in a shard, 0 where there is none."""
+    if not path.exists():
+        return 0
+    with np.load(path) as shard:
+        return len(shard["size"])

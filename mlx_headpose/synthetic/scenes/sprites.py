@@ -120,7 +120,8 @@ class Sprites:
         paths = sorted(folder.glob("*.npz"))
         if not paths:
             raise InputError(
-                f"{folder}: holds no sprites; run `python -m mlx_headpose.synthetic.scenes --help`"
+                f"{folder}: holds no sprites; `mlx-headpose render --kind people` (or things) "
+                "renders some"
             )
         self.files: list[bytes] = []
         parts: dict[str, list[np.ndarray]] = {

@@ -13,7 +13,7 @@ from ..grid import smooth_noise
 from ..light import Light, sample_light
 from ..person import linear
 from ..rasterize import Camera, facing, rasterize
-from .environments import Environments
+from .rendering import SpriteSource
 from .solids import (
     Solid,
     cylinder,
@@ -74,30 +74,17 @@ class Paint:
 Thing = list[tuple[Solid, Paint]]
 
 
-class ThingSprites:
-    """Sprites of things, each from its number alone.
+class ThingSprites(SpriteSource):
+    """Sprites of things.
 
     Args:
-        textures: swatches.
-        environments: light of real places, or None.
-        seed: random seed.
-        count: how many there are.
+        textures: folder of swatches.
+        environments, seed: see `SpriteSource`.
     """
 
-    def __init__(
-        self,
-        textures: Textures,
-        environments: Environments | None,
-        seed: tuple[int, ...],
-        count: int,
-    ):
-        self.textures = textures
-        self.environments = environments
-        self.seed = seed
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
+    def __init__(self, textures: Path, environments: Path | None, seed: tuple[int, ...]):
+        super().__init__(environments, seed)
+        self.textures = Textures(textures)
 
     def draw(self, number: int) -> Sprite:
         """Sprite `number`."""
@@ -112,14 +99,6 @@ class ThingSprites:
         else:
             light = sample_light(rng)
         return headless(_render(thing, light, tilt, rng))
-
-
-def make_things(
-    textures: Path, environments: Path | None, seed: tuple[int, ...], count: int
-) -> ThingSprites:
-    """Sprites of things, in the light of a folder of panoramas if there is one."""
-    light = None if environments is None else Environments(environments)
-    return ThingSprites(Textures(textures), light, seed, count)
 
 
 def _render(thing: Thing, light: Light, tilt: float, rng: np.random.Generator) -> np.ndarray:
