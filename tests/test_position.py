@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mlx_headpose import HeadPoseEstimator
 from mlx_headpose.pose import pose_to_matrix
 from mlx_headpose.space.intrinsics import Camera
-from mlx_headpose.space.perspective import ray_rotation
+from mlx_headpose.space.perspective import CAMERA_AXES, ray_rotation, straightened
 from mlx_headpose.space.position import HEAD_SIZE, SHAPES, head_position, outline
 from mlx_headpose.synthetic.film import Actor, Film, facing_camera
 
@@ -72,3 +73,74 @@ def test_rendered_people_of_one_size_are_where_they_are():
         errors.append(np.linalg.norm(found - placed.position) / np.linalg.norm(placed.position))
     assert np.median(errors) < 0.05
     assert np.percentile(errors, 95) < 0.12
+
+
+def scene_of(rays):
+    """(..., 3) directions → (..., 3) uint8: waves over the sphere of what a camera can see."""
+    unit = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    waves = np.sin(40 * unit @ np.array([[1.0, 0.3, -0.6], [0.2, 1.0, 0.7], [0.4, -0.5, 1.0]]))
+    return np.rint(127.5 + 100 * waves).astype(np.uint8)
+
+
+def pixel_rays(camera, width, height):
+    """(height, width, 3) directions of the middles of pixels."""
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    return camera.rays(np.stack([x, y], -1))
+
+
+@pytest.mark.parametrize("spot", [(560, 90), (60, 400), (600, 240)])
+@pytest.mark.parametrize("size", [60, 500])
+def test_a_straightened_image_is_that_of_a_turned_camera(spot, size):
+    width, height = 640 * (size // 60), 480 * (size // 60)  # large heads are scaled down
+    camera = Camera.from_fov(85, width, height)
+    image = scene_of(pixel_rays(camera, width, height))
+    middle = np.array(spot) * (size // 60)
+    box = np.concatenate((middle - size / 2, middle + size / 2))
+    straight, inside = straightened(image, box, camera)
+    side = straight.shape[0]
+    assert straight.shape == (side, side, 3)
+    assert side <= 3 * 224 + 1
+    assert (inside[:2] + inside[2:]) / 2 == pytest.approx([side / 2, side / 2], abs=1)
+    # What the turned camera sees along each pixel of it, told by the box's sides.
+    ray = camera.rays(middle)
+    turn = CAMERA_AXES @ ray_rotation(ray) @ CAMERA_AXES
+    left, right = (camera.rays(np.array([x, middle[1]])) @ turn for x in (box[0], box[2]))
+    focal = (inside[2] - inside[0]) / (right[0] / right[2] - left[0] / left[2])
+    top = camera.rays(np.array([middle[0], box[1]])) @ turn
+    start = (inside[0] - focal * left[0] / left[2], inside[1] - focal * top[1] / top[2])
+    turned = Camera(focal, focal, *start)
+    wanted = scene_of(pixel_rays(turned, side, side) @ turn.T)
+    seen = straight.any(-1)
+    assert seen.mean() > 0.4
+    difference = np.abs(straight[seen].astype(float) - wanted[seen])
+    assert np.median(difference) < 3
+    shifted = scene_of(pixel_rays(turned, side, side)).astype(float)
+    assert np.median(np.abs(straight[seen] - shifted[seen])) > 20
+
+
+def test_near_the_axis_nothing_is_straightened():
+    camera = Camera.from_fov(60, 640, 480)
+    image, box = np.zeros((480, 640, 3), np.uint8), np.array([300.0, 220, 350, 270])
+    straight, inside = straightened(image, box, camera)
+    assert straight is image
+    assert inside is box
+
+
+def test_an_estimator_straightens_heads_if_it_knows_the_camera():
+    actor = Actor(3)
+    camera = Camera.from_fov(85, 640, 480)
+    film = Film(camera, [actor], 3, supersampling=1.4)
+    placed = facing_camera(np.array([20.0, 5, 0]), 0.7 * np.array([np.sin(0.5), 0, np.cos(0.5)]))
+    image, box = film.frame([placed]), film.box(placed, actor, "face")
+    read = []
+
+    class Reading(HeadPoseEstimator):
+        def _run(self, inputs):
+            read.extend(inputs)
+            return super()._run(inputs)
+
+    for known in ({}, {"camera": camera}, {"camera": camera, "perspective": False}):
+        Reading(**known)(image, boxes=[box])
+    plain, straight, off = (value.astype(float) for value in read)
+    assert np.abs(plain - straight).mean() > 3
+    assert np.array_equal(plain, off)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mlx_headpose.inference.estimator import HeadPoseEstimator
 from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
 from mlx_headpose.space.intrinsics import Camera
-from mlx_headpose.space.perspective import ray_rotation, relative_to_camera
+from mlx_headpose.space.perspective import ray_rotation
 from mlx_headpose.space.position import HEAD_SIZE, SHAPES, Ellipsoid, head_position, outline
 from mlx_headpose.synthetic.film import Actor, Film, facing_camera
 
@@ -134,15 +134,16 @@ def perspective(estimator: HeadPoseEstimator, count: int, angle: float) -> None:
             placed = facing_camera(pose, 0.7 * ray)
             image = film.frame([placed])
             box = film.box(placed, actor, "face")
-            (head,) = estimator(image, boxes=[box])
             truth = pose_to_matrix(placed.pose)
-            estimated = relative_to_camera(head.pose, ray)
-            list_.append(float(geodesic_degrees(pose_to_matrix(estimated), truth)))
-            if list_ is edge:
-                uncorrected.append(float(geodesic_degrees(pose_to_matrix(head.pose), truth)))
+            for known, errors in ((camera, list_), (None, uncorrected)):
+                estimator.camera = known
+                (head,) = estimator(image, boxes=[box])
+                errors.append(float(geodesic_degrees(pose_to_matrix(head.pose), truth)))
     print(
         f"{count} heads: error in the middle {np.mean(middle):.2f}°, {angle:g}° off the axis"
-        f" {np.mean(edge):.2f}°, without correction {np.mean(uncorrected):.2f}°"
+        f" {np.mean(edge):.2f}° (difference {np.mean(edge) - np.mean(middle):+.2f}° ±"
+        f" {np.std(np.subtract(edge, middle)) / np.sqrt(count):.2f}°), without correction"
+        f" {np.mean(uncorrected[1::2]):.2f}°"
     )
 
 
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--yaw", type=float, default=60)
     parser.add_argument("--angle", type=float, default=30)
     parser.add_argument("--biwi", type=Path, default=Path("../shared/data/BIWI"))
+    parser.add_argument("--only_perspective", action="store_true")
     parser.add_argument("--fit", action="store_true")
     options = parser.parse_args()
     estimator = HeadPoseEstimator.from_pretrained(options.snapshot, options.detector)
@@ -187,9 +189,11 @@ def main() -> None:
         for kind in SHAPES:
             fit(samples, kind)
         return
-    distance(estimator, options.count, options.yaw)
+    if not options.only_perspective:
+        distance(estimator, options.count, options.yaw)
     perspective(estimator, options.count, options.angle)
-    if options.biwi.is_dir():
+    estimator.camera = None
+    if options.biwi.is_dir() and not options.only_perspective:
         biwi(estimator, options.biwi)
 
 

@@ -26,7 +26,7 @@ from ..predictor import Predictor
 from ..process import in_lasting_thread
 from ..readers.safetensors_file import read_config
 from ..space.intrinsics import DEFAULT_FOV, Camera
-from ..space.perspective import relative_to_camera
+from ..space.perspective import relative_to_camera, straightened
 from ..space.position import HEAD_SIZE, head_position
 from ..space.zero import Zero
 from ..weights import from_pretrained
@@ -329,8 +329,12 @@ class HeadPoseEstimator:
         where: list[tuple[int, int]] = []
         reader = self.read_head if given else self._read_found
         for index, (image, those) in enumerate(zip(images, faces, strict=True)):
+            camera = self._straightens(image.shape)
             for face, box in enumerate(those.boxes):
-                value = reader(image, box)
+                seen = image, box
+                if camera is not None:
+                    seen = straightened(image, box.astype(np.float64), camera)
+                value = reader(*seen)
                 if value is not None:
                     inputs.append(value)
                     where.append((index, face))
@@ -349,6 +353,12 @@ class HeadPoseEstimator:
                 score=None if np.isnan(score) else score,
             )
         return heads
+
+    def _straightens(self, shape: tuple[int, ...]) -> Camera | None:
+        """The camera whose stretch off the axis is undone before heads are cut out."""
+        if self.camera is None or not self.perspective or self.model.config.inputs.landmarks:
+            return None
+        return self.camera_of((shape[1], shape[0]))
 
     @in_lasting_thread
     def _run(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

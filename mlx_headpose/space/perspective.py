@@ -8,18 +8,32 @@ to the camera itself the head is turned further, by the rotation W from the axis
 
 W is the smallest such rotation, as for a camera that pans and tilts towards the head without
 rolling. Zhang et al., "Revisiting Data Normalization for Appearance-Based Gaze Estimation" (ETRA
-2018), use the same two frames.
+2018), use the same two frames, and warp the image into that of the turned camera, because off the
+axis a lens also stretches heads outwards.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from PIL import Image
 
 from ..pose import matrix_to_pose, pose_to_matrix, wrap
+
+if TYPE_CHECKING:
+    from .intrinsics import Camera
 
 # Cosine of the angle from the axis to a ray below which W is not defined: straight behind the
 # camera.
 BEHIND = -1 + 1e-9
+# Cosine of the angle from the axis up to which the stretch is below half a percent.
+NEAR_AXIS = np.cos(np.radians(4.0))
+# A straightened image reaches so many times the box's longer side, which has at most so many
+# pixels: more than any network reads.
+REACH, LARGEST = 3.0, 224
+LEAST_DEPTH = 0.1  # of the corners of that image before the camera, where the head has 1
+CAMERA_AXES = np.diag([1.0, 1.0, -1.0])  # z points to the viewer in image axes
 
 
 def ray_rotation(ray: np.ndarray) -> np.ndarray:
@@ -71,3 +85,60 @@ def nearest_triple(matrix: np.ndarray, pose: np.ndarray) -> np.ndarray:
     narrow, full = matrix_to_pose(matrix), matrix_to_pose(matrix, full_yaw=True)
     nearer = np.abs(wrap(narrow - pose)).sum(-1) <= np.abs(wrap(full - pose)).sum(-1)
     return np.where(nearer[..., None], narrow, full)
+
+
+def straightened(
+    image: np.ndarray, box: np.ndarray, camera: Camera
+) -> tuple[np.ndarray, np.ndarray]:
+    """A head as the same camera would show it if it were turned towards the head.
+
+    Args:
+        image: (H, W, 3) uint8.
+        box: (4,) around the head or its face, in pixels.
+        camera: camera of the image. Of its distortion the part that is a homography is undone.
+
+    Returns:
+        The surroundings of the box as (n, n, 3) uint8, black outside of the image, and the box in
+        it; or both as they are where the head lies near the optical axis, or at the very edge of
+        what a camera can see.
+    """
+    x, y = (box[:2] + box[2:]) / 2
+    ray = camera.rays(np.array([x, y]))
+    if ray[2] / np.linalg.norm(ray) > NEAR_AXIS:
+        return image, box
+    turn = CAMERA_AXES @ ray_rotation(ray) @ CAMERA_AXES  # from the turned camera's axes
+    sides = np.array([[box[0], y], [x, box[1]], [box[2], y], [x, box[3]]])
+    seen = camera.rays(sides) @ turn
+    flat = seen[:, :2] / seen[:, 2:]
+    straight = np.array([flat[0, 0], flat[1, 1], flat[2, 0], flat[3, 1]])
+    longer = (straight[2:] - straight[:2]).max()
+    scale = min(1.0, LARGEST / (longer * camera.fx))
+    focal = camera.fx * scale
+    start = (straight[:2] + straight[2:]) / 2 - REACH / 2 * longer
+    side = max(1, round(REACH * longer * focal))
+    corners = np.array([[0.0, 0.0], [side, 0.0], [0.0, side], [side, side]])
+    rays = np.column_stack((start + corners / focal, np.ones(4))) @ turn.T
+    if (rays[:, 2] < LEAST_DEPTH * np.linalg.norm(ray) / ray[2]).any():
+        return image, box
+    source = camera.project(rays)
+    # Only this part of an image, which may be huge, is scaled down and warped.
+    height, width = image.shape[:2]
+    low = np.clip(np.floor(source.min(0)), 0, (width - 1, height - 1)).astype(int)
+    high = np.clip(np.ceil(source.max(0)), low + 1, (width, height)).astype(int)
+    part = Image.fromarray(image[low[1] : high[1], low[0] : high[0]])
+    times = max(1, int(1 / scale))
+    part = part.reduce(times) if times > 1 else part
+    coefficients = homography(corners, (source - low) / times)
+    warped = part.transform(
+        (side, side), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR
+    )
+    return np.asarray(warped), (straight - np.tile(start, 2)) * focal
+
+
+def homography(points: np.ndarray, others: np.ndarray) -> tuple[float, ...]:
+    """Eight coefficients a .. h of the map from four (4, 2) points to four others, as PIL has it:
+    ((a x + b y + c) / (g x + h y + 1), (d x + e y + f) / (g x + h y + 1))."""
+    rows = []
+    for (x, y), (u, v) in zip(points, others, strict=True):
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+    return tuple(np.linalg.solve(np.array(rows), others.ravel()).tolist())
