@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mlx_headpose.cli import main
+from mlx_headpose.detection.exposure import brightened
 from mlx_headpose.detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
 from mlx_headpose.evaluation.detection import overlaps
 from mlx_headpose.inference import estimator
@@ -34,6 +35,25 @@ def test_it_finds_the_astronaut(detector):
     face, head = np.array([[180.0, 60, 270, 185]]), np.array([[155.0, 10, 300, 180]])
     assert overlaps(found.boxes[:1], face)[0][0, 0] > 0.5
     assert overlaps(found.heads[:1], head)[0][0, 0] > 0.7
+
+
+@pytest.mark.parametrize("gain", [1 / 4, 1 / 16])
+def test_it_finds_her_in_the_dark(detector, gain):
+    image = np.asarray(Image.open(ASTRONAUT).convert("RGB"))
+    (light,) = detector([image])
+    (dark,) = detector([np.rint(image * gain).astype(np.uint8)])
+    assert len(dark) == len(light)
+    assert overlaps(dark.boxes[:1], light.boxes[:1])[0][0, 0] > 0.8
+
+
+def test_only_dark_images_are_brightened():
+    image = np.asarray(Image.open(ASTRONAUT).convert("RGB"))
+    assert brightened(image) is image
+    black = np.zeros((20, 30, 3), np.uint8)
+    assert brightened(black) is black
+    dark = np.rint(image / 16).astype(np.uint8)
+    assert np.percentile(brightened(dark), 99) == pytest.approx(200, abs=10)
+    assert np.abs(brightened(dark).astype(int) - image).mean() < 40
 
 
 def test_it_finds_rendered_heads_from_every_side(shared, detector):

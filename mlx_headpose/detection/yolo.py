@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from .exposure import brightened
 from .yunet import Detections, suppress
 
 # Where the file leaves its input size open.
@@ -81,7 +82,7 @@ class HeadDetector:
         scale = min(self.size[0] / width, self.size[1] / height)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         picture = Image.new("RGB", self.size, (GREY,) * 3)
-        picture.paste(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        picture.paste(Image.fromarray(brightened(image)).resize(size, Image.Resampling.BILINEAR))
         values = np.asarray(picture, np.float32).transpose(2, 0, 1)[None] / 255
         try:
             output = self.session.run(None, {self.input.name: values})[0]

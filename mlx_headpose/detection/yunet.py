@@ -24,6 +24,7 @@ from ..nn import Conv2d, MaxPool2d
 from ..process import in_lasting_thread, require_mlx
 from ..readers.safetensors_file import load_tensors, read_config
 from ..weights import load_strictly
+from .exposure import brightened
 
 MODEL_TYPE = "yunet"
 STRIDES = (8, 16, 32)
@@ -325,7 +326,7 @@ def prepare(image: np.ndarray, max_side: int) -> tuple[np.ndarray, np.ndarray]:
     if scale < 1:
         image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     padded = np.zeros((-(-size[1] // 32) * 32, -(-size[0] // 32) * 32, 3), np.uint8)
-    padded[: size[1], : size[0]] = image[:, :, ::-1]
+    padded[: size[1], : size[0]] = brightened(image)[:, :, ::-1]
     return padded, np.array([width / size[0], height / size[1]], np.float32)
 
 

@@ -15,6 +15,7 @@ from ...process import in_lasting_thread
 from ...quantization.fold import fold_batch_norms
 from ...readers.safetensors_file import read_config
 from ...weights import BUNDLED, load_network
+from ..exposure import brightened
 from ..yunet import Detections
 from .boxes import select
 from .network import STRIDES, Config, DetectionHead
@@ -137,7 +138,7 @@ def _scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     multiple = STRIDES[-1]
     shape = (-(-scaled[1] // multiple) * multiple, -(-scaled[0] // multiple) * multiple, 3)
     padded = np.full(shape, 114, np.uint8)
-    padded[: scaled[1], : scaled[0]] = image
+    padded[: scaled[1], : scaled[0]] = brightened(image)
     return padded, np.array([width / scaled[0], height / scaled[1]], np.float32)
 
 
