@@ -43,7 +43,7 @@ LENIENT = 1.5
 TYPICAL, FACE = 3.0, 0.6
 # A head's cells lie as near to its middle: in strides, or as a share of its size.
 NEAR, NEAR_SHARE = 1.0, 0.25
-SCORE_WEIGHT, BOX_WEIGHT, FACE_WEIGHT, YAW_WEIGHT = 3.0, 1.5, 0.5, 0.2
+SCORE_WEIGHT, BOX_WEIGHT, FACE_WEIGHT, YAW_WEIGHT = 3.0, 1.5, 1.0, 0.2
 PRIOR = 0.01  # score of a cell before training
 MOST = 4.0  # of the logarithm of a predicted size
 

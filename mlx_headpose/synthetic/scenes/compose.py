@@ -56,7 +56,7 @@ class Composer:
         picture = self.backgrounds.draw(size, rng)
         owner = np.zeros((size, size), np.int16)
         several, crowd_size = int(rng.integers(2, 5)), int(rng.integers(5, 13))
-        heads = int(rng.choice((0, 1, several, crowd_size), p=(0.13, 0.32, 0.33, 0.22)))
+        heads = int(rng.choice((0, 1, several, crowd_size), p=(0.2, 0.3, 0.3, 0.2)))
         most = 1.0 if heads <= 1 else (0.6 if heads < 5 else 0.25)
         base = np.exp(rng.uniform(np.log(18), np.log(most * size)))
         sizes = np.sort(np.clip(base * np.exp(rng.normal(0, 0.35, heads)), 10, size))
