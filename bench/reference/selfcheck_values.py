@@ -35,6 +35,7 @@ from mlx_headpose.selfcheck.values import (
     Stored,
     Values,
     distances,
+    read_stored,
     write_stored,
 )
 
@@ -114,14 +115,16 @@ def stored(case: Case) -> Stored:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="cases to compute again; by default all")
     parser.add_argument("--output", type=Path, default=STORED)
     parser.add_argument("--compare", action="store_true", help="print MLX's distances as well")
     options = parser.parse_args()
     mx.set_default_device(mx.cpu)
-    torch.set_num_threads(2)
-    cases = {}
-    for name, make in tqdm(all_cases().items(), disable=None):
-        case = make()
+    makers = all_cases()
+    known = read_stored(options.output) if options.names else {}
+    cases = {name: case for name, case in known.items() if name in makers}
+    for name in tqdm(options.names or makers, disable=None):
+        case = makers[name]()
         cases[name] = stored(case)
         if options.compare:
             found = Short.of(compute(case))

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
 
 from .._version import __version__
 from ..convert.published import PUBLISHED
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import Estimator
-from ..weights import BUNDLED, fetch_from_hub, is_hub_id, save_pretrained
+from ..weights import BUNDLED, fetch_from_hub, is_hub_id, save_pretrained, tensors_of
 from .metadata import NO_LICENCE, SIGNS, shares
 
 PICTURE = BUNDLED.with_name("signs.png")
@@ -148,7 +147,7 @@ def card(model: Estimator, origin: Origin, folder: Path, repository: str | None 
     header += ["tags:", *[f"- {tag}" for tag in tags]]
     if origin.base_model:
         header.append(f"base_model: {origin.base_model}")
-    count = sum(value.size for _, value in tree_flatten(model.parameters()))
+    count = sum(value.size for value in tensors_of(model).values())
     size = (folder / "model.safetensors").stat().st_size / 1e6
     kept = "floats" if model.quantization is None else f"quantised: {model.quantization.scheme}"
     rows = {
@@ -213,9 +212,7 @@ def upload(folder: Path, repository: str) -> str:
     try:
         from huggingface_hub import HfApi
     except ImportError:
-        raise InputError(
-            "--upload-repo needs a package; run `pip install huggingface_hub`"
-        ) from None
+        raise InputError("uploading needs a package; run `pip install huggingface_hub`") from None
     try:
         api = HfApi()
         api.create_repo(repository, exist_ok=True)

@@ -19,7 +19,7 @@ from . import numbers
 from .layers import layers
 from .picture import crops, scene
 
-SAMPLES = 4
+SAMPLES = 2
 Parameters = dict[str, Any]
 
 

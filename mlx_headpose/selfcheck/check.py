@@ -21,7 +21,7 @@ from . import numbers
 from .cases import Case, bundled_cases, layer_cases, method_cases
 from .compute import compute, computing_on, step
 from .picture import FACE, crops, picture
-from .values import REMAKE, Distance, Short, Stored, as_numpy, distances
+from .values import REMAKE, Distance, Short, Stored, as_numpy, distances, shortened
 
 # Allowed distances in float32, by quantity; "angles" are degrees. A gradient of a network jumps
 # where rounding moves a unit across the bend of its ReLU, and MLX's CPU sums a gradient's length,
@@ -184,7 +184,8 @@ def _in_halves(case: Case, stored: Stored) -> Iterator[Check]:
     inputs = network.config.inputs.normalize(mx.array(case.inputs)).astype(mx.float16)
     network.eval()
     network.set_dtype(mx.float16)
-    outputs = [as_numpy(output) for output in network(inputs)]
+    raw = [as_numpy(output) for output in network(inputs)]
+    outputs = [shortened(f"outputs {i}", value) for i, value in enumerate(raw)]
     network.load_weights(before)
     wanted = stored.values.outputs[:-1]  # what they decode to magnifies rounding
     error = max(

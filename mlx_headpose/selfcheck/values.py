@@ -17,6 +17,8 @@ from . import numbers
 STORED = Path(__file__).with_name("values.safetensors")
 REMAKE = "python -m bench.reference.selfcheck_values"
 PROJECTIONS = 2
+# Outputs of more values are kept as so many sums.
+MOST_VALUES, SUMS = 600, 16
 # A tensor shorter than this share of the longest is measured by that share of it: the gradient of
 # a bias before a batch norm is zero but for rounding.
 LEAST = 1e-3
@@ -48,7 +50,7 @@ class Short:
     """The short form of `Values`: tensors as their length and projections on random signs.
 
     Attributes:
-        outputs: as there.
+        outputs: as there; of large ones the projections alone.
         loss: as there.
         tensors: for each of `KINDS` (tensors, 1 + `PROJECTIONS`) float64, by order of names.
         names: the tensors' names.
@@ -68,7 +70,17 @@ class Short:
             names[kind] = sorted(found)
             rows = [_project(name, found[name]) for name in names[kind]]
             tensors[kind] = np.array(rows).reshape(-1, 1 + PROJECTIONS)
-        return cls(values.outputs, values.loss, tensors, names)
+        outputs = [shortened(f"outputs {i}", value) for i, value in enumerate(values.outputs)]
+        return cls(outputs, values.loss, tensors, names)
+
+
+def shortened(name: str, output: np.ndarray) -> np.ndarray:
+    """A small output itself; of a large one, sums with random signs."""
+    if output.size <= MOST_VALUES:
+        return output
+    flat = output.reshape(-1)
+    numbered = (numbers.signs(f"{name} {i}", flat.size) for i in range(SUMS))
+    return np.array([(flat * row).sum(dtype=np.float64) for row in numbered])
 
 
 def _project(name: str, value: np.ndarray) -> list[float]:

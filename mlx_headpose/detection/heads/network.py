@@ -88,11 +88,11 @@ class SceneInput(ImageInput):
     target = (MAX_HEADS, TARGET)
 
     def example_targets(self, batch: int) -> np.ndarray:
-        """(batch, 12, 11) float32: in each scene one head, in its middle."""
+        """(batch, 12, 11) float32: in each scene one head, no cell just as far as its limits."""
         side = float(self.preprocessing.size)
         targets = np.zeros((batch, *self.target), np.float32)
         # Its box, that of its face, which way it looks, and that it is a head.
-        box, face = np.array([0.2, 0.2, 0.8, 0.9]), np.array([0.3, 0.35, 0.7, 0.8])
+        box, face = np.array([0.22, 0.2, 0.8, 0.9]), np.array([0.31, 0.35, 0.7, 0.8])
         targets[:, 0] = [*side * box, *side * face, 0.8, 0.6, HEAD]
         return targets
 
