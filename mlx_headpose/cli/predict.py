@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -379,6 +380,7 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
         if save.suffix.lower() not in known:
             raise InputError(f"--save {save}: no {sources[0].kind} format; end it in {usual}")
     targets: list[Path | None] = []
+    taken = set()
     for source in sources:
         if source.kind == "camera":
             targets.append(None)
@@ -392,13 +394,19 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
             target = save / (
                 path.name if path.suffix.lower() in SAME_FORMAT else f"{path.stem}.png"
             )
-        # Two inputs of one name must not share an output.
+        # Two inputs of one name must not share an output, and on many disks A.jpg is a.jpg.
         number = 2
-        while target in targets:
+        while _as_disks_compare(target) in taken:
             target = target.with_name(f"{path.stem}-{number}{target.suffix}")
             number += 1
+        taken.add(_as_disks_compare(target))
         targets.append(target)
     return targets
+
+
+def _as_disks_compare(path: Path) -> str:
+    """A name as disks of Macs and of Windows compare it: in any case, with accents in one form."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def _share(text: str) -> float:

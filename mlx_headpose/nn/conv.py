@@ -24,7 +24,7 @@ import numpy as np
 
 from ..cpu.shards import each_shard
 from .grid import Pair, interleave, pad_or_crop, pair, phases, window_span
-from .plain import use_mlx_kernels, with_gradient
+from .plain import is_plain, use_mlx_kernels, with_gradient
 
 Padding = int | Pair | tuple[Pair, Pair] | str
 
@@ -335,7 +335,8 @@ def conv_transpose2d(
 ) -> mx.array:
     """Transposed convolution of (N, H, W, C) with (O, kh, kw, C); see `ConvTranspose2d`."""
     stride, dilation, before, extra = map(pair, (stride, dilation, padding, output_padding))
-    if use_mlx_kernels():
+    # On GPUs MLX's gradient has the wrong shape where the output is padded; the value is right.
+    if use_mlx_kernels() and (not any(extra) or is_plain()):
         return mx.conv_transpose2d(x, weight, stride, before, dilation, extra)
     kernel, sizes = pair(weight.shape[1:3]), pair(x.shape[1:3])
     large = [
