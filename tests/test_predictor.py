@@ -13,7 +13,7 @@ from mlx_headpose.data import open_dataset
 from mlx_headpose.methods import METHODS, build, config_class, config_from_dict
 from mlx_headpose.nn import BatchNorm, GroupNorm
 from mlx_headpose.pose import angle_errors
-from mlx_headpose.predictor import Pending, Predictor, padded_size
+from mlx_headpose.predictor import FLOAT16, Pending, Predictor, padded_size
 from mlx_headpose.quantization import folded, in_dtype, quantize_weights
 from mlx_headpose.quantization.tree import sharing_copy_of
 from mlx_headpose.weights import BUNDLED, from_pretrained, save_pretrained
@@ -168,6 +168,8 @@ def test_float16_is_for_gpus_and_measured_methods_alone(monkeypatch) -> None:
     model = from_pretrained(BUNDLED)
     assert Predictor(model).dtype == mx.float32
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
+    assert Predictor(model).dtype == mx.float32  # as conftest.py asks for
+    monkeypatch.delenv(FLOAT16)
     predictor = Predictor(model)
     assert predictor.dtype == (mx.float16 if model.config.float16 else mx.float32)
     assert all(v.dtype == predictor.dtype for _, v in tree_flatten(predictor.network.parameters()))

@@ -6,28 +6,26 @@ import argparse
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-
-from PIL import Image
 
 from ..data.protocols import DEMOS
 from ..detection.yolo import HeadDetector
 from ..detection.yunet import DEFAULT_MIN_SCORE
 from ..errors import InputError
-from ..files import atomic_path, messages_apart, require_apart, require_writable
-from ..inference.draw import STYLES, draw_heads
+from ..files import messages_apart, require_apart, require_writable
+from ..inference.draw import STYLES
 from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
-from ..inference.pictures import open_picture
 from ..inference.record import Record
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources, passed_over
 from ..inference.table import ZONE_COLUMNS, table, write_csv, zone_rows, zone_seconds
 from ..inference.tracking import CARRY_S
 from ..inference.video import Frame, VideoEstimator
 from ..inference.video_file import follow_video
-from ..readers.pictures import frame_count, suffixes
+from ..readers.pictures import suffixes
 from ..weights import from_pretrained
 from .live_options import (
     CAMERA,
@@ -44,6 +42,7 @@ from .live_options import (
     watch_camera,
 )
 from .options import Parser, margin, not_negative_number, number, positive, refuse
+from .predict_pictures import Drawings, Inputs, Opened, decoded
 
 SEPARATORS = ("/", os.sep)
 SMALLEST_INPUT = 32
@@ -206,16 +205,24 @@ def _run(program: str, options: argparse.Namespace, given: set[str]) -> None:
                 raise InputError("--detect_size has no use here: an ONNX detector has its size")
             detector.detect_size = options.detect_size
     with Record(options.json, options.csv, network) as record:
-        inputs = [
-            partial(_predict, source, target, estimator, options, record)
-            for source, target in zip(sources, targets, strict=True)
-        ]
+        pictures = [source.name for source in sources if source.kind == "picture"]
         try:
-            unread = _each(inputs)
+            with (
+                closing(decoded(pictures)) as opened,
+                Drawings(options.draw) as drawings,
+                Inputs(several=len(sources) > 1) as inputs,
+            ):
+                for source, target in zip(sources, targets, strict=True):
+                    if source.kind == "picture":
+                        look = partial(_picture, opened, drawings, source.name, target)
+                    else:
+                        inputs.settle()
+                        look = partial(_film, source, target)
+                    inputs.look(partial(look, estimator, options, record))
         finally:
             if zone_file:
                 write_csv(zone_file, ZONE_COLUMNS, zone_rows(record.zones))
-    _require_none(unread, inputs)
+    _require_none(inputs.unread, sources)
 
 
 def _zone_file(options: argparse.Namespace) -> Path | None:
@@ -224,20 +231,6 @@ def _zone_file(options: argparse.Namespace) -> Path | None:
         return None
     path = Path(options.csv)
     return path.with_name(f"{path.stem}-zones.csv")
-
-
-def _each(inputs: Sequence[Callable[[], None]]) -> int:
-    """Look at each input; of several, name those that cannot be used, and return their number."""
-    unread = 0
-    for look in inputs:
-        try:
-            look()
-        except InputError as error:
-            if len(inputs) == 1:
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            unread += 1
-    return unread
 
 
 def _require_none(unread: int, inputs: Sequence[object]) -> None:
@@ -257,23 +250,23 @@ def _predict_landmarks(options: argparse.Namespace) -> None:
         record.add({"file": name, "yaw": yaw, "pitch": pitch, "roll": roll})
 
     columns = ("file", "yaw", "pitch", "roll")
-    with Record(options.json, options.csv, network, columns) as record:
-        inputs = [partial(look, name) for name in options.landmarks]
-        unread = _each(inputs)
-    _require_none(unread, inputs)
+    with (
+        Record(options.json, options.csv, network, columns) as record,
+        Inputs(several=len(options.landmarks) > 1) as inputs,
+    ):
+        for name in options.landmarks:
+            inputs.look(partial(look, name))
+    _require_none(inputs.unread, options.landmarks)
 
 
-def _predict(
+def _film(
     source: Source,
     target: Path | None,
     estimator: HeadPoseEstimator,
     options: argparse.Namespace,
     record: Record,
 ) -> None:
-    """Look at one input; what is found in it is recorded even if the user stops halfway."""
-    if source.kind == "picture":
-        _picture(source.name, target, estimator, options, record)
-        return
+    """Look at a video or camera; what is found is recorded even if the user stops halfway."""
     from ..inference.loop import make_follower
 
     video = make_follower(
@@ -323,14 +316,20 @@ def _camera(
 
 
 def _picture(
+    opened: Iterator[Opened],
+    drawings: Drawings,
     name: str,
     target: Path | None,
     estimator: HeadPoseEstimator,
     options: argparse.Namespace,
     record: Record,
-) -> None:
-    image = open_picture(name)
-    if Path(name).is_file() and (frames := frame_count(Path(name))) > 1:
+) -> Callable[[], None]:
+    """Look at a picture, the next one opened, and return what waits for its drawing and says so."""
+    read = next(opened)
+    if isinstance(read, InputError):
+        raise read
+    image, frames = read
+    if frames > 1:
         print(
             f"{name}: has {frames} frames, of which only the first is read; "
             "make it a video (.mp4) to read all",
@@ -346,13 +345,17 @@ def _picture(
     heads = estimator(image, options.bbox, options.min_score, options.max_faces)
     found = [head.to_dict() for head in heads]
     record.add({"file": name, "width": width, "height": height, "heads": found})
-    print(f"{name}: {_count(len(heads))}")
-    if heads:
-        print(table(heads))
-    if target:
-        with atomic_path(target) as temporary:
-            Image.fromarray(draw_heads(image, heads, options.draw)).save(temporary, quality=95)
-        print(f"wrote {target}")
+    written = drawings.write(target, image, heads) if target else None
+
+    def tell() -> None:
+        print(f"{name}: {_count(len(heads))}")
+        if heads:
+            print(table(heads))
+        if written:
+            written.result()
+            print(f"wrote {target}")
+
+    return tell
 
 
 def _count(number: int) -> str:

@@ -300,11 +300,6 @@ def conv2d(
     stride, dilation = pair(stride), pair(dilation)
     kernel, sizes = pair(weight.shape[1:3]), pair(x.shape[1:3])
     pads = _paddings(padding, sizes, kernel, stride, dilation)
-    if use_mlx_kernels():
-        before, after = ([p[side] for p in pads] for side in (0, 1))
-        return mx.conv_general(
-            x, weight, stride, (before, after), kernel_dilation=dilation, groups=groups
-        )
     if x.shape[3] != weight.shape[3] * groups:
         raise ValueError(
             f"conv2d: the weight {weight.shape} with {groups} groups needs "
@@ -316,6 +311,11 @@ def conv2d(
     ]
     if min(outputs) < 1:
         raise ValueError(f"conv2d: a {kernel} window does not fit into a picture of {sizes}")
+    if use_mlx_kernels():
+        before, after = ([p[side] for p in pads] for side in (0, 1))
+        return mx.conv_general(
+            x, weight, stride, (before, after), kernel_dilation=dilation, groups=groups
+        )
     geometry = _Geometry(
         kernel, stride, dilation, (pads[0][0], pads[1][0]), sizes, pair(outputs), groups
     )
