@@ -9,6 +9,7 @@ fetched at once and become angles on the host, in float64.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from .methods import Estimator, Outputs, PoseHead
 from .nn import plain_operations
 from .process import require_mlx
 from .quantization import folded, in_dtype
+
+# 0 in the environment keeps GPUs at float32.
+FLOAT16 = "MLX_HEADPOSE_FLOAT16"
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ class Predictor:
         on_gpu = mx.default_device() != mx.Device(mx.cpu) and model.config.compiles
         self.pads = on_gpu
         self.dtype = mx.float32
-        if on_gpu and model.config.float16 and model.quantization is None:
+        allowed = os.environ.get(FLOAT16, "1") != "0" and model.config.float16
+        if on_gpu and allowed and model.quantization is None:
             self.dtype = mx.float16
             self.network = in_dtype(self.network, self.dtype)
         mx.eval(self.network.parameters())

@@ -14,9 +14,32 @@ import pytest
 # M5 and NVIDIA GPUs would multiply float32 in TF32, good to 1e-3; the tests compare closer.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
+# On a GPU the bundled network would compute in float16, too.
+os.environ.setdefault("MLX_HEADPOSE_FLOAT16", "0")
+
 import mlx_headpose  # noqa: F401  (loads the fast BLAS before MLX)
 
+import mlx.core as mx  # isort: skip
+
+# With this the package takes the paths of a GPU, whose operations the CPU computes.
+PRETENDED = os.environ.get("MLX_HEADPOSE_TEST_DEVICE") == "gpu"
+if PRETENDED:
+    mx.default_device = lambda: mx.Device(mx.gpu)
+    mx.disable_compile()  # for the CPU it would start a C++ compiler for each kernel
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cpu: is about the operations that only CPUs get")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if mx.default_device() == mx.Device(mx.cpu):
+        return
+    for item in items:
+        if item.get_closest_marker("cpu"):
+            item.add_marker(pytest.mark.skip(reason="is about the CPU's own operations"))
 
 
 @pytest.fixture(scope="session")

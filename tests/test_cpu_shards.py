@@ -197,6 +197,7 @@ def test_every_shard_but_the_first_has_a_stream_of_its_own():
     assert len(set(streams)) == 3
 
 
+@pytest.mark.cpu
 def test_blas_has_one_thread_while_there_are_shards(monkeypatch):
     threads = [3]
     monkeypatch.setattr(_blas, "threads", lambda: threads[-1])
@@ -264,6 +265,7 @@ def test_a_step_moves_the_weights_as_without_shards(options):
     assert np.linalg.norm(got - want) < tolerance * np.linalg.norm(want)
 
 
+@pytest.mark.cpu
 def test_training_and_evaluation_use_every_core(monkeypatch, tmp_path):
     from mlx_headpose.training import loop
     from mlx_headpose.training.checkpoint import Workdir

@@ -24,6 +24,7 @@ def test_is_mlx_s(ours, reference, shape):
     assert_same_function(ours, reference, mx.random.normal(shape) * 3)
 
 
+@pytest.mark.cpu
 def test_sigmoid_is_accurate_everywhere():
     x = np.linspace(-87, 87, 100_001).astype(np.float32)
     want = 1 / (1 + np.exp(-x.astype(np.float64)))

@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 
+from bench.memory import resident_bytes
 from mlx_headpose.inference.estimator import HeadPoseEstimator
 from mlx_headpose.inference.loop import stream
 from mlx_headpose.synthetic.demo import FPS, Demo
@@ -55,9 +56,8 @@ class Film:
 
 
 def resident_mb() -> float:
-    """Memory of this process that is in RAM (Linux)."""
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    """Memory of this process that is in RAM."""
+    return resident_bytes() / 1e6
 
 
 def main() -> None:

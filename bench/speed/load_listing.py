@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from numpy.lib import format as npy
 from PIL import Image
 from scipy.io import savemat
 
+from bench.memory import peak_bytes
 from mlx_headpose.core.inputs import ImageInput
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data import open_dataset
@@ -93,7 +93,7 @@ def make_biwi(path: Path) -> None:
 
 def report(start: float, **values: object) -> None:
     """Print what was measured, and this process's time and peak of memory."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_bytes() / (1 << 20)
     used = time.process_time()
     print(
         json.dumps(
@@ -137,7 +137,7 @@ def main() -> None:
         command += ["--input_size", str(SIDE)]
         start = time.perf_counter()
         subprocess.run(command, check=True)
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        peak = peak_bytes(children=True) / (1 << 20)
         print(f"{time.perf_counter() - start:.0f} s, peak of memory {peak:.0f} MB")
 
 

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFilter
 
+from bench.memory import resident_bytes
 from mlx_headpose.cli.predict import run
 from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic.builtin.scene import BuiltInScene, sample_shot
@@ -72,10 +73,7 @@ def make_pool() -> np.ndarray:
 
 def resident_mb() -> float:
     """What this process has in memory now."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("no VmRSS")
+    return resident_bytes() / (1 << 20)
 
 
 class Stage:

@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import mlx_headpose  # noqa: F401  first: it loads the fast BLAS before MLX
 
@@ -29,6 +28,7 @@ import numpy as np
 import torch
 from mlx.utils import tree_flatten, tree_map
 
+from bench.memory import forget_peak, recent_peak_bytes
 from bench.reference.beside_torch import CLOCK, Runs, add_clock_option, planes, seconds, table
 from bench.reference.torch_tokenhpe import TorchTokenHPE, loss
 from mlx_headpose.core.crop import cut
@@ -100,20 +100,15 @@ def peak_megabytes(what: str, name: str, arguments: list[str]) -> float:
 
 
 def peak_of(run: Callable[[], object]) -> float:
-    """MB of this process's memory at its highest during two runs (Linux)."""
+    """MB of this process's memory at its highest during two runs, or on macOS ever."""
     gc.collect()
     mx.clear_cache()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of building the networks
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).malloc_trim(0)
+    forget_peak()  # that of building the networks
     for _ in range(2):
         run()
-    return resident("VmHWM")
-
-
-def resident(field: str) -> float:
-    """MB of this process's memory that a field of its status tells."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) / 1e3 for line in lines if line.startswith(field))
+    return recent_peak_bytes() / 1e6
 
 
 def bfloat16_change(model: Estimator, images: np.ndarray, batch_size: int) -> str:

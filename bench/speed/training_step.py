@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+
+from bench.memory import peak_bytes  # noqa: E402
 
 OURS, PLAIN, TORCH, TORCH_LAST = "mlx-headpose", "plain mlx.nn norms", "PyTorch", "PyTorch, NHWC"
 Turn = Callable[[], None]
@@ -130,8 +131,8 @@ def work(arguments: argparse.Namespace) -> None:
             for _ in range(arguments.steps):
                 turn()
             seconds = (clock() - start) / arguments.steps
-            resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            print(seconds, (peak() if arguments.device == "gpu" else resident) / 1e9, flush=True)
+            used = peak() if arguments.device == "gpu" else peak_bytes()
+            print(seconds, used / 1e9, flush=True)
 
 
 class Contestant:

@@ -118,7 +118,11 @@ def set_threads(count: int) -> None:
 
 
 def _gpu_build() -> bool:
-    """Whether the installed MLX is a CUDA build, which multiplies on the GPU."""
+    """Whether the installed MLX is a CUDA build, which multiplies on the GPU.
+
+    The libraries of both builds have one name; the packages that bring them, `mlx-cuda-12` and the
+    like, do not.
+    """
     spec = importlib.util.find_spec("mlx")
     places = spec.submodule_search_locations if spec else None
-    return any(any(Path(place).glob("lib/libmlx*cuda*")) for place in places or ())
+    return any(any(Path(place).parent.glob("mlx_cuda*.dist-info")) for place in places or ())

@@ -24,12 +24,11 @@ from ..nn import Conv2d, MaxPool2d
 from ..process import in_lasting_thread, require_mlx
 from ..readers.safetensors_file import load_tensors, read_config
 from ..weights import load_strictly
+from . import DEFAULT_MIN_SCORE
 from .exposure import brightened
 
 MODEL_TYPE = "yunet"
 STRIDES = (8, 16, 32)
-# Chosen on AFLW2000 (bench/speed/face_detector.py): the lowest with few boxes that are no faces.
-DEFAULT_MIN_SCORE = 0.5
 MAX_OVERLAP = 0.3
 # Pictures are searched at this longer side first, and then at twice and four times it and so on, in
 # tiles, up to their own size: as long as faces come up that are small at the scale at hand. The

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..pose import axis_endpoints
-from .estimator import Head
+
+if TYPE_CHECKING:
+    from .estimator import Head
 
 STYLES = ("axis", "cube")
 # The field's colours: red to the picture's right on a frontal head, green down, blue out of the

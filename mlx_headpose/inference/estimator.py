@@ -15,10 +15,11 @@ from .. import weights
 from ..core.crop import Crop, Margins
 from ..core.inputs import Landmarker
 from ..data.protocols import find_demo
+from ..detection import DEFAULT_MIN_SCORE
 from ..detection.heads.detector import SurroundHeadDetector
 from ..detection.heads.network import Config as HeadDetectorConfig
 from ..detection.yolo import HeadDetector
-from ..detection.yunet import DEFAULT_MIN_SCORE, Detections, FaceDetector, at_hand
+from ..detection.yunet import Detections, FaceDetector, at_hand
 from ..errors import InputError
 from ..methods import SUGGESTION, Estimator
 from ..places import command, find_weights

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ..detection.yunet import DEFAULT_MIN_SCORE
+from ..detection import DEFAULT_MIN_SCORE
 from ..errors import InputError
 from ..space.facing import Zone
 from ..space.zero import SECONDS, Calibration, Zero
+from . import CARRY_S
 from .estimator import Head, HeadPoseEstimator
 from .motion import PredictiveFilter
 from .smoothing import PoseFilter
-from .tracking import CARRY_S
 from .video import Frame, VideoEstimator, VideoReader
 
 DEMO = "demo"

@@ -11,6 +11,7 @@ from PIL import Image
 from ..detection.heads.detector import SurroundHeadDetector
 from ..detection.yolo import HeadDetector
 from ..detection.yunet import Detections, FaceDetector, suppress
+from . import CARRY_S
 from .smoothing import OneEuro, PoseFilter, blend
 
 # A face that overlaps a track's expected box less than this is someone else's.
@@ -22,9 +23,7 @@ KEEP_SCORE = 0.2
 # face again there.
 REACH = 1.0
 SIMILAR = 1.6
-# Seconds that a track is carried without a face, unless the user says otherwise; its speed fades
-# with the time constant below.
-CARRY_S = 2.5
+# The speed of a track that is carried without a face fades with this time constant.
 FADE_S = 0.3
 # A track that nothing shows a head of lives on unseen for so long: a face may be missed in a frame
 # or two, or pass behind somebody else's.

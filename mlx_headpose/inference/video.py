@@ -21,22 +21,16 @@ from typing import Any
 import numpy as np
 
 from .. import process
-from ..detection.yunet import DEFAULT_MIN_SCORE, Detections
+from ..detection import DEFAULT_MIN_SCORE
+from ..detection.yunet import Detections
 from ..errors import InputError
 from ..files import atomic_path
 from ..space.facing import Attention, Zone
+from . import CARRY_S
 from .estimator import Head, HeadPoseEstimator
 from .scene import SceneChange, follow
 from .smoothing import PoseFilter
-from .tracking import (
-    CARRY_S,
-    KEEP_SCORE,
-    MIN_OVERLAP,
-    Track,
-    Tracker,
-    overlap,
-    search_nearby,
-)
+from .tracking import KEEP_SCORE, MIN_OVERLAP, Track, Tracker, overlap, search_nearby
 
 # Frames that may wait between two threads.
 QUEUE = 8

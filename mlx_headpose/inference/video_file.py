@@ -7,8 +7,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ..errors import InputError
 from .draw import draw_heads
 from .estimator import Head
@@ -45,6 +43,8 @@ def follow_video(
         """Record what is known of the video only when it ends, whatever ends it."""
         zones = {"zones": zone_seconds(video.attention)} if video.zones else {}
         record.end(fps=reader.fps, undecoded_frames=reader.failed, **zones)
+
+    from tqdm import tqdm  # slow to load, and photos do without
 
     with reader, ExitStack() as ends:
         ends.callback(end)

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..cpu.shards import each_shard
 from .grid import Pair, interleave, pad_or_crop, pair, phases, window_span
-from .plain import use_mlx_kernels, with_gradient
+from .plain import is_plain, use_mlx_kernels, with_gradient
 
 Padding = int | Pair | tuple[Pair, Pair] | str
 
@@ -300,11 +300,6 @@ def conv2d(
     stride, dilation = pair(stride), pair(dilation)
     kernel, sizes = pair(weight.shape[1:3]), pair(x.shape[1:3])
     pads = _paddings(padding, sizes, kernel, stride, dilation)
-    if use_mlx_kernels():
-        before, after = ([p[side] for p in pads] for side in (0, 1))
-        return mx.conv_general(
-            x, weight, stride, (before, after), kernel_dilation=dilation, groups=groups
-        )
     if x.shape[3] != weight.shape[3] * groups:
         raise ValueError(
             f"conv2d: the weight {weight.shape} with {groups} groups needs "
@@ -316,6 +311,11 @@ def conv2d(
     ]
     if min(outputs) < 1:
         raise ValueError(f"conv2d: a {kernel} window does not fit into a picture of {sizes}")
+    if use_mlx_kernels():
+        before, after = ([p[side] for p in pads] for side in (0, 1))
+        return mx.conv_general(
+            x, weight, stride, (before, after), kernel_dilation=dilation, groups=groups
+        )
     geometry = _Geometry(
         kernel, stride, dilation, (pads[0][0], pads[1][0]), sizes, pair(outputs), groups
     )
@@ -335,7 +335,8 @@ def conv_transpose2d(
 ) -> mx.array:
     """Transposed convolution of (N, H, W, C) with (O, kh, kw, C); see `ConvTranspose2d`."""
     stride, dilation, before, extra = map(pair, (stride, dilation, padding, output_padding))
-    if use_mlx_kernels():
+    # On GPUs MLX's gradient has the wrong shape where the output is padded; the value is right.
+    if use_mlx_kernels() and (not any(extra) or is_plain()):
         return mx.conv_transpose2d(x, weight, stride, before, dilation, extra)
     kernel, sizes = pair(weight.shape[1:3]), pair(x.shape[1:3])
     large = [

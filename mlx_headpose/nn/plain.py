@@ -29,6 +29,11 @@ def plain_operations() -> Iterator[None]:
         _plain.reset(token)
 
 
+def is_plain() -> bool:
+    """Whether nothing but MLX's own operations is wanted here."""
+    return _plain.get()
+
+
 def use_mlx_kernels() -> bool:
     """Whether MLX's own convolutions are wanted: on a GPU, and in an exported graph."""
     return _plain.get() or mx.default_device() != mx.Device(mx.cpu)

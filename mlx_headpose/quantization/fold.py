@@ -55,13 +55,14 @@ class ScaleAndShift(nn.Module):
 def folded(model: Estimator) -> Estimator:
     """The network as it predicts: its batch norms, and branches of layers, folded into products.
 
-    The network itself stays as it is, and shares all other tensors. A quantised one, whose norms
-    are folded, is returned itself, and so is one without norms.
+    The network itself stays as it is, and shares all other tensors with the copy that is returned,
+    in evaluation mode. A quantised one's norms are folded as far as they can be.
     """
-    if model.quantization is not None or not layers(model, NORMS):
-        return model
-    copy = sharing_copy_of(fold_branches(model))
+    quantized = model.quantization is not None
+    copy: Estimator = sharing_copy_of(model if quantized else fold_branches(model))
     copy.eval()
+    if quantized or not layers(copy, NORMS):
+        return copy
     pairs = find_pairs(copy, copy.config.inputs.example(1), PRODUCTS)
     fold_pairs(copy, pairs)
     replace(copy, {name: ScaleAndShift(norm) for name, norm in layers(copy, NORMS).items()})

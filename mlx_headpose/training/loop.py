@@ -26,7 +26,7 @@ from .curves import draw_curves
 from .distributed import Processes
 from .interrupt import Interrupt
 from .live import LiveLine, TensorBoard, add, means
-from .memory import require_memory
+from .memory import beyond_working_set, require_memory
 from .optimizer import Optimizer
 from .options import TrainingOptions
 from .step import Step, StepResult, freeze, make_step, training_mode
@@ -97,6 +97,7 @@ class Training:
         )
         self.board = TensorBoard(workdir.folder) if options.tensorboard and self.writes else None
         self.interrupt = Interrupt()
+        self._measured = False  # whether the memory of a step was compared with what there is
 
     def restore(self, state: Path) -> None:
         """Go on where the training that wrote a state file stood.
@@ -140,6 +141,10 @@ class Training:
             step = make_step(self.model, self.optimizer, self.options, self.processes)
             try:
                 self._require_memory()
+                if mx.default_device() != mx.Device(mx.cpu):
+                    self.say(
+                        "The first step compiles the network for the GPU, which takes a while."
+                    )
                 while self.progress.epoch < self.options.epochs:
                     started = time.perf_counter()
                     with batch_size_named(self.options.batch_size):
@@ -193,6 +198,7 @@ class Training:
                 self.optimizer.set_learning_rate(self._rate(progress.step + len(pending)))
                 result = step(*map(mx.array, (batch.inputs, batch.poses, batch.changes)))
                 stop = self.processes.total(mx.array(float(self.interrupt.wanted)))
+                mx.async_eval(stop)  # before the next step, behind which it would wait
                 pending.append((batch, result, stop))
                 if len(pending) == 1:
                     continue
@@ -236,6 +242,10 @@ class Training:
         add(self.progress.sums, values)
         self.progress.step += 1
         line.step(self.progress.sums)
+        if not self._measured:
+            self._measured = True
+            if too_much := beyond_working_set(self.options.batch_size):
+                self.say(too_much)
         # Several processes must stop after the same step, so they go by what all heard of it.
         return self.interrupt.wanted if self.processes.size == 1 else bool(stop.item())
 

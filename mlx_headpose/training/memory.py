@@ -1,7 +1,7 @@
 """Whether a step fits into the machine's memory, found out before the first.
 
-MLX's GPU back ends raise an error when memory ends. Its CPU back end crashes, or the system kills
-the process, and nobody is told why.
+MLX's CUDA back end raises an error when memory ends. A Mac swaps, and the CPU back end crashes, or
+the system kills the process, and nobody is told why.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def require_memory(
 
     A step's memory is a part for the weights and a part for each sample. The rehearsals double
     their samples until those are the larger part. Network and optimizer are left as they were.
-    Only the CPU is looked after: GPUs say themselves what they cannot hold.
+    Only the CPU is looked after here; see `beyond_working_set` for GPUs.
 
     Args:
         step: what `make_step` makes.
@@ -79,6 +79,28 @@ def _peak(step: Step, model: Estimator, optimizer: Optimizer, sample: mx.array, 
 def _copied(tree: Any) -> Any:
     """The same arrays in new dicts and lists: optimizers write into theirs."""
     return tree_map(lambda value: value, tree)
+
+
+def beyond_working_set(batch: int) -> str | None:
+    """A sentence for a step that took more memory than a Mac's GPU may use without swapping.
+
+    Args:
+        batch: samples in one step.
+
+    Returns:
+        None where it took less, or where MLX does not say how much there is.
+    """
+    if mx.default_device() == mx.Device(mx.cpu):
+        return None
+    there = int(mx.device_info().get("max_recommended_working_set_size", 0))
+    peak = mx.get_peak_memory()
+    if not there or peak <= there:
+        return None
+    smaller = 1 << max(int(0.8 * batch * there / peak), 1).bit_length() - 1
+    return (
+        f"A step takes {peak / 1e9:.1f} GB and the GPU can use {there / 1e9:.1f} without swapping, "
+        f"which is slow; --batch_size {smaller} may fit."
+    )
 
 
 def memory_limit() -> int:

@@ -48,7 +48,8 @@ def search_batch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimise the same error for many faces at once by Levenberg-Marquardt in MLX.
 
-    The search starts at the front with the identity that fits best there.
+    The search starts at the front with the identity that fits best there. All of it is computed on
+    the CPU, where MLX factorises matrices: a step on a GPU would wait for both devices in turn.
 
     Args:
         manifold: a fitted manifold.
@@ -59,6 +60,13 @@ def search_batch(
     Returns:
         (N, 3) yaw, pitch, roll in degrees, and (N, R) identity factors.
     """
+    with mx.stream(mx.cpu):
+        return _search_batch(manifold, landmarks, iterations, tolerance)
+
+
+def _search_batch(
+    manifold: Manifold, landmarks: np.ndarray, iterations: int, tolerance: float
+) -> tuple[np.ndarray, np.ndarray]:
     basis, core = manifold.compressed
     problem = _Problem(core, manifold.cosines, np.asarray(landmarks) @ basis)
     angles = mx.zeros((len(landmarks), 3))
@@ -84,8 +92,8 @@ def search_batch(
 
 
 def _solve(matrix: mx.array, vector: mx.array) -> mx.array:
-    """(N, n, n), (N, n) → (N, n). MLX factorises on the CPU alone."""
-    return mx.linalg.solve(matrix, vector[..., None], stream=mx.cpu).squeeze(-1)
+    """(N, n, n), (N, n) → (N, n)."""
+    return mx.linalg.solve(matrix, vector[..., None]).squeeze(-1)
 
 
 class _Problem:

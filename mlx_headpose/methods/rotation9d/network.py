@@ -39,6 +39,7 @@ class Config(ModelConfig):
 
     model_type: ClassVar[str] = "rotation9d"
     recipe: ClassVar[Recipe] = Recipe(lr=1e-4, lr_scratch=1e-3, batch_size=32)
+    float16: ClassVar[bool] = True
 
     preprocessing: Preprocessing = field(
         default_factory=lambda: Preprocessing(size=64, crop=AROUND_LANDMARKS, standardize=True)
