@@ -25,7 +25,7 @@ from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe,
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
 from ...nn import relu
-from ...pose import as_floats, matrix_to_pose, nearest_rotation, pose_to_matrix
+from ...pose import as_floats, matrix_to_pose, nearest_rotation, pose_to_matrix, sigmoid
 
 ARCHS = ("resnet18", "mobilenetv2")
 REDUCED = 64
@@ -126,7 +126,7 @@ class NineHead(PoseHead):
         if not self.calibration:
             return xp.minimum(length, 1)
         a, b = self.calibration
-        return 1 / (1 + xp.exp(-a - b * logarithm(xp, length)))
+        return sigmoid(a + b * logarithm(xp, length))
 
 
 def logarithm(xp: Any, length: Any) -> Any:
