@@ -197,6 +197,10 @@ def _reduce(x: Tensor, kind: int, axes: list[int]) -> Tensor:
 
 def _convolution(x: Tensor, weight: Tensor, arguments: list[Any]) -> Tensor:
     stride, low, high, dilation, input_dilation, groups, flip = arguments
+    if x.ndim == 3:  # of sequences: images one pixel high
+        sides = ([1, *stride], [0, *low], [0, *high], [1, *dilation], [1, *input_dilation])
+        wide = [x[:, None], weight[:, None], [*sides, groups, flip]]
+        return _convolution(*wide)[:, 0]
     x, weight = x.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2)
     if flip:
         weight = weight.flip(2, 3)

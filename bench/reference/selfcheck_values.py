@@ -110,7 +110,7 @@ def stored(case: Case) -> Stored:
     values = Short.of(reference.values())
     changed = Short.of(reference.values(np.random.default_rng(0)))
     moved = distances(changed, values, case.finds_angles)
-    return Stored(values, {distance.quantity: distance.error for distance in moved})
+    return Stored(values, {distance.quantity: distance.errors for distance in moved})
 
 
 def main() -> None:
@@ -120,6 +120,7 @@ def main() -> None:
     parser.add_argument("--compare", action="store_true", help="print MLX's distances as well")
     options = parser.parse_args()
     mx.set_default_device(mx.cpu)
+    torch.set_num_threads(1)  # several wait for each other on a busy machine
     makers = all_cases()
     known = read_stored(options.output) if options.names else {}
     cases = {name: case for name, case in known.items() if name in makers}
@@ -129,10 +130,11 @@ def main() -> None:
         if options.compare:
             found = Short.of(compute(case))
             for distance in distances(found, cases[name].values, case.finds_angles):
-                rounding = cases[name].rounding[distance.quantity]
+                rounding = np.maximum(cases[name].rounding[distance.quantity], 1e-12)
+                error, likely, where = distance.worst(rounding)
                 print(
-                    f"{name:50}{distance.quantity:12}{distance.error:10.2e}{rounding:10.2e}"
-                    f"{distance.error / max(rounding, 1e-12):8.1f}  {distance.where or ''}"
+                    f"{name:50}{distance.quantity:12}{error:10.2e}{likely:10.2e}"
+                    f"{error / likely:8.1f}  {where or ''}"
                 )
         write_stored(options.output, cases)
     print(f"wrote {options.output} ({options.output.stat().st_size / 1e3:.0f} kB)")

@@ -19,7 +19,7 @@ from . import numbers
 from .layers import layers
 from .picture import crops, scene
 
-SAMPLES = 2
+SAMPLES = 4
 Parameters = dict[str, Any]
 
 

@@ -100,15 +100,21 @@ class Distance:
 
     Attributes:
         quantity: name of it.
-        error: distance, relative or in degrees.
-        where: the tensor that is farthest away, if there are several.
-        in_degrees: whether the error is in degrees.
+        errors: distances, relative or in degrees; of each tensor, if there are several.
+        names: the tensors' names.
+        in_degrees: whether the errors are in degrees.
     """
 
     quantity: str
-    error: float
-    where: str | None = None
+    errors: np.ndarray
+    names: list[str] = field(default_factory=list)
     in_degrees: bool = False
+
+    def worst(self, allowed: np.ndarray) -> tuple[float, float, str | None]:
+        """The error that is the largest share of what is allowed, that, and its tensor's name."""
+        index = int(np.argmax(self.errors / allowed))
+        name = self.names[index] if self.names else None
+        return float(self.errors[index]), float(allowed[index]), name
 
 
 def distances(found: Short, wanted: Short, finds_angles: bool) -> Iterator[Distance]:
@@ -122,18 +128,16 @@ def distances(found: Short, wanted: Short, finds_angles: bool) -> Iterator[Dista
     last = len(wanted.outputs) - 1
     pairs = list(zip(found.outputs, wanted.outputs, strict=True))
     plain = pairs[:last] if finds_angles else pairs
-    yield Distance("outputs", max(_relative(*pair) for pair in plain))
+    yield Distance("outputs", np.array([max(_relative(*pair) for pair in plain)]))
     if finds_angles:
         turned = (pairs[last][0] - pairs[last][1] + 180) % 360 - 180
-        yield Distance("angles", _largest(turned), in_degrees=True)
-    yield Distance("loss", abs(found.loss - wanted.loss) / max(abs(wanted.loss), 1e-6))
+        yield Distance("angles", np.array([_largest(turned)]), in_degrees=True)
+    loss = abs(found.loss - wanted.loss) / max(abs(wanted.loss), 1e-6)
+    yield Distance("loss", np.array([loss if np.isfinite(loss) else np.inf]))
     for kind in KINDS:
         rows = wanted.tensors[kind]
-        if len(rows) == 0:
-            continue
-        errors = tensor_errors(found.tensors[kind], rows)
-        worst = int(np.argmax(errors))
-        yield Distance(kind, float(errors[worst]), found.names[kind][worst])
+        if len(rows):
+            yield Distance(kind, tensor_errors(found.tensors[kind], rows), found.names[kind])
 
 
 def tensor_errors(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -162,12 +166,12 @@ class Stored:
 
     Attributes:
         values: short form of the values.
-        rounding: for each quantity, the distance that appears when all parameters change at random
+        rounding: for each quantity, the distances that appear when all parameters change at random
             by sixteen roundings of float32.
     """
 
     values: Short
-    rounding: dict[str, float]
+    rounding: dict[str, np.ndarray]
 
 
 def write_stored(path: Path, cases: dict[str, Stored]) -> None:
@@ -182,7 +186,7 @@ def write_stored(path: Path, cases: dict[str, Stored]) -> None:
             if len(values.tensors[kind]):
                 arrays[f"{name}/{kind}"] = values.tensors[kind].astype(np.float32)
         for quantity, rounding in case.rounding.items():
-            arrays[f"{name}/rounding/{quantity}"] = np.array([rounding], np.float32)
+            arrays[f"{name}/rounding/{quantity}"] = rounding.astype(np.float32)
     with atomic_path(path) as temporary:
         save_file(arrays, temporary)
 
@@ -215,7 +219,7 @@ def _stored(parts: dict[str, np.ndarray]) -> Stored:
     )
     prefix = "rounding/"
     rounding = {
-        key.removeprefix(prefix): float(value[0])
+        key.removeprefix(prefix): value.astype(np.float64)
         for key, value in parts.items()
         if key.startswith(prefix)
     }
