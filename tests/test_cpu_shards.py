@@ -51,6 +51,9 @@ from mlx_headpose.training.optimizer import Optimizer, single_optimizer
 from mlx_headpose.training.options import TrainingOptions
 from mlx_headpose.training.step import freeze, make_step, training_mode
 
+# Streams of MLX's own convolutions, as a GPU's path has them, wait for each other on the CPU.
+pytestmark = pytest.mark.cpu
+
 LAYERS = {
     "convolution": lambda: Conv2d(8, 6, 3, stride=2, padding=1),
     "stem": lambda: Conv2d(8, 6, 7, padding="same", bias=False),
@@ -197,7 +200,6 @@ def test_every_shard_but_the_first_has_a_stream_of_its_own():
     assert len(set(streams)) == 3
 
 
-@pytest.mark.cpu
 def test_blas_has_one_thread_while_there_are_shards(monkeypatch):
     threads = [3]
     monkeypatch.setattr(_blas, "threads", lambda: threads[-1])
@@ -265,7 +267,6 @@ def test_a_step_moves_the_weights_as_without_shards(options):
     assert np.linalg.norm(got - want) < tolerance * np.linalg.norm(want)
 
 
-@pytest.mark.cpu
 def test_training_and_evaluation_use_every_core(monkeypatch, tmp_path):
     from mlx_headpose.training import loop
     from mlx_headpose.training.checkpoint import Workdir

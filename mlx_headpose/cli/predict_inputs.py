@@ -117,12 +117,12 @@ def predict(program: str, options: argparse.Namespace, given: set[str]) -> None:
                 Inputs(several=len(sources) > 1) as inputs,
             ):
                 for source, target in zip(sources, targets, strict=True):
+                    more = estimator, options, record
                     if source.kind == "picture":
-                        look = partial(_picture, opened, drawings, source.name, target)
+                        inputs.look(partial(_picture, opened, drawings, source.name, target, *more))
                     else:
                         inputs.settle()
-                        look = partial(_film, source, target)
-                    inputs.look(partial(look, estimator, options, record))
+                        inputs.look(partial(_film, source, target, *more))
         finally:
             if zone_file:
                 write_csv(zone_file, ZONE_COLUMNS, zone_rows(record.zones))

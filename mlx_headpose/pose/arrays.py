@@ -33,7 +33,7 @@ def stack(arrays: Sequence[Any], axis: int = -1) -> Any:
     return xp.stack(floats, axis)
 
 
-def softmax(logits: Array) -> Array:
+def softmax(logits: Any) -> Any:
     """Scores (..., N) → probabilities that add up to 1 along the last axis."""
     xp, logits = as_floats(logits)
     if xp is mx:
@@ -42,7 +42,7 @@ def softmax(logits: Array) -> Array:
     return scores / np.sum(scores, -1, keepdims=True)
 
 
-def sigmoid(x: Array) -> Array:
+def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(−x))."""
     xp, x = as_floats(x)
     return mx.sigmoid(x) if xp is mx else (1 + np.tanh(x / 2)) / 2
