@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from support.commands import ROOT, assert_refused, run
 from support.converted import seeded_network
+from support.exported import sensitivity
 
 from mlx_headpose.convert import convert_file
 from mlx_headpose.errors import InputError
@@ -63,17 +64,6 @@ def snapshot(tmp_path_factory):
     path = tmp_path_factory.mktemp("net") / "net.safetensors"
     save_pretrained(network, path)
     return path
-
-
-def sensitivity(network, images):
-    """Three times what noise of 0.00001 does to the angles, at least 0.001 degrees.
-
-    Networks with seeded weights magnify rounding, the deepest of them to whole degrees.
-    """
-    x = network.config.preprocessing.normalize(mx.array(images))
-    noise = 1e-5 * mx.random.normal(x.shape, key=mx.random.key(0))
-    change = network.decode(network(x + noise)) - network.decode(network(x))
-    return max(1e-3, 3 * mx.abs(change).max().item())
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
