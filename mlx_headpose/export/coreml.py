@@ -320,19 +320,29 @@ class _Program(Writer):
             root = self.mb.real_div(x=self.same_type(1, op), y=root)
         self.result(op, root)
 
+    def select(self, condition: Any, yes: Any, no: Any, shape: Any) -> Any:
+        """One or the other; constants get the result's shape, which MIL takes from these two."""
+        yes, no = (
+            np.broadcast_to(value, shape).copy()
+            if isinstance(value, np.generic | np.ndarray)
+            else value
+            for value in (yes, no)
+        )
+        return self.mb.select(cond=condition, a=yes, b=no)
+
     def on_Select(self, op: Operation) -> None:
-        condition, yes, no = self.given(op)
-        self.result(op, self.mb.select(cond=condition, a=yes, b=no))
+        self.result(op, self.select(*self.given(op), op.outputs[0].shape))
 
     def on_ArcTan2(self, op: Operation) -> None:
         """atan(y / x), and ±π where x is negative: MIL has no arctangent of two numbers."""
-        (y, x), mb = self.given(op), self.mb
-        zero, pi = self.same_type(0, op), self.same_type(np.pi, op)
+        (y, x), mb, shape = self.given(op), self.mb, op.outputs[0].shape
+        zero, one, pi = (self.same_type(value, op) for value in (0, 1, np.pi))
         # y / x of 0 / 0 would not be a number.
         none = mb.logical_and(x=mb.equal(x=x, y=zero), y=mb.equal(x=y, y=zero))
-        half = mb.atan(x=mb.real_div(x=y, y=mb.select(cond=none, a=self.same_type(1, op), b=x)))
-        turn = mb.select(cond=mb.less(x=y, y=zero), a=-pi, b=pi)
-        self.result(op, mb.select(cond=mb.less(x=x, y=zero), a=mb.add(x=half, y=turn), b=half))
+        half = mb.atan(x=mb.real_div(x=y, y=self.select(none, one, x, shape)))
+        turn = self.select(mb.less(x=y, y=zero), -pi, pi, shape)
+        behind = mb.less(x=x, y=zero)
+        self.result(op, mb.select(cond=behind, a=mb.add(x=half, y=turn), b=half))
 
     def on_Reduce(self, op: Operation) -> None:
         kind, axes = op.arguments
