@@ -7,6 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from support.coreml import Package
 from support.exported import SMALL, angles, crops, difference, sensitivity, small_network
 
 from mlx_headpose.errors import InputError
@@ -67,7 +68,8 @@ def test_exports_give_pythons_angles(method, scheme, shared, tmp_path):
         with pytest.raises(InputError, match="landmarks"):
             export_onnx(model, path, dtype=mx.float16)
         return
-    export_onnx(model, path, dtype=mx.float16 if half else mx.float32)
+    dtype = mx.float16 if half else mx.float32
+    export_onnx(model, path, dtype=dtype)
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape[0] == "batch"
     for count in BATCHES:
@@ -75,3 +77,11 @@ def test_exports_give_pythons_angles(method, scheme, shared, tmp_path):
         assert {len(output) for output in found} == {count}
         assert {output.dtype for output in found} == {np.dtype(np.float32)}
         assert_close(found[0], wanted[:count], tolerance)
+    pytest.importorskip("coremltools", reason="exporting Core ML needs coremltools")
+    from mlx_headpose.export.coreml import export_coreml
+
+    export_coreml(model, tmp_path / "net.mlpackage", dtype=dtype)
+    package = Package(tmp_path / "net.mlpackage")
+    count = 8 if tolerance is None else 3
+    found = np.concatenate([package(one)["pose"] for one in inputs[:count]])
+    assert_close(found, wanted[:count], tolerance)

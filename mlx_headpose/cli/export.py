@@ -47,7 +47,8 @@ def run(program: str, arguments: list[str]) -> None:
         default="safetensors",
         help="safetensors: our own; mlxfn: one function for MLX's C++ and Swift libraries, uint8 "
         "pixels in, angles out; onnx: the same for other runtimes; coreml: the same for Apple's "
-        "Core ML, one image at a time; torch: a checkpoint that the method's published PyTorch code loads, for some methods",
+        "Core ML, one image at a time; torch: a checkpoint that the method's published PyTorch "
+        "code loads, for some methods",
     )
     parser.add_argument(
         "--output",
@@ -72,7 +73,8 @@ def run(program: str, arguments: list[str]) -> None:
     )
     parser.add_argument(
         "--licence",
-        help="of the weights, for the metadata of mlxfn, onnx and coreml; by default what is known here",
+        help="of the weights, for the metadata of mlxfn, onnx and coreml; by default what is "
+        "known here",
     )
     parser.add_argument(
         "--batch_size",
@@ -139,8 +141,8 @@ def run(program: str, arguments: list[str]) -> None:
     elif options.format == "coreml":
         from ..export.coreml import TARGET, export_coreml, outside_neural_engine
 
-        dtype = DTYPES[options.dtype] if options.dtype else None
-        about = export_coreml(model, output, name, licence, dtype)
+        given_dtype = DTYPES[options.dtype] if options.dtype else None
+        about = export_coreml(model, output, name, licence, given_dtype)
         print(f"wrote {output}: ML program for {TARGET}, {about['arithmetic']}")
         counts = [f"{count} {kind}" for kind, count in outside_neural_engine(output).most_common()]
         print(f"outside the Neural Engine's known operations: {', '.join(counts) or 'none'}")

@@ -6,12 +6,14 @@ and writes the package. It does so on any system; only Apple's can run the resul
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -176,17 +178,20 @@ def translate(
     program.add_function("main", body)
     layout = tools.colorlayout.RGB
     fed = tools.ImageType(name=name, shape=shape, color_layout=layout) if image else None
-    return tools.convert(
-        program,
-        source="milinternal",
-        convert_to="mlprogram",
-        inputs=[fed or tools.TensorType(name=name, shape=shape)],
-        minimum_deployment_target=target,
-        # The trace says itself what is float16.
-        compute_precision=tools.precision.FLOAT32,
-        pass_pipeline=tools.PassPipeline([f"common::{name}" for name in PASSES], "head pose"),
-        skip_model_load=True,
-    )
+    # Progress is for people: a pipe gets none.
+    quiet = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
+    with quiet:
+        return tools.convert(
+            program,
+            source="milinternal",
+            convert_to="mlprogram",
+            inputs=[fed or tools.TensorType(name=name, shape=shape)],
+            minimum_deployment_target=target,
+            # The trace says itself what is float16.
+            compute_precision=tools.precision.FLOAT32,
+            pass_pipeline=tools.PassPipeline([f"common::{name}" for name in PASSES], "head pose"),
+            skip_model_load=True,
+        )
 
 
 def outside_neural_engine(package: str | Path) -> Counter[str]:
@@ -244,10 +249,11 @@ class _Program(Writer):
 
     def on_Broadcast(self, op: Operation) -> None:
         (value,), (source,), (output,) = self.given(op), op.inputs, op.outputs
-        before = (*(1,) * (len(output.shape) - len(source.shape)), *source.shape)
+        shape: Any = output.shape
+        before: Any = (*(1,) * (len(shape) - len(source.shape)), *source.shape)
         if before != source.shape:
             value = self.reshape(value, before)
-        reps = [b // a for a, b in zip(before, output.shape, strict=True)]
+        reps = [b // a for a, b in zip(before, shape, strict=True)]
         self.result(op, self.mb.tile(x=value, reps=reps))
 
     def on_Transpose(self, op: Operation) -> None:
@@ -257,7 +263,8 @@ class _Program(Writer):
         self.result(op, self.mb.concat(values=self.given(op), axis=op.arguments[0]))
 
     def on_Slice(self, op: Operation) -> None:
-        value, source = self.values[op.reads[0]], op.inputs[0].shape
+        value: Any = self.values[op.reads[0]]
+        source: Any = op.inputs[0].shape
         kept = {axis: cut for axis, *cut in cuts(op)}
         turned = [
             axis for axis, cut in kept.items() if cut == [source[axis] - 1, -source[axis] - 1, -1]
@@ -266,7 +273,7 @@ class _Program(Writer):
             value = self.mb.reverse(x=value, axes=turned)
         kept = {axis: cut for axis, cut in kept.items() if axis not in turned}
         if kept:
-            whole = [kept.get(axis, [0, size, 1]) for axis, size in enumerate(source)]
+            whole: Any = [kept.get(axis, [0, size, 1]) for axis, size in enumerate(source)]
             begin, end, stride = map(list, zip(*whole, strict=True))
             # Backwards to before the first element, which a number cannot say.
             mask = [step < 0 and stop < 0 for _, stop, step in whole]
@@ -331,7 +338,7 @@ class _Program(Writer):
         return self.mb.select(cond=condition, a=yes, b=no)
 
     def on_Select(self, op: Operation) -> None:
-        self.result(op, self.select(*self.given(op), op.outputs[0].shape))
+        self.result(op, self.select(*self.given(op), shape=op.outputs[0].shape))
 
     def on_ArcTan2(self, op: Operation) -> None:
         """atan(y / x), and ±π where x is negative: MIL has no arctangent of two numbers."""

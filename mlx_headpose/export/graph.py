@@ -214,7 +214,8 @@ def _trace_once(function: Function, example: mx.array) -> Graph:
 def _dequantized(op: Operation, constants: dict[str, mx.array]) -> Operation:
     """A product with MLX's quantised weights as one with their values, a constant more."""
     group_size, bits, _mode, transposed = op.arguments
-    wide = mx.dequantize(*(constants[name] for name in op.reads[1:]), group_size, bits)
+    weight, scales, biases = (constants[name] for name in op.reads[1:])
+    wide = mx.dequantize(weight, scales, biases, group_size, bits)
     wide = wide.T if transposed else wide
     array = Array(f"{op.reads[1]}_values", wide.shape, wide.dtype)
     constants[array.name] = wide
@@ -339,11 +340,11 @@ def _pool(
     if any(place.keys() != {1, 2} for place in places):
         return None
     starts = sorted(tuple(place[axis][0] for axis in (1, 2)) for place in places)
-    (stride, *others) = {tuple(place[axis][1] for axis in (1, 2)) for place in places}
+    (stride, *strides) = {tuple(place[axis][1] for axis in (1, 2)) for place in places}
     kernel = tuple(start + 1 for start in starts[-1])
     sizes: Any = source.shape[1:3]
     fit = tuple(1 + (sizes[i] - kernel[i]) // stride[i] for i in (0, 1))
-    if others or starts != list(np.ndindex(kernel)) or op.outputs[0].shape[1:3] != fit:
+    if strides or starts != list(np.ndindex(kernel)) or op.outputs[0].shape[1:3] != fit:
         return None
     low = high = (0, 0)
     pad = made_by.get(source.name)
