@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from support.commands import ROOT, assert_refused, run
 from support.converted import seeded_network
+from support.exported import OPERATIONS, sensitivity
 
 from mlx_headpose.convert import convert_file
 from mlx_headpose.errors import InputError
@@ -63,17 +64,6 @@ def snapshot(tmp_path_factory):
     path = tmp_path_factory.mktemp("net") / "net.safetensors"
     save_pretrained(network, path)
     return path
-
-
-def sensitivity(network, images):
-    """Three times what noise of 0.00001 does to the angles, at least 0.001 degrees.
-
-    Networks with seeded weights magnify rounding, the deepest of them to whole degrees.
-    """
-    x = network.config.preprocessing.normalize(mx.array(images))
-    noise = 1e-5 * mx.random.normal(x.shape, key=mx.random.key(0))
-    change = network.decode(network(x + noise)) - network.decode(network(x))
-    return max(1e-3, 3 * mx.abs(change).max().item())
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -150,28 +140,6 @@ def test_onnx_equals_mlx_to_a_ten_thousandth_of_a_degree(shared, tmp_path):
         pose = network.decode(network(mx.array(image)))
         found = session.run(["pose"], {session.get_inputs()[0].name: image})[0]
         np.testing.assert_allclose(found, np.array(pose), atol=1e-4)
-
-
-ROTATED = mx.array(np.random.default_rng(1).normal(size=(5, 3, 3, 4)).astype(np.float32))
-OPERATIONS = {
-    "strided convolution": lambda x: mx.conv2d(x, ROTATED, 2, (1, 0)),
-    "dilated convolution": lambda x: mx.conv2d(x, ROTATED, 1, 2, 2),
-    "depthwise convolution": lambda x: mx.conv2d(x, ROTATED[:4, :, :, :1], 1, 1, 1, 4),
-    "uneven padding": lambda x: mx.conv_general(x, ROTATED, 2, ((0, 1), (1, 2))),
-    "transposed convolution": lambda x: mx.conv_transpose2d(x, ROTATED, 2, 1, 1, 1),
-    "dilated transposed convolution": lambda x: mx.conv_transpose2d(x, ROTATED, 1, 2, 2),
-    "convolution of a sequence": lambda x: mx.conv1d(x.reshape(2, -1, 4), ROTATED[:, 0], 1, 1),
-    "angle in all quadrants": lambda x: mx.arctan2(x[..., 0], x[..., 1]),
-    "angle of nothing": lambda x: mx.arctan2(mx.abs(0 * x), mx.abs(0 * x)),
-    "padding and slices": lambda x: mx.pad(x, [(0, 0), (1, 2), (0, 3), (0, 0)])[:, 1::2, :, ::2],
-    "reductions": lambda x: x.max(1) + x.min(1) + x.sum(1) + x.mean(2, keepdims=True)[:, 0],
-    "softmax": lambda x: mx.softmax(3 * x, axis=2),
-    "layer norm": lambda x: mx.fast.layer_norm(x, ROTATED[0, 0, 0], ROTATED[0, 0, 1], 1e-5),
-    "attention": lambda x: mx.fast.scaled_dot_product_attention(x, x + 1, 2 * x, scale=0.5),
-    "choices": lambda x: mx.where(x > 0.2, mx.sqrt(mx.abs(x)), -mx.square(x)).astype(mx.float32),
-    "matrix products": lambda x: (x @ ROTATED[0, 0].T) * mx.rsqrt(1 + x[..., :3] ** 2),
-    "pieces": lambda x: mx.concatenate(mx.split(x, 2, axis=-1)[::-1], axis=1),
-}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

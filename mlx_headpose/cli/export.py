@@ -23,9 +23,10 @@ FORMATS = {
     "safetensors": ".safetensors",
     "mlxfn": ".mlxfn",
     "onnx": ".onnx",
+    "coreml": ".mlpackage",
     "torch": ".pkl",
 }
-FUNCTIONS = ("mlxfn", "onnx")  # formats that hold no more than pixels in, angles out
+FUNCTIONS = ("mlxfn", "onnx", "coreml")  # formats that hold no more than pixels in, angles out
 OTHERS = {*FORMATS.values()} - {".safetensors"}
 DTYPES = {"float32": mx.float32, "float16": mx.float16}
 MLXFN = "is for --format mlxfn"
@@ -45,8 +46,9 @@ def run(program: str, arguments: list[str]) -> None:
         choices=FORMATS,
         default="safetensors",
         help="safetensors: our own; mlxfn: one function for MLX's C++ and Swift libraries, uint8 "
-        "pixels in, angles out; onnx: the same for other runtimes; torch: a "
-        "checkpoint that the method's published PyTorch code loads, for some methods",
+        "pixels in, angles out; onnx: the same for other runtimes; coreml: the same for Apple's "
+        "Core ML, one image at a time; torch: a checkpoint that the method's published PyTorch "
+        "code loads, for some methods",
     )
     parser.add_argument(
         "--output",
@@ -71,7 +73,8 @@ def run(program: str, arguments: list[str]) -> None:
     )
     parser.add_argument(
         "--licence",
-        help="of the weights, for the metadata of mlxfn and onnx; by default what is known here",
+        help="of the weights, for the metadata of mlxfn, onnx and coreml; by default what is "
+        "known here",
     )
     parser.add_argument(
         "--batch_size",
@@ -81,26 +84,28 @@ def run(program: str, arguments: list[str]) -> None:
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
-        default="float32",
-        help="in which the backbone of an ONNX file computes; images, the pose head, decoding and "
-        "angles stay as they are",
+        help="in which the backbone of an ONNX or Core ML file computes; images, the pose head, "
+        "decoding and angles stay as they are; by default float32 for onnx, and float16 for coreml "
+        "where the network reads images and is not quantised",
     )
     parser.add_argument(
         "--fold",
         action="store_true",
         help="fold each layer's parallel branches into one convolution (RepVGG's deploy form); "
-        "mlxfn and onnx always do",
+        "mlxfn, onnx and coreml always do",
     )
     add_options(parser)
     options, given = parser.parse_given(arguments)
     if options.quantize and options.format != "safetensors":
         raise InputError("--quantize writes safetensors; export that file in a second call")
     if options.format != "onnx":
-        refuse(given, ("batch_size", "dtype"), "is for --format onnx")
+        refuse(given, ("batch_size",), "is for --format onnx")
+    if options.format not in ("onnx", "coreml"):
+        refuse(given, ("dtype",), "is for --format onnx and coreml")
     if options.format != "mlxfn":
         refuse({"for" if name == "reader" else name for name in given}, ("for", "device"), MLXFN)
     if options.format not in FUNCTIONS:
-        refuse(given, ("licence",), "is for --format mlxfn and onnx")
+        refuse(given, ("licence",), "is for --format mlxfn, onnx and coreml")
     if not options.quantize:
         refuse(given, CALIBRATION, "is for --quantize")
     network = find_network(options.snapshot)
@@ -129,9 +134,18 @@ def run(program: str, arguments: list[str]) -> None:
         from ..export.onnx import IR_VERSION, OPSET, export_onnx
 
         batch_size = options.batch_size
-        export_onnx(model, output, batch_size, name, licence, DTYPES[options.dtype])
+        dtype = DTYPES[options.dtype or "float32"]
+        export_onnx(model, output, batch_size, name, licence, dtype)
         images = "any batch size" if batch_size is None else f"batch size {batch_size}"
         print(f"wrote {output}: opset {OPSET}, IR version {IR_VERSION}, {images}")
+    elif options.format == "coreml":
+        from ..export.coreml import TARGET, export_coreml, outside_neural_engine
+
+        given_dtype = DTYPES[options.dtype] if options.dtype else None
+        about = export_coreml(model, output, name, licence, given_dtype)
+        print(f"wrote {output}: ML program for {TARGET}, {about['arithmetic']}")
+        counts = [f"{count} {kind}" for kind, count in outside_neural_engine(output).most_common()]
+        print(f"outside the Neural Engine's known operations: {', '.join(counts) or 'none'}")
     else:
         writer(options.format)(model, output)
         print(f"wrote {output}")

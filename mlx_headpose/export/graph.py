@@ -118,7 +118,7 @@ def trace(
         graph = _trace_once(function, example(batch_size))
     else:
         graph = _aligned(*(_trace_once(function, example(batch)) for batch in BATCHES))
-    return _without_broadcasts(graph)
+    return _with_pools(_without_broadcasts(graph))
 
 
 class Writer:
@@ -188,7 +188,7 @@ def _trace_once(function: Function, example: mx.array) -> Graph:
         )
 
     graph = Graph()
-    values: dict[str, mx.array] = {}
+    values: dict[str, mx.array] = {}  # MLX's name → constant
     for part in parts:
         if part["type"] == "inputs":
             graph.inputs = arrays(part["inputs"])
@@ -197,35 +197,29 @@ def _trace_once(function: Function, example: mx.array) -> Graph:
     for part in parts:
         if part["type"] == "primitive":
             read, written = arrays(part["inputs"]), arrays(part["outputs"])
-            if part["name"] == "QuantizedMatmul":
-                graph.operations.append(_dequantized(part, read, written, graph.constants, values))
-                continue
-            arguments = tuple(part["arguments"])
-            graph.operations.append(Operation(part["name"], read, written, arguments))
+            op = Operation(part["name"], read, written, tuple(part["arguments"]))
+            graph.operations.append(op)
     (outputs,) = (part["outputs"] for part in parts if part["type"] == "outputs")
     graph.outputs = arrays(outputs)
-    used = {array.name for op in graph.operations for array in op.inputs}
-    used |= {array.name for array in graph.outputs}
     constants = {names[name]: value for name, value in values.items() if name in names}
-    graph.constants |= {n: _numpy(value) for n, value in constants.items() if n in used}
+    for index, op in enumerate(graph.operations):
+        if op.name == "QuantizedMatmul":
+            graph.operations[index] = _dequantized(op, constants)
+    used = {name for op in graph.operations for name in op.reads}
+    used.update(array.name for array in graph.outputs)
+    graph.constants = {name: _numpy(v) for name, v in constants.items() if name in used}
     return graph
 
 
-def _dequantized(
-    part: dict[str, Any],
-    read: tuple[Array, ...],
-    written: tuple[Array, ...],
-    constants: dict[str, np.ndarray],
-    values: dict[str, mx.array],
-) -> Operation:
+def _dequantized(op: Operation, constants: dict[str, mx.array]) -> Operation:
     """A product with MLX's quantised weights as one with their values, a constant more."""
-    group_size, bits, _mode, transposed = part["arguments"]
-    weight, scales, biases = (values[name] for name, _, _ in part["inputs"][1:])
+    group_size, bits, _mode, transposed = op.arguments
+    weight, scales, biases = (constants[name] for name in op.reads[1:])
     wide = mx.dequantize(weight, scales, biases, group_size, bits)
     wide = wide.T if transposed else wide
-    array = Array(f"{read[1].name}_values", wide.shape, wide.dtype)
-    constants[array.name] = _numpy(wide)
-    return Operation("Matmul", (read[0], array), written, ())
+    array = Array(f"{op.reads[1]}_values", wide.shape, wide.dtype)
+    constants[array.name] = wide
+    return Operation("Matmul", (op.inputs[0], array), op.outputs, ())
 
 
 def _numpy(value: mx.array) -> np.ndarray:
@@ -314,13 +308,65 @@ def _without_broadcasts(graph: Graph) -> Graph:
         elif op.name == "AddMM":
             inputs = (*inputs[:2], source(inputs[2]))
         operations.append(replace(op, inputs=inputs))
+    return _needed(graph, operations)
+
+
+def _with_pools(graph: Graph) -> Graph:
+    """The same with MaxPool in place of the maximum of every pixel in a window."""
+    made_by = {name: op for op in graph.operations for name in op.writes}
+    pools = (_pool(op, made_by, graph.constants) for op in graph.operations)
+    operations = [pool or op for pool, op in zip(pools, graph.operations, strict=True)]
+    return _needed(graph, operations)
+
+
+def _pool(
+    op: Operation, made_by: dict[str, Operation], constants: dict[str, np.ndarray]
+) -> Operation | None:
+    """The pooling whose last maximum an operation is; None if it is not one."""
+    taps, end = [], op
+    while end.name == "Maximum":
+        tap, before = (made_by.get(array.name) for array in end.inputs[::-1])
+        if tap is None or tap.name != "Slice" or before is None:
+            return None
+        taps.append(tap)
+        end = before
+    if not taps or end.name != "Slice":
+        return None
+    taps.append(end)
+    (source, *others) = {tap.inputs[0] for tap in taps}
+    if others or len(source.shape) != 4:
+        return None
+    places = [{axis: (start, step) for axis, start, _, step in cuts(tap)} for tap in taps]
+    if any(place.keys() != {1, 2} for place in places):
+        return None
+    starts = sorted(tuple(place[axis][0] for axis in (1, 2)) for place in places)
+    (stride, *strides) = {tuple(place[axis][1] for axis in (1, 2)) for place in places}
+    kernel = tuple(start + 1 for start in starts[-1])
+    sizes: Any = source.shape[1:3]
+    fit = tuple(1 + (sizes[i] - kernel[i]) // stride[i] for i in (0, 1))
+    if strides or starts != list(np.ndindex(kernel)) or op.outputs[0].shape[1:3] != fit:
+        return None
+    low = high = (0, 0)
+    pad = made_by.get(source.name)
+    if pad is not None and pad.name == "Pad":
+        fill = constants.get(pad.reads[1])
+        around = {axis: sides for axis, *sides in zip(*pad.arguments, strict=True) if any(sides)}
+        if fill is not None and fill == -np.inf and around.keys() <= {1, 2}:
+            source = pad.inputs[0]
+            low, high = zip(*(around.get(axis, (0, 0)) for axis in (1, 2)), strict=True)
+    return Operation("MaxPool", (source,), op.outputs, (kernel, stride, low, high))
+
+
+def _needed(graph: Graph, operations: list[Operation]) -> Graph:
+    """A graph of those of some operations, and of the constants, that the outputs need."""
     needed = {array.name for array in graph.outputs}
     kept = []
     for op in reversed(operations):
-        if op.name != "Broadcast" or op.outputs[0].name in needed:
-            needed |= {array.name for array in op.inputs}
+        if needed.intersection(op.writes):
+            needed.update(op.reads)
             kept.append(op)
-    return replace(graph, operations=kept[::-1])
+    constants = {name: value for name, value in graph.constants.items() if name in needed}
+    return replace(graph, operations=kept[::-1], constants=constants)
 
 
 def _broadcast(arrays: tuple[Array, ...]) -> Shape | None:

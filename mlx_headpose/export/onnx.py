@@ -287,6 +287,12 @@ class _Nodes(Writer):
             addend = self.node("Mul", [addend, self.constant(beta, dtype)])
         self.node("Add", [product, addend], op.writes)
 
+    def on_MaxPool(self, op: Operation) -> None:
+        kernel, stride, low, high = op.arguments
+        x = self.node("Transpose", op.reads, perm=[0, 3, 1, 2])
+        sizes = {"kernel_shape": list(kernel), "strides": list(stride), "pads": [*low, *high]}
+        self.node("Transpose", [self.node("MaxPool", [x], **sizes)], op.writes, perm=[0, 2, 3, 1])
+
     def on_Convolution(self, op: Operation) -> None:
         stride, low, high, dilation, input_dilation, groups, flip = op.arguments
         # Of images or, with one axis less, of sequences.
