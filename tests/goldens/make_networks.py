@@ -447,6 +447,7 @@ def main() -> None:
     """Write networks.npz beside this file."""
     arrays: dict[str, np.ndarray] = {"true": POSES}
     torch.set_grad_enabled(False)
+    torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     for name, (run, size) in NETWORKS.items():
         net = Checkpoint()
@@ -456,7 +457,7 @@ def main() -> None:
         arrays[f"{name}/tensors"] = np.array(json.dumps(list(net.shapes.items())))
         for key, value in found.items():
             arrays[f"{name}/{key}"] = value.numpy()
-        print(name, {key: tuple(value.shape) for key, value in found.items()})
+        print(name, {key: tuple(value.shape) for key, value in found.items()}, flush=True)
     np.savez_compressed(Path(__file__).with_name("networks.npz"), **arrays)
 
 
