@@ -1,4 +1,4 @@
-"""`predict.py`: the pose of every head in pictures, videos or a webcam's stream."""
+"""`predict.py`: the pose of every head in images, videos or a webcam's stream."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ SAME_FORMAT = {".jpg", ".jpeg", ".png", ".webp"}
 
 def make_parser(program: str) -> Parser:
     """The command's options."""
-    parser = Parser(program, "Estimate the pose of every head in pictures, videos or a webcam.")
+    parser = Parser(program, "Estimate the pose of every head in images, videos or a webcam.")
     parser.add_argument(
-        "inputs", nargs="*", help="pictures, folders, patterns, videos, or the number of a camera"
+        "inputs", nargs="*", help="images, folders, patterns, videos, or the number of a camera"
     )
     parser.add_argument(
         "--source", action="append", default=[], help="another way to name an input"
@@ -68,7 +68,7 @@ def make_parser(program: str) -> Parser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="files of one face's landmarks (.npy, .csv or .mat) instead of pictures",
+        help="files of one face's landmarks (.npy, .csv or .mat) instead of images",
     )
     network = parser.add_argument_group("network")
     network.add_argument(
@@ -106,7 +106,7 @@ def make_parser(program: str) -> Parser:
         "--detect_size",
         type=_detect_size,
         metavar="PIXELS",
-        help="scale larger pictures down to this longer side to look for faces; by default as "
+        help="scale larger images down to this longer side to look for faces; by default as "
         "finely as the faces that come up ask for",
     )
     faces.add_argument("--max_faces", type=positive, help="take only so many faces, the largest")
@@ -115,7 +115,7 @@ def make_parser(program: str) -> Parser:
         type=_box,
         action="append",
         metavar="X,Y,W,H",
-        help="take this face box, and further ones, instead of looking for faces (pictures only)",
+        help="take this face box, and further ones, instead of looking for faces (images only)",
     )
     video = parser.add_argument_group("video")
     video.add_argument(
@@ -136,7 +136,7 @@ def make_parser(program: str) -> Parser:
     )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--save", default="output", help="folder for the drawn pictures and videos, or one file"
+        "--save", default="output", help="folder for the drawn images and videos, or one file"
     )
     output.add_argument("--draw", choices=(*STYLES, "none"), default="axis", help="what to draw")
     output.add_argument("--json", help="file for all results as JSON; - is the standard output")
@@ -161,7 +161,7 @@ def _run(program: str, options: argparse.Namespace, given: set[str]) -> None:
     names = [*options.inputs, *options.source]
     if options.landmarks:
         if names or live_sources(options):
-            raise InputError("--landmarks takes the place of pictures; give one of them")
+            raise InputError("--landmarks takes the place of images; give one of them")
         refuse(given, (*PICTURES, *VIDEO, *GEOMETRY), "has no use with --landmarks")
         _predict_landmarks(options)
         return
@@ -172,7 +172,7 @@ def _run(program: str, options: argparse.Namespace, given: set[str]) -> None:
     kinds = {source.kind for source in sources}
     if options.bbox:
         if kinds != {"picture"}:
-            raise InputError("--bbox is for pictures; in videos heads move")
+            raise InputError("--bbox is for images; in videos heads move")
         refuse(given, DETECTION, "has no use with --bbox, which tells where the faces are")
     if kinds == {"picture"}:
         refuse(given, VIDEO, "is for videos")
@@ -340,7 +340,7 @@ def _picture(
         for left, top, right, bottom in options.bbox:
             if left >= width or top >= height or right <= 0 or bottom <= 0:
                 raise InputError(
-                    f"{name}: --bbox lies outside the picture of {width}×{height} pixels"
+                    f"{name}: --bbox lies outside the image of {width}×{height} pixels"
                 )
     heads = estimator(image, options.bbox, options.min_score, options.max_faces)
     found = [head.to_dict() for head in heads]

@@ -11,7 +11,7 @@ def numbers(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """(shape) float32, of a size that lets signals through a network of any depth."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     noise = (rng.random(shape, np.float32) - np.float32(0.5)) * np.float32(3.4)  # about ±1.7
-    leaf = name.rsplit("/", 1)[-1].rsplit(".", 1)[-1]
+    leaf = name.removesuffix(":0").rsplit("/", 1)[-1].rsplit(".", 1)[-1]  # of Keras or PyTorch
     if leaf in ("running_var", "moving_variance"):
         return np.float32(1) + np.float32(0.1) * np.abs(noise)
     if leaf == "gamma" or (leaf == "weight" and len(shape) == 1):
