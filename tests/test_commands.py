@@ -124,7 +124,7 @@ def test_a_broken_photo_is_named_or_counted(shared, workplace, tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["used"] == 1
-    assert "left out: 1 broken pictures" in done.stdout
+    assert "left out: 1 broken images" in done.stdout
     assert report["dropped"] == {"picture broken": 1}
 
 

@@ -14,7 +14,7 @@ from ..process import require_apple_silicon
 COMMANDS = {
     "train": "train a network, on a dataset or on built-in synthetic heads",
     "test": "evaluate a snapshot by a dataset's published protocol",
-    "predict": "estimate the pose of every head in pictures, videos or a webcam",
+    "predict": "estimate the pose of every head in images, videos or a webcam",
     "convert": "turn a published checkpoint into .safetensors",
     "leaderboard": "evaluate every network at hand and write one table of all",
     "export": "hand a network on to Swift, C++ or another framework",

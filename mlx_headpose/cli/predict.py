@@ -1,4 +1,4 @@
-"""`predict.py`: the pose of every head in pictures, videos or a webcam's stream.
+"""`predict.py`: the pose of every head in images, videos or a webcam's stream.
 
 Only what options need is imported here, so that `--help` comes at once.
 """
@@ -20,9 +20,9 @@ SMALLEST_INPUT = 32
 
 def make_parser(program: str) -> Parser:
     """The command's options."""
-    parser = Parser(program, "Estimate the pose of every head in pictures, videos or a webcam.")
+    parser = Parser(program, "Estimate the pose of every head in images, videos or a webcam.")
     parser.add_argument(
-        "inputs", nargs="*", help="pictures, folders, patterns, videos, or the number of a camera"
+        "inputs", nargs="*", help="images, folders, patterns, videos, or the number of a camera"
     )
     parser.add_argument(
         "--source", action="append", default=[], help="another way to name an input"
@@ -32,7 +32,7 @@ def make_parser(program: str) -> Parser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="files of one face's landmarks (.npy, .csv or .mat) instead of pictures",
+        help="files of one face's landmarks (.npy, .csv or .mat) instead of images",
     )
     network = parser.add_argument_group("network")
     network.add_argument(
@@ -70,7 +70,7 @@ def make_parser(program: str) -> Parser:
         "--detect_size",
         type=_detect_size,
         metavar="PIXELS",
-        help="scale larger pictures down to this longer side to look for faces; by default as "
+        help="scale larger images down to this longer side to look for faces; by default as "
         "finely as the faces that come up ask for",
     )
     faces.add_argument("--max_faces", type=positive, help="take only so many faces, the largest")
@@ -79,7 +79,7 @@ def make_parser(program: str) -> Parser:
         type=_box,
         action="append",
         metavar="X,Y,W,H",
-        help="take this face box, and further ones, instead of looking for faces (pictures only)",
+        help="take this face box, and further ones, instead of looking for faces (images only)",
     )
     video = parser.add_argument_group("video")
     video.add_argument(
@@ -100,7 +100,7 @@ def make_parser(program: str) -> Parser:
     )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--save", default="output", help="folder for the drawn pictures and videos, or one file"
+        "--save", default="output", help="folder for the drawn images and videos, or one file"
     )
     output.add_argument("--draw", choices=(*STYLES, "none"), default="axis", help="what to draw")
     output.add_argument("--json", help="file for all results as JSON; - is the standard output")

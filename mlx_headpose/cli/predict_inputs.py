@@ -65,7 +65,7 @@ def predict(program: str, options: argparse.Namespace, given: set[str]) -> None:
     names = [*options.inputs, *options.source]
     if options.landmarks:
         if names or live_sources(options):
-            raise InputError("--landmarks takes the place of pictures; give one of them")
+            raise InputError("--landmarks takes the place of images; give one of them")
         refuse(given, (*PICTURES, *VIDEO, *GEOMETRY), "has no use with --landmarks")
         _predict_landmarks(options)
         return
@@ -76,7 +76,7 @@ def predict(program: str, options: argparse.Namespace, given: set[str]) -> None:
     kinds = {source.kind for source in sources}
     if options.bbox:
         if kinds != {"picture"}:
-            raise InputError("--bbox is for pictures; in videos heads move")
+            raise InputError("--bbox is for images; in videos heads move")
         refuse(given, DETECTION, "has no use with --bbox, which tells where the faces are")
     if kinds == {"picture"}:
         refuse(given, VIDEO, "is for videos")
@@ -244,7 +244,7 @@ def _picture(
         for left, top, right, bottom in options.bbox:
             if left >= width or top >= height or right <= 0 or bottom <= 0:
                 raise InputError(
-                    f"{name}: --bbox lies outside the picture of {width}×{height} pixels"
+                    f"{name}: --bbox lies outside the image of {width}×{height} pixels"
                 )
     heads = estimator(image, options.bbox, options.min_score, options.max_faces)
     found = [head.to_dict() for head in heads]

@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--calibration_dataset",
         default="synthetic",
-        help="pictures that show the network's usual input; their labels only enter the report",
+        help="images that show the network's usual input; their labels only enter the report",
     )
     group.add_argument("--calibration_dir", type=Path, help="folder of its files")
     group.add_argument("--calibration_list", type=Path, help="text file with one sample a line")

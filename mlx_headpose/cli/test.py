@@ -96,11 +96,11 @@ def make_parser(program: str) -> Parser:
         "--report", help="page (.html) to write: table, curves, confusion, best and worst faces"
     )
     output.add_argument(
-        "--worst", help="picture (.png) of the 24 faces with the largest errors to draw"
+        "--worst", help="image (.png) of the 24 faces with the largest errors to draw"
     )
-    output.add_argument("--curve", help="picture (.png) of the error over yaw to draw")
+    output.add_argument("--curve", help="image (.png) of the error over yaw to draw")
     output.add_argument(
-        "--intervals", help="picture (.png) of the error by interval of yaw, pitch and roll to draw"
+        "--intervals", help="image (.png) of the error by interval of yaw, pitch and roll to draw"
     )
     output.add_argument(
         "--legacy",
@@ -294,7 +294,7 @@ def show(evaluation: Evaluation, legacy: bool = False, protocol: Protocol | None
     """
     m = evaluation.metrics()
     if BROKEN in evaluation.dropped:
-        print(f"left out: {evaluation.dropped[BROKEN]} broken pictures")
+        print(f"left out: {evaluation.dropped[BROKEN]} broken images")
     print(
         f"{len(evaluation.ids)} images  Yaw {m.yaw:.2f}  Pitch {m.pitch:.2f}  "
         f"Roll {m.roll:.2f}  MAE {m.mae:.2f}"

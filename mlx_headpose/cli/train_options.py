@@ -87,7 +87,7 @@ def _data(group: Any) -> None:
         group,
         "--identities",
         type=positive,
-        help="people that the head model shows (default: another one in each picture)",
+        help="people that the head model shows (default: another one in each image)",
     )
     _add(
         group,

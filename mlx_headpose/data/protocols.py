@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from ..pose import (
     twin_angle_errors,
 )
 from .base import Dataset
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -191,9 +194,7 @@ def find_protocol(name: str) -> Protocol:
     Raises:
         InputError: there is none.
     """
-    if name not in PROTOCOLS:
-        raise InputError(f"unknown protocol {name!r}; choose one of: {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+    return _named("protocol", PROTOCOLS, name)
 
 
 def find_demo(name: str) -> Cut:
@@ -202,6 +203,10 @@ def find_demo(name: str) -> Cut:
     Raises:
         InputError: there is none.
     """
-    if name not in DEMOS:
-        raise InputError(f"unknown demo {name!r}; choose one of: {', '.join(DEMOS)}")
-    return DEMOS[name]
+    return _named("demo", DEMOS, name)
+
+
+def _named(kind: str, known: dict[str, T], name: str) -> T:
+    if name not in known:
+        raise InputError(f"unknown {kind} {name!r}; choose one of: {', '.join(known)}")
+    return known[name]

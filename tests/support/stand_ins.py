@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -22,9 +23,11 @@ from test_scenes import make_folder
 from test_synthetic_mesh import tiny, write_makehuman
 
 from mlx_headpose.convert import write_torch
+from mlx_headpose.readers.torch_file import write_torch_file
 from mlx_headpose.weights import from_pretrained
 from support.commands import ROOT
 from support.documentation import FILE_MARK, blocks
+from support.seeded import numbers
 from support.typed import stand_in, write_commands
 
 FACE = (178, 63, 268, 177)  # of docs/images/astronaut.jpg
@@ -149,8 +152,25 @@ def _migrating(folder: Path) -> None:
     head_model(folder / "heads.onnx", np.zeros((1, 6, 100)), "{0: 'person', 1: 'head'}")
 
 
+def _linear_layers(name: str, widths: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """A published stack of linear layers with activations between."""
+    state = {}
+    for i, (inputs, outputs) in enumerate(pairwise(widths)):
+        for leaf, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
+            full = f"{name}.{2 * i}.{leaf}"
+            state[full] = numbers(full, shape)
+    return state
+
+
 def _nlml(folder: Path) -> None:
     stand_in("nlml", folder / "workdirs_nlml_synthetic" / "best.safetensors")
+    published = folder / "NLML-HPE"
+    published.mkdir()
+    widths = (1404, 1024, 512, 256, 128, 64, 9)
+    write_torch_file(published / "Encoder.pth", _linear_layers("encoder", widths))
+    for angle in ("yaw", "pitch", "roll"):
+        state = _linear_layers("model", (3, 128, 256, 128, 64, 1))
+        write_torch_file(published / f"{angle}_network.pth", state)
     np.save(folder / "face.npy", np.random.default_rng(0).normal(size=(468, 3)))
 
 
