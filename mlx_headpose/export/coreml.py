@@ -338,7 +338,8 @@ class _Program(Writer):
         return self.mb.select(cond=condition, a=yes, b=no)
 
     def on_Select(self, op: Operation) -> None:
-        self.result(op, self.select(*self.given(op), shape=op.outputs[0].shape))
+        condition, yes, no = self.given(op)
+        self.result(op, self.select(condition, yes, no, op.outputs[0].shape))
 
     def on_ArcTan2(self, op: Operation) -> None:
         """atan(y / x), and ±π where x is negative: MIL has no arctangent of two numbers."""
