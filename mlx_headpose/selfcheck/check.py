@@ -30,14 +30,15 @@ FLOATS = {
     "outputs": 1e-4,
     "angles": 0.002,
     "loss": 1e-4,
-    "gradients": 0.05,
-    "moved": 0.05,
+    "gradients": 0.1,
+    "moved": 0.1,
     "statistics": 1e-4,
 }
 # The same where a GPU multiplies float32 in TF32. Gradients then say nothing of right or wrong.
 TF32 = {"outputs": 5e-3, "angles": 0.3, "loss": 5e-3, "statistics": 5e-3}
 LAYER_GRADIENTS = 1e-4
-HALF_OUTPUTS, BFLOAT16_LOSS = 2e-2, 0.1
+# An untrained network magnifies bfloat16's eight bits; what is looked for is nonsense.
+HALF_OUTPUTS, BFLOAT16_LOSS = 2e-2, 0.4
 # Above the tolerances, this many times what rounding was seen to do in float64.
 ROUNDING = 4.0
 HALF = 2.0**13  # by which float16 rounds more than float32

@@ -90,7 +90,7 @@ def layers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         name = f"convolution {kernel}×{kernel}, stride {stride}, padding {padding}"
         name += f", dilation {dilation}" if dilation > 1 else ""
         name += (
-            "" if groups == 1 else f", {groups}" if groups == DEPTHWISE else f", {groups} groups"
+            "" if groups == 1 else ", depthwise" if groups == DEPTHWISE else f", {groups} groups"
         )
         found[name] = layer, (BATCH, side, side + 1, CHANNELS)
     found["transposed convolution 2×2, stride 2"] = (

@@ -61,7 +61,7 @@ class Config(ModelConfig):
     recipe: ClassVar[Recipe] = Recipe(
         lr=1e-4, lr_scratch=1e-3, batch_size=80, epochs=80, milestones=(10, 20)
     )
-    small: ClassVar[dict[str, Any]] = {**ModelConfig.small, "arch": "repvgg_a0"}
+    small: ClassVar[dict[str, Any]] = {**ModelConfig.small, "arch": "resnet18"}
     quick: ClassVar[dict[str, Any]] = {"arch": "resnet18", "full_yaw": True}
     legacy_errors: ClassVar[bool] = True
 
