@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
@@ -180,7 +181,9 @@ def translate(
     fed = tools.ImageType(name=name, shape=shape, color_layout=layout) if image else None
     # Progress is for people: a pipe gets none.
     quiet = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
-    with quiet:
+    with quiet, warnings.catch_warnings():
+        # coremltools leaves a temporary folder to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
         return tools.convert(
             program,
             source="milinternal",
@@ -338,7 +341,8 @@ class _Program(Writer):
         return self.mb.select(cond=condition, a=yes, b=no)
 
     def on_Select(self, op: Operation) -> None:
-        self.result(op, self.select(*self.given(op), shape=op.outputs[0].shape))
+        condition, yes, no = self.given(op)
+        self.result(op, self.select(condition, yes, no, op.outputs[0].shape))
 
     def on_ArcTan2(self, op: Operation) -> None:
         """atan(y / x), and ±π where x is negative: MIL has no arctangent of two numbers."""
