@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
@@ -180,7 +181,9 @@ def translate(
     fed = tools.ImageType(name=name, shape=shape, color_layout=layout) if image else None
     # Progress is for people: a pipe gets none.
     quiet = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
-    with quiet:
+    with quiet, warnings.catch_warnings():
+        # coremltools leaves a temporary folder to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
         return tools.convert(
             program,
             source="milinternal",
