@@ -405,7 +405,7 @@ def tokenhpe(net: Checkpoint, x: Tensor) -> dict[str, Tensor]:
     from mlx_headpose.core.preprocessing import Preprocessing
     from mlx_headpose.methods.tokenhpe.network import Config
 
-    small = {"width": 48, "depth": 2, "backbone_heads": 2, "layers": 2}
+    small = {"width": 128, "depth": 1, "backbone_heads": 2, "layers": 1}
     config = Config(preprocessing=Preprocessing(size=64), **small)
     outputs = list(_filled(net, TorchTokenHPE(config))(x))
     return results(outputs, euler(outputs[0]))
