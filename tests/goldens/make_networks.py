@@ -3,8 +3,8 @@
     python tests/goldens/make_networks.py
 
 Written from the publications with PyTorch's functions, under the names of the published files, and
-with nothing of this package (but the pyramid network of bench/reference/). The tensors' numbers follow
-from their names (`support/seeded.py`), so that only names, shapes and results are stored.
+with nothing of this package (but the pyramid network of bench/reference/). The tensors' numbers
+follow from their names (`support/seeded.py`), so that only names, shapes and results are stored.
 """
 
 from __future__ import annotations
