@@ -29,7 +29,7 @@ OTHERS = {"python", "text", "toml", "cpp", "swift"}  # `text` is output
 
 # Beginning of a command → why no test runs it.
 NOT_RUN = {
-    ".venv/bin/python -m pytest": "is what runs this test",
+    "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt -e": "runs this test",
     "python -m pytest": "is what runs this test",
     "python predict.py --demo": "opens a window until somebody closes it",
     "python predict.py --source 0": "needs a camera",

@@ -3,8 +3,8 @@
     python tests/goldens/make_networks.py
 
 Written from the publications with PyTorch's functions, under the names of the published files, and
-with nothing of this package (but the two networks of bench/reference/). The tensors' numbers follow
-from their names (`support/seeded.py`), so that only names, shapes and results are stored.
+with nothing of this package (but the pyramid network of bench/reference/). The tensors' numbers
+follow from their names (`support/seeded.py`), so that only names, shapes and results are stored.
 """
 
 from __future__ import annotations
@@ -399,18 +399,6 @@ def pyramid(net: Checkpoint, x: Tensor) -> dict[str, Tensor]:
     return results(list(_filled(net, TorchPyramid())(x)))
 
 
-def tokenhpe(net: Checkpoint, x: Tensor) -> dict[str, Tensor]:
-    """A small TokenHPE of bench/reference."""
-    from bench.reference.torch_tokenhpe import TorchTokenHPE
-    from mlx_headpose.core.preprocessing import Preprocessing
-    from mlx_headpose.methods.tokenhpe.network import Config
-
-    small = {"width": 48, "depth": 2, "backbone_heads": 2, "layers": 2}
-    config = Config(preprocessing=Preprocessing(size=64), **small)
-    outputs = list(_filled(net, TorchTokenHPE(config))(x))
-    return results(outputs, euler(outputs[0]))
-
-
 def _filled(net: Checkpoint, module: torch.nn.Module) -> torch.nn.Module:
     state = {
         name: net(name, *value.shape)
@@ -437,7 +425,6 @@ NETWORKS: dict[str, tuple[Callable, int]] = {
     "semiuhpe_resnet50": (semiuhpe, 64),
     "sixdrepnet_repvgg_b1g2": (sixdrepnet, 64),
     "sixdrepnet_resnet18": (yakhyo, 64),
-    "tokenhpe": (tokenhpe, 64),
     "whenet": (whenet, 72),
     "yunet": (yunet, 64),
 }  # fmt: skip

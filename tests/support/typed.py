@@ -30,9 +30,9 @@ DOWNLOADS = {
     "imagenet21k-efficientnetv2-s": {"model_type": "backbone pyramid"},
     "imagenet21k-vit-b16": {
         "model_type": "tokenhpe",
-        "width": 32,
+        "width": 128,
         "depth": 1,
-        "backbone_heads": 4,
+        "backbone_heads": 2,
         "layers": 1,
     },
     "nlml": {"model_type": "nlml"},
