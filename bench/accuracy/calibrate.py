@@ -1,6 +1,11 @@
 """Fit the confidence of a rotation9d network to rendered validation heads, and store it.
 
-    python -m bench.accuracy.calibrate --snapshot FILE --data_dir datasets/heads --output FILE
+    python -m bench.accuracy.calibrate --snapshot FILE --data_dir datasets/heads --output FILE \\
+        [--average EARLIER --share 0.7]
+
+With `--average`, the network's weights are first averaged with those of the earlier network that
+its training began from, which keeps what that one knew (Wortsman et al., "Robust fine-tuning of
+zero-shot models", CVPR 2022); `--share` is the snapshot's own.
 
 Logistic regression (Platt 1999) of "the mean error of the three angles is within 10°" on the
 length of the nine outputs. Half of the heads are shown darker, brighter or turned, so that the
@@ -18,6 +23,7 @@ import mlx_headpose  # noqa: F401  first: it loads the fast BLAS before MLX
 
 import mlx.core as mx  # isort: skip
 import numpy as np
+from mlx.utils import tree_map
 from scipy.optimize import minimize
 
 from mlx_headpose.data import open_dataset
@@ -46,9 +52,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--snapshot", type=Path, required=True)
     parser.add_argument("--data_dir", type=Path, required=True)
+    parser.add_argument("--average", type=Path, help="the network that the training began from")
+    parser.add_argument("--share", type=float, default=0.7, help="of the snapshot in the average")
     parser.add_argument("--output", type=Path, help="where the network is written with it")
     options = parser.parse_args()
     model = from_pretrained(options.snapshot)
+    if options.average:
+        earlier = from_pretrained(options.average).parameters()
+        share = options.share
+        model.update(
+            tree_map(lambda new, old: share * new + (1 - share) * old, model.parameters(), earlier)
+        )
     head = model.head
     if not isinstance(head, NineHead):
         parser.error(f"{options.snapshot}: only rotation9d networks are calibrated")
