@@ -79,7 +79,8 @@ class NineHead(PoseHead):
         calibration: see `confidence`.
     """
 
-    # A quarter of what shows no head reaches it, and three quarters of the backs of heads.
+    # Of the bundled network a twelfth of what shows no head reaches it, and 71 % of the backs of
+    # heads.
     min_length = 0.8
 
     def __init__(self, channels: int, side: int, width: int, calibration: tuple[float, ...] = ()):
