@@ -56,8 +56,9 @@ class Head:
         yaw, pitch, roll: degrees. Positive yaw turns the nose to the picture's left, positive
             pitch up, positive roll tilts the head clockwise as the picture shows it.
         confidence: chance in 0..1 that the three angles are right within 10° on average, as
-            calibrated on AFLW2000 (the bundled network's on rendered heads), or, from networks that know nothing of the kind, a value in
-            0..1 that is higher where they are surer; None where the network cannot tell.
+            calibrated on AFLW2000 (the bundled network's on rendered heads), or, from networks
+            that know nothing of the kind, a value in 0..1 that is higher where they are surer;
+            None where the network cannot tell.
         score: the detector's score in 0..1; None where the box was given, and in videos for a
             head that is carried along without a face.
         track: number of the person in a video; None in pictures.
