@@ -2,9 +2,11 @@
 
     python tests/goldens/make_networks.py
 
-Written from the publications with PyTorch's functions, under the names of the published files, and
-with nothing of this package (but the pyramid network of bench/reference/). The tensors' numbers
-follow from their names (`support/seeded.py`), so that only names, shapes and results are stored.
+The networks are written with PyTorch's functions, under the names of the published files. They
+share no code with this package but the pyramid network's table of stages, so framework, code and
+precision are independent; where a publication leaves something open they read it as this package
+does. The tensors' numbers follow from their names (`support/seeded.py`), so that only names, shapes
+and results are stored.
 """
 
 from __future__ import annotations
