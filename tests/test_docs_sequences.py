@@ -40,6 +40,10 @@ NOT_RUN = {
     "mlx.launch --hostfile": "needs two Macs",
     "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m bench.": "measures for minutes",
     "python -m bench.": "measures for minutes",
+    "python train.py --model nlml": "fits a manifold for minutes; tests/test_nlml_training.py does",
+    "python test.py --dataset AFLW2000 --data_dir datasets/AFLW2000 --filename_list test.txt": (
+        "needs the training before it"
+    ),
     "swift test": "needs Swift",
     "HEADPOSE_MLX=": "needs Swift",
 }
