@@ -241,6 +241,7 @@ def test_export_as_a_user_types_it(snapshot, tmp_path):
     assert sorted(p.name for p in (tmp_path / "hub").iterdir()) == [
         "config.json",
         "model.safetensors",
+        "preprocessor_config.json",
     ]
     assert from_pretrained(tmp_path / "hub").config == from_pretrained(snapshot).config
     done = export("--format", "mlxfn", "--quantize", "int8")
