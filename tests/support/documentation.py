@@ -18,7 +18,7 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
     if not {".venv", ".pytest_cache"} & set(path.parts)
 )
-_BLOCK = re.compile(r"(?:^(<!-- .* -->)\n)?^```(\w*)\n(.*?)^```", re.S | re.M)
+_BLOCK = re.compile(r"(?:^(<!-- [^\n]* -->)\n)?^```(\w*)\n(.*?)^```", re.S | re.M)
 
 
 @dataclass(frozen=True)
