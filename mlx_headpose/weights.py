@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -196,10 +197,13 @@ def fetch_from_hub(name: str, patterns: list[str], revision: str | None = None) 
     """
     try:
         from huggingface_hub import snapshot_download
+        from huggingface_hub.utils import disable_progress_bars
     except ImportError:
         raise InputError(
             f"{name}: no such file or folder; if it is a hub id, run `pip install huggingface_hub`"
         ) from None
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the hub client has no common base class of its errors

@@ -36,7 +36,7 @@ def _run(*arguments: object, folder: Path) -> Done:
 def assert_refused(done: Done, *words: str) -> None:
     """Exit code 2 and one sentence that holds the words."""
     assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.startswith("error: ")
+    assert done.stderr.startswith("error: "), done.stderr
     assert done.stderr.count("\n") == 1
     for word in words:
         assert word in done.stderr
