@@ -44,6 +44,9 @@ NOT_RUN = {
     "python test.py --dataset AFLW2000 --data_dir datasets/AFLW2000 --filename_list test.txt": (
         "needs the training before it"
     ),
+    "python export.py --snapshot weights/whenet.safetensors --quantize int8": (
+        "calibrates for minutes; tests/test_quantization.py does on a smaller network"
+    ),
     "mlx-headpose selfcheck": "tests/test_selfcheck.py runs it",
     "swift test": "needs Swift",
     "HEADPOSE_MLX=": "needs Swift",
