@@ -47,6 +47,7 @@ NOT_RUN = {
     "python export.py --snapshot weights/whenet.safetensors --quantize int8": (
         "calibrates for minutes; tests/test_quantization.py does on a smaller network"
     ),
+    "mlx-headpose convert --hf-path": "needs the hub; tests/test_hub.py has a stand-in",
     "mlx-headpose selfcheck": "tests/test_selfcheck.py runs it",
     "swift test": "needs Swift",
     "HEADPOSE_MLX=": "needs Swift",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -37,8 +38,13 @@ COPIED = ("requirements.txt", "pyproject.toml", "docs/images/astronaut.jpg", "we
 def environment(folder: Path) -> dict[str, str]:
     """The variables of a shell in the folder."""
     paths = f"{folder}{os.pathsep}{ROOT}{os.pathsep}{ROOT / 'tests'}"
-    bin_first = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": bin_first, "PYTHONPATH": paths, "MPLBACKEND": "Agg"}
+    programs = (folder / "bin", Path(sys.executable).parent, os.environ["PATH"])
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join(map(str, programs)),
+        "PYTHONPATH": paths,
+        "MPLBACKEND": "Agg",
+    }
 
 
 def prepare(folder: Path, page: str) -> None:
