@@ -32,7 +32,10 @@ from support.seeded import numbers
 from support.typed import stand_in, write_commands
 
 FACE = (178, 63, 268, 177)  # of docs/images/astronaut.jpg
-COPIED = ("requirements.txt", "pyproject.toml", "docs/images/astronaut.jpg", "weights", "examples")
+COPIED = (
+    *("requirements.txt", "pyproject.toml", "docs/images/astronaut.jpg", "weights", "examples"),
+    "mlx_headpose/bundled/headpose.safetensors",
+)
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -115,7 +118,11 @@ def _head_model(folder: Path) -> None:
     for kind in ("people", "things"):
         for ending in ("", "-val"):
             shutil.rmtree(scenes / f"{kind}{ending}")
-    (folder / "mlx_headpose" / "bundled").mkdir(parents=True)
+
+
+def _cards(folder: Path) -> None:
+    np.savez(folder / "head.npz", **tiny())
+    make_folder(folder / "datasets" / "scenes")
 
 
 def _adding_a_method(folder: Path) -> None:
@@ -124,6 +131,7 @@ def _adding_a_method(folder: Path) -> None:
         ROOT / "mlx_headpose",
         folder / "mlx_headpose",
         ignore=shutil.ignore_patterns("__pycache__"),
+        dirs_exist_ok=True,
     )
     (code,) = (b.text for b in blocks("docs/adding-a-method.md") if b.mark == FILE_MARK)
     method = folder / "mlx_headpose" / "methods" / "sixd"
@@ -181,6 +189,10 @@ def _nlml(folder: Path) -> None:
 
 
 # Page → what its commands and Python lines take for given.
+def _environment(folder: Path) -> None:
+    (folder / ".venv").symlink_to(sys.prefix)
+
+
 PREPARED: dict[str, Callable[[Path], None]] = {
     "README.md": _readme,
     "docs/adding-a-method.md": _adding_a_method,
@@ -196,5 +208,6 @@ PREPARED: dict[str, Callable[[Path], None]] = {
         "imagenet-mobilenetv2", "weights/mobilenetv2_bottleneck_wts.safetensors"
     ),
     "docs/whenet.md": _whenet,
-    "weights/README.md": _head_model,
+    "examples/README.md": _environment,
+    "weights/README.md": _cards,
 }
