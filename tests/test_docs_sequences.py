@@ -1,4 +1,4 @@
-"""Every block of commands and every Python block of the documentation runs as it stands.
+"""Every block of commands of the documentation runs as it stands.
 
 The commands of a page run in its order, in one folder; `support/stand_ins.py` says what they find
 there in place of downloads, datasets and long trainings. What cannot run here is in `NOT_RUN`.
@@ -11,18 +11,15 @@ import re
 import shlex
 import subprocess
 from contextlib import redirect_stdout
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from support.commands import ROOT
-from support.documentation import FILE_MARK, MARK, PAGES, Block, blocks, commands
+from support.documentation import PAGES, Block, blocks, commands
 from support.stand_ins import environment, prepare
 
-from mlx_headpose import HeadPoseEstimator, cli, pose
-from mlx_headpose.synthetic import demo
+from mlx_headpose import cli
 
 COMMANDS = ("", "bash")
 OTHERS = {"python", "text", "toml", "cpp", "swift"}  # `text` is output
@@ -62,12 +59,6 @@ def command_blocks(page: str) -> list[Block]:
     return [block for block in blocks(page) if block.language in COMMANDS]
 
 
-def python_blocks(page: str) -> list[Block]:
-    """Those that no other test runs."""
-    found = [block for block in blocks(page) if block.language == "python"]
-    return [block for block in found if block.mark not in (MARK, FILE_MARK)]
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if command_blocks(page)])
 def test_commands(page: str, tmp_path: Path) -> None:
     prepare(tmp_path, page)
@@ -84,38 +75,6 @@ def test_commands(page: str, tmp_path: Path) -> None:
             timeout=1000,
         )
         assert done.returncode == 0, f"{page}:{block.line}: {done.stdout}{done.stderr}"
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)])
-def test_python(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare(tmp_path, page)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo, "DemoCapture", partial(demo.DemoCapture, frames=3))
-    names = from_elsewhere() if page == "docs/migrating.md" else {"poses": np.zeros((2, 3))}
-    for block in python_blocks(page):
-        code = "\n" * (block.line - 1) + block.text  # so that errors have the page's lines
-        exec(compile(code, ROOT / page, "exec"), names)
-
-
-def from_elsewhere() -> dict[str, object]:
-    """What the lines about another program take from it, and all of our poses' functions."""
-    angles = [np.zeros(2, np.float32)] * 3
-
-    class SixDRepNet:
-        def predict(self, crop: np.ndarray) -> list[np.ndarray]:
-            return angles
-
-    return {
-        **{name: getattr(pose, name) for name in pose.__all__},
-        **dict(zip(("yaw", "pitch", "roll"), angles, strict=True)),
-        "np": np,
-        "HeadPoseEstimator": HeadPoseEstimator,
-        "SixDRepNet": SixDRepNet,
-        "crop": None,
-        "image": np.zeros((64, 64, 3), np.uint8),
-        "result": SimpleNamespace(facial_transformation_matrixes=np.eye(4)[None]),
-        "face": SimpleNamespace(**dict.fromkeys(("yaw", "pitch", "roll"), lambda: 0.1)),
-    }
 
 
 @pytest.mark.parametrize("page", PAGES)

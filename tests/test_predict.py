@@ -214,7 +214,7 @@ def test_grey_and_turned_pictures_are_drawn_upright(predict, photos, tmp_path: P
         (("PHOTO", "--json", "-", "--csv", "-"), "two results"),
         (("PHOTO", "--carry", "1"), "--carry: is for videos"),
         (("broken.mp4", "--carry", "-1"), "below 0"),
-        (("broken.mp4", "--bbox", "1,2,3,4"), "for pictures"),
+        (("broken.mp4", "--bbox", "1,2,3,4"), "for images"),
         (("PHOTO", "--save", "one.xyz"), "no picture format"),
         (("PHOTO", "--save", "broken.jpg/sub"), "cannot be written"),
         (("PHOTO", "--detector", "broken.onnx"), "broken.onnx"),
