@@ -45,6 +45,7 @@ NOT_RUN = {
         "calibrates for minutes; tests/test_quantization.py does on a smaller network"
     ),
     "mlx-headpose convert --hf-path": "needs the hub; tests/test_hub.py has a stand-in",
+    "python train.py --config weights/headdetector": "takes hours: its file says how many scenes",
     "mlx-headpose selfcheck": "tests/test_selfcheck.py runs it",
     "swift test": "needs Swift",
     "HEADPOSE_MLX=": "needs Swift",
