@@ -14,6 +14,7 @@ from mlx_headpose.errors import InputError
 from mlx_headpose.methods import build, config_from_dict
 from mlx_headpose.methods.rotation9d.network import Config
 from mlx_headpose.pose import nearest_rotation, pose_to_matrix
+from mlx_headpose.weights import preprocessor_config
 
 
 def by_svd(matrices):
@@ -104,3 +105,11 @@ def test_a_calibrated_confidence_is_a_chance_that_grows_with_the_length():
 def test_impossible_calibrations_are_refused(calibration):
     with pytest.raises(InputError, match="calibration"):
         Config(calibration=calibration)
+
+
+def test_other_programs_are_told_that_crops_are_standardized():
+    fed = preprocessor_config(Config())
+    assert (fed["do_normalize"], fed["standardize"]) == (False, True)
+    fixed = Config(preprocessing=Preprocessing(size=64))
+    assert preprocessor_config(fixed)["do_normalize"]
+    assert not preprocessor_config(fixed)["standardize"]
