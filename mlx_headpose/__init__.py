@@ -23,7 +23,8 @@ _tune()  # before anything imports mlx.core
 if TYPE_CHECKING:
     from .inference.draw import draw_heads
     from .inference.estimator import Head, HeadPoseEstimator
-    from .inference.video import VideoEstimator, VideoReader, VideoWriter
+    from .inference.video import VideoReader, VideoWriter
+    from .inference.video_estimator import VideoEstimator
 
 __all__ = [
     "Head",
@@ -39,7 +40,7 @@ __all__ = [
 _MODULES = {
     "Head": "estimator",
     "HeadPoseEstimator": "estimator",
-    "VideoEstimator": "video",
+    "VideoEstimator": "video_estimator",
     "VideoReader": "video",
     "VideoWriter": "video",
     "draw_heads": "draw",

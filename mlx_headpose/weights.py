@@ -53,7 +53,7 @@ def load_strictly(module: nn.Module, tensors: dict[str, mx.array], source: str |
         if name in tensors and tensors[name].shape != value.shape
     ]
     problems += [
-        f"{name} is {_name(tensors[name].dtype)}, the network has {_name(value.dtype)}"
+        f"{name} is {dtype_name(tensors[name].dtype)}, the network has {dtype_name(value.dtype)}"
         for name, value in expected.items()
         if name in tensors and not _same_kind(tensors[name].dtype, value.dtype)
     ]
@@ -66,7 +66,8 @@ def load_strictly(module: nn.Module, tensors: dict[str, mx.array], source: str |
     mx.eval(module.parameters(), private)
 
 
-def _name(dtype: mx.Dtype) -> str:
+def dtype_name(dtype: mx.Dtype) -> str:
+    """One of MLX's types without its module, such as "float32"."""
     return str(dtype).removeprefix("mlx.core.")
 
 
@@ -93,7 +94,9 @@ def in_half(tensors: dict[str, mx.array], dtype: mx.Dtype = mx.float16) -> dict[
     }
     for name, value in half.items():
         if value.dtype == dtype and not mx.isfinite(value).all().item():
-            raise InputError(f"{name} has weights that {_name(dtype)} cannot hold; keep float32")
+            raise InputError(
+                f"{name} has weights that {dtype_name(dtype)} cannot hold; keep float32"
+            )
     return half
 
 

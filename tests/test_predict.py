@@ -24,7 +24,8 @@ from mlx_headpose.detection.yunet import ONNX_NAME
 from mlx_headpose.inference.estimator import Head
 from mlx_headpose.inference.sources import find_sources
 from mlx_headpose.inference.table import COLUMNS, table
-from mlx_headpose.inference.video import Frame, VideoEstimator
+from mlx_headpose.inference.video import Frame
+from mlx_headpose.inference.video_estimator import VideoEstimator
 from mlx_headpose.methods import build, config_class
 from mlx_headpose.weights import save_pretrained
 

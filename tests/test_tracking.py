@@ -24,7 +24,8 @@ from mlx_headpose.inference.tracking import (
     overlap,
     search_nearby,
 )
-from mlx_headpose.inference.video import Clock, Frame, VideoEstimator, VideoReader, VideoWriter
+from mlx_headpose.inference.video import Clock, Frame, VideoReader, VideoWriter
+from mlx_headpose.inference.video_estimator import VideoEstimator
 from mlx_headpose.pose import geodesic_errors
 
 cv2 = pytest.importorskip("cv2")

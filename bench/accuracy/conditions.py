@@ -24,6 +24,7 @@ from PIL import Image
 from mlx_headpose.core.crop import cut
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.augment import UNCHANGED, Change
+from mlx_headpose.data.base import turned_about
 from mlx_headpose.pose import angle_errors, geodesic_errors
 from mlx_headpose.weights import BUNDLED, from_pretrained
 
@@ -80,8 +81,7 @@ def main() -> None:
                 box = dataset.crop_box(int(index))
                 image = Image.fromarray(alter(np.asarray(dataset.image(int(index)))))
                 if turn:
-                    middle = float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2
-                    image = image.rotate(-turn, Image.Resampling.BILINEAR, center=middle)
+                    image = turned_about(image, box, turn)
                 crops.append(cut(image, box, preprocessing))
             outputs = model(mx.array(np.stack(crops)))
             found.append(np.array(model.decode(outputs), np.float64))

@@ -23,7 +23,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from mlx_headpose.inference import CARRY_S
 from mlx_headpose.inference.estimator import Head, HeadPoseEstimator
 from mlx_headpose.inference.tracking import overlap
-from mlx_headpose.inference.video import Frame, VideoEstimator
+from mlx_headpose.inference.video import Frame
+from mlx_headpose.inference.video_estimator import VideoEstimator
 from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic.builtin.scene import BuiltInScene, sample_shot
 from mlx_headpose.synthetic.rasterize import Camera
@@ -93,25 +94,25 @@ def cuts(people: list[Portrait], seconds: float = 1.0) -> Scene:
 def hand_over(people: list[Portrait], gap: float = 0.3) -> Scene:
     """Each person leaves over the left edge; the next one comes in there."""
     scene = Scene()
-    room = wall(1, 2 * SIDE)
+    background = wall(1, 2 * SIDE)
     half = int(1.2 * FPS)
     way = np.linspace(0.5 * SIDE, -SIDE, half)
     for number, person in enumerate(people):
         for x in [*way[::-1], *way] if number else way:
-            scene.add(*paste(room, [(number, person, x)]))
+            scene.add(*paste(background, [(number, person, x)]))
         for _ in range(int(gap * FPS)):
-            scene.add(room, {})
+            scene.add(background, {})
     return scene
 
 
 def crossing(people: list[Portrait]) -> Scene:
     """Two people pass, one before the other."""
     scene = Scene()
-    room = wall(2, 3 * SIDE)
+    background = wall(2, 3 * SIDE)
     for step in np.linspace(0, 1, 3 * FPS):
         x = 2 * SIDE * step
         places = [(0, people[0], x), (1, people[1], 2 * SIDE - x)]
-        scene.add(*paste(room, places))
+        scene.add(*paste(background, places))
     return scene
 
 
@@ -143,13 +144,13 @@ def wall(seed: int, width: int = SIDE) -> np.ndarray:
 
 
 def paste(
-    room: np.ndarray, places: list[tuple[int, Portrait, float]]
+    background: np.ndarray, places: list[tuple[int, Portrait, float]]
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """People, cut out, in a room: (number, portrait, x of its left edge), the farthest first.
+    """People, cut out, on a background: (number, portrait, x of its left edge), the farthest first.
 
     Of somebody behind somebody else there is no box.
     """
-    picture = Image.fromarray(room)
+    picture = Image.fromarray(background)
     boxes: dict[int, np.ndarray] = {}
     for number, (pixels, box), x in places:
         mask = Image.new("L", (SIDE, SIDE))

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from mlx_headpose.inference.estimator import Head, HeadPoseEstimator
-from mlx_headpose.inference.video import VideoEstimator, VideoReader, VideoWriter
+from mlx_headpose.inference.video import VideoReader, VideoWriter
+from mlx_headpose.inference.video_estimator import VideoEstimator
 from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
 from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic.builtin.scene import BuiltInScene, sample_shot

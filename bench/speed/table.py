@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from bench.memory import peak_bytes
 
 OURS, TORCH, LAST, ONNX, OPENCV = (
     "mlx-headpose",
@@ -69,7 +70,7 @@ def ours(network: str, mode: str, batch: int) -> Callable[[], object]:
 
     from mlx_headpose.cpu.shards import shards_on_cores
     from mlx_headpose.methods import build, config_class
-    from mlx_headpose.quantization import fold_batch_norms
+    from mlx_headpose.predictor import Predictor
 
     if network in DETECTORS:
         from mlx_headpose.detection.heads.detector import SurroundHeadDetector
@@ -85,13 +86,11 @@ def ours(network: str, mode: str, batch: int) -> Callable[[], object]:
     model = build(config_class(method)(**fields))
     inputs = model.config.inputs.example(batch)
     if mode == "inference":
-        model.eval()
-        fold_batch_norms(model, model.config.inputs.example(1))
-        mx.eval(model.parameters())
+        predictor, images = Predictor(model), np.array(inputs)
 
         def infer() -> None:
             with shards_on_cores(batch):
-                mx.eval(model.decode(model(inputs)))
+                predictor(images)
 
         return infer
     from mlx_headpose.data.augment import UNCHANGED
@@ -220,8 +219,7 @@ def serve(make: Callable[[str, str, int], Callable[[], object]]) -> None:
         start = time.perf_counter()
         turn()
         seconds = time.perf_counter() - start
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print("turn", seconds, most * (1 if sys.platform == "darwin" else 1024), flush=True)
+        print("turn", seconds, peak_bytes(), flush=True)
 
 
 class Library:

@@ -14,7 +14,8 @@ from .options import Parser, number
 
 if TYPE_CHECKING:
     from ..inference.estimator import HeadPoseEstimator
-    from ..inference.video import VideoEstimator, VideoReader
+    from ..inference.video import VideoReader
+    from ..inference.video_estimator import VideoEstimator
     from ..live.streams import Stream
     from ..space.facing import Zone
 

@@ -19,7 +19,8 @@ from ..inference.landmark_files import pose_of_landmarks, read_landmarks
 from ..inference.record import Record
 from ..inference.sources import VIDEO_SUFFIXES, Source, find_sources, passed_over
 from ..inference.table import ZONE_COLUMNS, table, write_csv, zone_rows, zone_seconds
-from ..inference.video import Frame, VideoEstimator
+from ..inference.video import Frame
+from ..inference.video_estimator import VideoEstimator
 from ..inference.video_file import follow_video
 from ..readers.pictures import suffixes
 from ..weights import from_pretrained

@@ -128,14 +128,19 @@ class Dataset:
             self.select(~bad)
 
 
+def turned_about(picture: Image.Image, box: np.ndarray, turn: float) -> Image.Image:
+    """An image turned clockwise, by degrees, about the middle of a (4,) box; black outside."""
+    middle = float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2
+    return picture.rotate(-turn, Image.Resampling.BILINEAR, center=middle)
+
+
 def resample(picture: Image.Image, box: np.ndarray, size: int, turn: float = 0.0) -> np.ndarray:
     """The (4,) box of an RGB image as (size, size, 3) uint8, bilinear with antialiasing.
 
     `turn` turns the image before, clockwise by degrees about the middle of the box.
     """
     if turn:
-        middle = float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2
-        picture = picture.rotate(-turn, Image.Resampling.BILINEAR, center=middle)
+        picture = turned_about(picture, box, turn)
     left, top = math.floor(box[0]), math.floor(box[1])
     right, bottom = max(math.ceil(box[2]), left + 1), max(math.ceil(box[3]), top + 1)
     patch = picture.crop((left, top, right, bottom))

@@ -23,8 +23,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..methods import Estimator
+from ..weights import dtype_name
 from .graph import Operation, Writer, cuts, trace
-from .metadata import NO_LICENCE, dtype_name
+from .metadata import NO_LICENCE
 from .mlxfn import metadata, pose_function
 
 INSTALL = "exporting Core ML needs a package; run `pip install coremltools`"

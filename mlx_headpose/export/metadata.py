@@ -7,13 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
-
 from .. import weights
 from .._version import __version__
 from ..convert.published import PUBLISHED
 from ..core.crop import Margins
 from ..methods import ModelConfig
+from ..weights import dtype_name
 
 FORMAT = "mlx-headpose function"
 NO_LICENCE = "not stated"
@@ -63,11 +62,6 @@ def describe(
         "config": config.to_dict(),
     }
     return json.loads(json.dumps(about))
-
-
-def dtype_name(dtype: mx.Dtype) -> str:
-    """One of MLX's types without its module, such as "float32"."""
-    return str(dtype).rsplit(".", 1)[-1]
 
 
 def fed_with_images(config: ModelConfig) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from ..methods import Estimator
 from ..nn import plain_operations
 from ..quantization import fold_batch_norms, fold_branches
 from ..readers import mlxfn as container
-from .metadata import NO_LICENCE, describe, dtype_name
+from ..weights import dtype_name
+from .metadata import NO_LICENCE, describe
 
 BATCH_SIZES = tuple(range(1, 9))
 

@@ -18,8 +18,9 @@ import numpy as np
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import Estimator
+from ..weights import dtype_name
 from .graph import Array, Batch, Function, Operation, Shape, Size, Writer, cuts, trace
-from .metadata import NO_LICENCE, dtype_name
+from .metadata import NO_LICENCE
 from .mlxfn import metadata, pose_function
 
 OPSET = 18

@@ -24,7 +24,8 @@ from . import CARRY_S
 from .estimator import Head, HeadPoseEstimator
 from .motion import PredictiveFilter
 from .smoothing import PoseFilter
-from .video import Frame, VideoEstimator, VideoReader
+from .video import Frame, VideoReader
+from .video_estimator import VideoEstimator
 
 DEMO = "demo"
 FILTERS: dict[str, Callable[[], Callable[[np.ndarray, float], np.ndarray]]] = {

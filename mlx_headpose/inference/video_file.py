@@ -12,7 +12,8 @@ from .draw import draw_heads
 from .estimator import Head
 from .record import Record
 from .table import zone_seconds
-from .video import Frame, VideoEstimator, VideoReader, VideoWriter
+from .video import Frame, VideoReader, VideoWriter
+from .video_estimator import VideoEstimator
 
 
 def follow_video(

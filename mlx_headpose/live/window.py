@@ -14,7 +14,8 @@ from ..errors import InputError
 from ..inference.draw import draw_heads
 from ..inference.estimator import Head
 from ..inference.loop import Seen, follow, largest_pose
-from ..inference.video import Frame, VideoEstimator, VideoReader, require_opencv
+from ..inference.video import Frame, VideoReader, require_opencv
+from ..inference.video_estimator import VideoEstimator
 from ..space.zero import Calibration
 from .hud import draw_hud
 from .recording import Recorder

@@ -18,8 +18,8 @@ from ..export.mlxfn import export_mlxfn
 from ..inference.estimator import HeadPoseEstimator
 from ..weights import BUNDLED, from_pretrained, tensors_of
 from . import numbers
-from .cases import Case, bundled_cases, layer_cases, method_cases
-from .compute import compute, computing_on, step
+from .cases import Case, all_cases
+from .compute import compute, computing_on, on_gpu, step
 from .picture import FACE, crops, picture
 from .values import REMAKE, Short, Stored, as_numpy, distances, shortened
 
@@ -94,9 +94,9 @@ class Check:
 
 def all_checks(stored: dict[str, Stored]) -> dict[str, Callable[[], Iterator[Check]]]:
     """Every group of checks by its name, not yet computed."""
-    cases = {**layer_cases(), **method_cases(), **bundled_cases()}
     groups: dict[str, Callable[[], Iterator[Check]]] = {
-        name: partial(_case_checks, name, make, stored.get(name)) for name, make in cases.items()
+        name: partial(_case_checks, name, make, stored.get(name))
+        for name, make in all_cases().items()
     }
     others: dict[str, Callable[[], Iterable[Check]]] = {
         "quantised products": quantised_products,
@@ -108,11 +108,7 @@ def all_checks(stored: dict[str, Stored]) -> dict[str, Callable[[], Iterator[Che
 
 def tf32() -> bool:
     """Whether this process may multiply float32 in TF32, as NVIDIA's GPUs do and Apple's M5."""
-    return _on_gpu() and os.environ.get("MLX_ENABLE_TF32", "1") != "0"
-
-
-def _on_gpu() -> bool:
-    return mx.default_device() == mx.Device(mx.gpu)
+    return on_gpu() and os.environ.get("MLX_ENABLE_TF32", "1") != "0"
 
 
 def _guarded(name: str, check: Callable[[], Iterable[Check]]) -> Iterator[Check]:
@@ -139,7 +135,7 @@ def _compared(case: Case, stored: Stored) -> Iterator[Check]:
     """A case against its stored values, and on a GPU against the CPU."""
     found = Short.of(compute(case))
     yield from _in_float32(case, found, stored.values, stored, STORED, tf32())
-    if _on_gpu():
+    if on_gpu():
         with computing_on(mx.Device(mx.cpu)):
             beside = Short.of(compute(case))
         yield from _in_float32(case, found, beside, stored, CPU, tf32())
@@ -249,7 +245,7 @@ def exported() -> Iterator[Check]:
     wanted = np.array(network.decode(network(inputs)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.mlxfn"
-        device = "gpu" if _on_gpu() else "cpu"
+        device = "gpu" if on_gpu() else "cpu"
         export_mlxfn(network, path, batch_sizes=(len(inputs),), device=device)
         function: Any = mx.import_function(str(path))
         pose = np.array(function(inputs)[0])

@@ -23,6 +23,11 @@ from .values import Values, as_numpy
 RATE, CLIP = 10.0, 1.0
 
 
+def on_gpu() -> bool:
+    """Whether the default device is a GPU."""
+    return mx.default_device() == mx.Device(mx.gpu)
+
+
 @contextmanager
 def computing_on(device: mx.Device) -> Iterator[None]:
     """Inside, everything is computed on a device."""

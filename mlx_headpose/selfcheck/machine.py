@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from .._version import __version__
 from .check import tf32
+from .compute import on_gpu
 
 PACKAGES = ("mlx", "numpy", "pillow", "scipy", "safetensors", "opencv-python-headless")
 
@@ -24,7 +25,7 @@ def describe() -> dict[str, Any]:
     limit = info.get("max_recommended_working_set_size")
     return {
         "chip": chip(),
-        "device": "GPU" if mx.default_device() == mx.Device(mx.gpu) else "CPU",
+        "device": "GPU" if on_gpu() else "CPU",
         "device_name": info.get("device_name"),
         "architecture": info.get("architecture"),
         "cores": os.cpu_count(),

@@ -16,7 +16,8 @@ from ..methods import METHODS, Estimator, build, config_class
 from ..training.optimizer import Optimizer
 from ..training.options import TrainingOptions
 from ..training.step import make_step
-from ..weights import BUNDLED, from_pretrained
+from ..weights import BUNDLED, dtype_name, from_pretrained
+from .compute import on_gpu
 
 BATCHES = (1, 32)
 SECONDS = 0.4  # of each measurement, after a warm-up
@@ -50,7 +51,7 @@ def networks() -> dict[str, Callable[[], Estimator]]:
     A CPU would take minutes for those; `bench.speed.methods` measures them.
     """
     found: dict[str, Callable[[], Estimator]] = {BUNDLED_NAME: partial(from_pretrained, BUNDLED)}
-    if mx.default_device() == mx.Device(mx.gpu):
+    if on_gpu():
         found |= {name: partial(_usual, name) for name in METHODS}
     return found
 
@@ -96,5 +97,4 @@ def _measured(name: str, what: str, dtype: Any, batch: int, call: Callable[[], N
         call()
         count += 1
     rate = count * batch / (time.perf_counter() - start)
-    short = str(dtype).removeprefix("mlx.core.")
-    return Speed(name, what, short, batch, rate, mx.get_peak_memory() / 1e9)
+    return Speed(name, what, dtype_name(dtype), batch, rate, mx.get_peak_memory() / 1e9)

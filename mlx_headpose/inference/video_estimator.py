@@ -1,0 +1,173 @@
+"""Every head followed through the frames of a video or a camera."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+
+import numpy as np
+
+from .. import process
+from ..detection import DEFAULT_MIN_SCORE
+from ..detection.yunet import Detections
+from ..space.facing import Attention, Zone
+from . import CARRY_S
+from .estimator import Head, HeadPoseEstimator
+from .scene import SceneChange, follow
+from .smoothing import PoseFilter
+from .tracking import KEEP_SCORE, MIN_OVERLAP, Track, Tracker, overlap, search_nearby
+from .video import Frame
+
+# Of so many searches of whole frames the first is fine, the others are `FaceDetector.quick`.
+FINE_EVERY = 10
+
+
+class VideoEstimator:
+    """Follows every head through a video.
+
+    A head whose face is not found, because it turned away, is carried along for a while, its
+    `score` None: as long as its region can be followed from frame to frame and the network's
+    confidence says that it sees a head there. A cut ends all tracks, and so does a jump of the
+    whole picture; who leaves the picture has left.
+
+    Args:
+        estimator: for one picture.
+        min_score: min score of a face that begins a track.
+        max_heads: most heads followed at once.
+        detect_every: the whole frame is searched for faces every so many frames; in between, only
+            the surroundings of each head.
+        ahead: the search of a whole frame goes on beside the next frames, and the heads that it
+            finds are looked for in the frame that comes so many later; less than `detect_every`.
+            While nobody is followed, and with 0, the frame waits for it. The number is fixed so
+            that the same frames give the same heads.
+        smooth: whether boxes and poses go through the One-Euro filter.
+        carry: seconds that a head is carried without a face at most; 0 never.
+        make_filter: makes the filter of a head's poses.
+        zones: what heads may face.
+
+    Attributes:
+        attention: track's number → what that person faces.
+    """
+
+    def __init__(
+        self,
+        estimator: HeadPoseEstimator,
+        min_score: float = DEFAULT_MIN_SCORE,
+        max_heads: int | None = None,
+        detect_every: int = 3,
+        ahead: int = 0,
+        smooth: bool = True,
+        carry: float = CARRY_S,
+        make_filter: Callable[[], Callable[[np.ndarray, float], np.ndarray]] = PoseFilter,
+        zones: Sequence[Zone] = (),
+    ):
+        self.estimator = estimator
+        self.make_filter = make_filter
+        self.zones = zones
+        self.attention: dict[int, Attention] = {}
+        self.tracker = Tracker(min_score, max_heads, carry)
+        self.detect_every = detect_every
+        self.ahead = min(ahead, detect_every - 1)
+        self.smooth = smooth
+        self._changed = SceneChange()
+        self._frames = 0
+        self._searches = 0
+        self._last: Frame | None = None
+        self._search: Future[list[Detections]] | None = None  # that goes on beside the frames
+
+    def __call__(self, frame: Frame) -> list[Head]:
+        """The heads of the next frame, with their track numbers, oldest track first."""
+        last, self._last = self._last, frame
+        dt = 0.0 if last is None else frame.time - last.time
+        cut = self._changed(frame.image)
+        if cut:
+            self.tracker.clear()
+            self._frames = self._searches = 0
+            self._search = None
+        faces, begin = self._find(frame, dt)
+        detector = self.estimator.detector
+        before = {track.number: track.box for track in self.tracker.tracks}
+        height, width = frame.image.shape[:2]
+        tracks = self.tracker.update(faces, dt, begin=begin, size=(width, height))
+        shown = [track for track in tracks if track.seen]
+        likeness: dict[int, float] = {}
+        if last is not None and self.tracker.carry_s > 0 and detector.finds == "faces":
+            for track in tracks:
+                if not track.seen and not track.behind:
+                    track.box, likeness[track.number] = follow(
+                        last.image, before[track.number], frame.image, track.box
+                    )
+                    shown.append(track)
+        return self._heads(frame, shown, likeness, dt)
+
+    def _find(self, frame: Frame, dt: float) -> tuple[Detections, bool]:
+        """The faces of the next frame, and whether they may begin tracks."""
+        turn = self._frames % self.detect_every
+        self._frames += 1
+        low = min(KEEP_SCORE, self.tracker.min_score)
+        detector = self.estimator.detector
+        if turn == 0:
+            self._searches += 1
+            # Small faces are looked for now and then; once found, they are followed.
+            search = getattr(detector, "quick", detector)
+            if self._searches % FINE_EVERY == 1:
+                search = detector
+            if not (self.ahead and self.tracker.tracks):  # who is followed need not wait
+                (faces,) = search([frame.image], low)
+                return faces, True
+            self._search = process.begin(partial(search, [frame.image], low))
+        expected = [t.box + t.velocity * dt for t in self.tracker.tracks]
+        arrived = self._search is not None and turn == self.ahead
+        if arrived:
+            assert self._search is not None
+            (faces,), self._search = self._search.result(), None
+            known = np.array(expected).reshape(-1, 4)
+            new = overlap(known, faces.boxes).max(0, initial=0) < MIN_OVERLAP
+            expected += list(faces.boxes[new])
+        return search_nearby(detector, frame.image, expected, low), arrived
+
+    def _heads(
+        self, frame: Frame, tracks: list[Track], likeness: dict[int, float], dt: float
+    ) -> list[Head]:
+        """The heads of tracks; of those that are carried, the ones that the network sees."""
+        tracks = sorted(tracks, key=lambda track: track.number)
+        boxes = [track.smooth_box(dt) if self.smooth else track.box for track in tracks]
+        known = Detections(
+            np.array(boxes, np.float32).reshape(-1, 4),
+            np.array([track.score for track in tracks]),
+        )
+        heads = []
+        (estimated,) = self.estimator.estimate([frame.image], [known])
+        for head, track in zip(estimated, tracks, strict=True):
+            if track.age_s == 0:
+                track.pose_filter = self.make_filter()
+            if head is None:
+                continue
+            if not track.seen:
+                confidence = head.confidence
+                if confidence is not None:
+                    confidence /= self.estimator.min_confidence
+                if not track.carry(likeness[track.number], confidence, dt):
+                    continue
+            pose = track.pose_filter(head.pose, dt) if self.smooth else head.pose
+            heads.append(dataclasses.replace(head.turned(pose), track=track.number))
+        placed = self.estimator.placed(heads, frame.image.shape[1::-1])
+        relative = self.estimator.zeroed(placed)
+        if not self.zones:
+            return relative
+        return [self._facing(*pair, dt) for pair in zip(placed, relative, strict=True)]
+
+    def _facing(self, placed: Head, relative: Head, dt: float) -> Head:
+        """A head relative to the zero, with the zone that it faces."""
+        assert placed.track is not None
+        attention = self.attention.setdefault(placed.track, Attention())
+        zone = attention.update(
+            self.zones,
+            np.array(placed.position),
+            placed.pose,
+            dt,
+            None if self.estimator.zero is None else relative.pose,
+        )
+        return dataclasses.replace(relative, facing=zone)
