@@ -1,6 +1,6 @@
 """What each trick of `mlx_headpose/cpu/` gains on Linux: one left out at a time, in turns.
 
-    python -m bench.speed.tuning [--rounds 7] [--threads 2]
+    python -m bench.speed.tuning [--rounds 7] [--threads 2] [--tricks memory pages shards]
 
 Printed is the time without the trick as a share of the time with all of them, so 1.25 is a trick
 that saves a fifth. What gains less than 3 % in every column does not belong there.
@@ -59,6 +59,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="turns of each variant")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--tricks", nargs="+", choices=list(TRICKS)[1:], default=list(TRICKS)[1:], metavar="NAME"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:
@@ -67,12 +70,13 @@ def main() -> None:
         return
     columns = [f"{network} {mode} {batch}" for network, mode, batch in WORK]
     print(f"| without | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
-    ratios: dict[str, list[float]] = {trick: [] for trick in TRICKS}
+    tricks = ["", *options.tricks]
+    ratios: dict[str, list[float]] = {trick: [] for trick in tricks}
     for work in WORK:
         variants = {
-            trick: Library(trick, options.threads, "bench.speed.tuning") for trick in TRICKS
+            trick: Library(trick, options.threads, "bench.speed.tuning") for trick in tricks
         }
-        taken: dict[str, list[float]] = {trick: [] for trick in TRICKS}
+        taken: dict[str, list[float]] = {trick: [] for trick in tricks}
         for variant in variants.values():
             variant.ask(json.dumps(work))
         for _ in range(options.rounds):
@@ -85,9 +89,8 @@ def main() -> None:
         for trick, value in medians.items():
             ratios[trick].append(value / medians[""])
         print(work, {k: round(1e3 * v, 1) for k, v in medians.items()}, "ms", file=sys.stderr)
-    for trick, name in TRICKS.items():
-        if trick:
-            print(f"| {name} | {' | '.join(f'{ratio:.2f}' for ratio in ratios[trick])} |")
+    for trick in options.tricks:
+        print(f"| {TRICKS[trick]} | {' | '.join(f'{ratio:.2f}' for ratio in ratios[trick])} |")
 
 
 if __name__ == "__main__":
