@@ -14,7 +14,7 @@ from mlx_headpose.detection import yunet as face_detector
 from mlx_headpose.detection import yunet_checkpoint as yunet
 from mlx_headpose.detection.yunet import Detections, FaceDetector, prepare, suppress
 from mlx_headpose.errors import InputError
-from mlx_headpose.inference.estimator import load_detector
+from mlx_headpose.inference.detectors import load_detector
 from mlx_headpose.weights import save_tensors
 
 cv2 = pytest.importorskip("cv2")

@@ -29,8 +29,8 @@ from mlx_headpose.detection.heads.network import (
 )
 from mlx_headpose.errors import InputError
 from mlx_headpose.evaluation.detection import Detection, match
-from mlx_headpose.inference import estimator
-from mlx_headpose.inference.estimator import default_detector, load_detector, margins_around
+from mlx_headpose.inference import detectors
+from mlx_headpose.inference.detectors import default_detector, load_detector
 from mlx_headpose.methods import config_from_dict
 from mlx_headpose.weights import from_pretrained, load_network, save_pretrained
 
@@ -301,19 +301,19 @@ def test_a_file_comes_back_and_is_no_pose_network(tmp_path):
 
 
 def test_without_yunet_the_bundled_detector_is_taken(monkeypatch):
-    monkeypatch.setattr(estimator, "at_hand", lambda: False)
-    assert isinstance(default_detector(), SurroundHeadDetector)
-    monkeypatch.setattr(estimator, "at_hand", lambda: True)
-    monkeypatch.setattr(estimator.FaceDetector, "from_pretrained", lambda: "YuNet")
+    monkeypatch.setattr(detectors, "at_hand", lambda: False)
+    assert default_detector().name == SurroundHeadDetector.name
+    monkeypatch.setattr(detectors, "at_hand", lambda: True)
+    monkeypatch.setattr(detectors.FaceDetector, "from_pretrained", lambda: "YuNet")
     assert default_detector() == "YuNet"
 
 
 def test_boxes_of_landmarks_get_the_margins_of_annotated_ones():
     crop = AROUND_LANDMARKS
-    assert margins_around(crop, "landmarks") == crop.test
-    assert margins_around(crop, "faces") == crop.face
-    assert margins_around(crop, "heads") == crop.head
-    assert margins_around(crop, "landmarks", 0.5).k == (0.5, 0.5)
+    assert crop.around_detected("landmarks") == crop.test
+    assert crop.around_detected("faces") == crop.face
+    assert crop.around_detected("heads") == crop.head
+    assert crop.around_detected("landmarks", 0.5).k == (0.5, 0.5)
 
 
 def test_a_file_says_which_detector_it_is(tmp_path):

@@ -10,17 +10,18 @@ from PIL import Image
 
 from mlx_headpose.cli import main
 from mlx_headpose.detection.exposure import brightened
-from mlx_headpose.detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
+from mlx_headpose.detection.heads.detector import BUNDLED_DETECTOR
 from mlx_headpose.evaluation.detection import overlaps
-from mlx_headpose.inference import estimator
+from mlx_headpose.inference import detectors
+from mlx_headpose.inference.detectors import BUNDLED_NAME, Detector, load_detector
 
 ROOT = Path(__file__).resolve().parent.parent
 ASTRONAUT = ROOT / "docs" / "images" / "astronaut.jpg"
 
 
 @pytest.fixture(scope="module")
-def detector() -> SurroundHeadDetector:
-    return SurroundHeadDetector.from_pretrained()
+def detector() -> Detector:
+    return load_detector(BUNDLED_NAME)
 
 
 def test_the_file_is_small():
@@ -88,7 +89,7 @@ def test_it_finds_nothing_where_nothing_is(detector):
 
 def test_predict_finds_the_astronaut_without_any_other_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(estimator, "at_hand", lambda: False)
+    monkeypatch.setattr(detectors, "at_hand", lambda: False)
     main("predict", [str(ASTRONAUT)])
     lines = capsys.readouterr().out
     assert "detector: head detector\n" in lines

@@ -40,7 +40,6 @@ from mlx_headpose.detection.heads.detector import (
     BUNDLED_DETECTOR,
     DEFAULT_MIN_SCORE,
     DEFAULT_SIZE,
-    SurroundHeadDetector,
 )
 from mlx_headpose.evaluation.detection import (
     FALSE_PER_SCENE,
@@ -51,6 +50,7 @@ from mlx_headpose.evaluation.detection import (
     table,
 )
 from mlx_headpose.figures import new_figure, write_figure
+from mlx_headpose.inference.detectors import BUNDLED_NAME, Detector, load_detector
 from mlx_headpose.inference.tracking import overlap
 from mlx_headpose.weights import load_network, save_pretrained
 
@@ -61,7 +61,8 @@ THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 def ours() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """The detector in the file that HEAD_DETECTOR names, or the bundled one: boxes and scores."""
     size = int(os.environ.get("HEAD_DETECTOR_SIZE", DEFAULT_SIZE))
-    detector = SurroundHeadDetector.from_pretrained(os.environ.get("HEAD_DETECTOR"), size)
+    detector = load_detector(os.environ.get("HEAD_DETECTOR", BUNDLED_NAME))
+    detector.detect_size = size
 
     def detect(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         heads = detector([image], min_score=0.05)[0]
@@ -71,7 +72,7 @@ def ours() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
 
 
 def on_scenes(
-    detector: SurroundHeadDetector,
+    detector: Detector,
     folder: Path,
     size: int,
     count: int,
@@ -109,7 +110,7 @@ def draw_curves(detection: Detection, path: Path) -> None:
     write_figure(figure, path)
 
 
-def sheet(detector: SurroundHeadDetector, folder: Path, path: Path) -> None:
+def sheet(detector: Detector, folder: Path, path: Path) -> None:
     """Draw what is found in twelve validation scenes: true heads green, boxes that fit none red."""
     side, columns, rows = 320, 4, 3
     scenes = open_dataset("scenes", folder, samples=columns * rows, input_size=2 * side)
@@ -144,7 +145,7 @@ def shifted(detector: Path, threshold: float, output: Path) -> None:
     print(f"threshold {threshold:.3f} is {DEFAULT_MIN_SCORE} in {output}")
 
 
-def on_aflw2000(detector: SurroundHeadDetector, folder: str, listed: str | None) -> None:
+def on_aflw2000(detector: Detector, folder: str, listed: str | None) -> None:
     dataset = open_dataset("AFLW2000", folder, listed, crop=AROUND_LANDMARKS)
     found = []
     for index in tqdm(range(len(dataset)), unit="image", disable=None):
@@ -169,7 +170,7 @@ def on_aflw2000(detector: SurroundHeadDetector, folder: str, listed: str | None)
         )
 
 
-def timed(detector: SurroundHeadDetector, size: int) -> None:
+def timed(detector: Detector, size: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
     seconds = []
     for _ in range(30):
@@ -194,7 +195,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="image of what is found in twelve scenes")
     parser.add_argument("--output", type=Path, help="file to write (.safetensors)")
     options = parser.parse_args()
-    detector = SurroundHeadDetector.from_pretrained(options.detector, options.size)
+    detector = load_detector(options.detector)
+    detector.detect_size = options.size
     threshold = options.threshold
     if options.scenes:
         where = options.scenes, options.size, options.count

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from bench.memory import peak_bytes
 from mlx_headpose.cli.predict import run
-from mlx_headpose.inference.estimator import HeadPoseEstimator, default_detector
+from mlx_headpose.inference.detectors import default_detector
+from mlx_headpose.inference.estimator import HeadPoseEstimator
 from mlx_headpose.inference.pictures import open_picture
 
 

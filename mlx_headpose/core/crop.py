@@ -194,6 +194,17 @@ class Crop:
             f"network's crop ({BOXES[self.box]}) cannot be made; choose another dataset"
         )
 
+    def around_detected(self, finds: str, k: float | None = None) -> Margins:
+        """Margins around a detector's boxes.
+
+        Args:
+            finds: what the boxes bound: "faces" as YuNet has them, "heads", or "landmarks".
+            k: margin in place of this crop's own.
+        """
+        if finds == "landmarks":
+            return self.around("the detector", ("landmarks",), train=False, k=k).margins
+        return self.head if finds == "heads" and k is None else self.face.with_k(k)
+
 
 @dataclass(frozen=True)
 class BoxMargins:

@@ -12,25 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import weights
-from ..core.crop import Crop, Margins
+from ..core.crop import Margins
 from ..core.inputs import Landmarker
 from ..data.protocols import find_demo
 from ..detection import DEFAULT_MIN_SCORE
-from ..detection.heads.detector import SurroundHeadDetector
-from ..detection.heads.network import Config as HeadDetectorConfig
-from ..detection.yolo import HeadDetector
-from ..detection.yunet import Detections, FaceDetector, at_hand
+from ..detection.yunet import Detections
 from ..errors import InputError
 from ..methods import SUGGESTION, Estimator
 from ..places import command, find_weights
 from ..predictor import Predictor
 from ..process import in_lasting_thread
-from ..readers.safetensors_file import read_config
 from ..space.intrinsics import DEFAULT_FOV, Camera
 from ..space.perspective import relative_to_camera, straightened
 from ..space.position import HEAD_SIZE, head_position
 from ..space.zero import Zero
 from ..weights import from_pretrained
+from .detectors import Detector, default_detector, load_detector
 from .pictures import Picture, is_one_picture, open_picture
 
 if TYPE_CHECKING:
@@ -40,11 +37,8 @@ if TYPE_CHECKING:
 MIN_HEAD_SIZE, MAX_HEAD_SIZE = 300, 750
 # Sizes of images whose cameras are kept.
 MANY_SIZES = 100
-BUNDLED_NAME = "bundled"  # the bundled head detector
 # Crops that go through the network at once.
 BATCH = 64
-
-Detector = FaceDetector | HeadDetector | SurroundHeadDetector
 
 
 @dataclass(frozen=True)
@@ -199,7 +193,8 @@ class HeadPoseEstimator:
         return self.model.head.min_confidence
 
     def _margins(self, finds: str) -> Margins:
-        return margins_around(self.model.config.preprocessing.crop, finds, self._crop_margin)
+        crop = self.model.config.preprocessing.crop
+        return crop.around_detected(finds, self._crop_margin)
 
     def __call__(
         self,
@@ -380,45 +375,6 @@ class HeadPoseEstimator:
                 confidences.append(np.full(len(pose), np.nan) if confidence is None else confidence)
         back = np.argsort(order)
         return np.concatenate(poses)[back], np.concatenate(confidences)[back]
-
-
-def load_detector(source: str | Path) -> Detector:
-    """The detector in a file: ours, YuNet, or whatever head detector an ONNX file holds.
-
-    Args:
-        source: the file, or `BUNDLED_NAME`.
-
-    Raises:
-        InputError: the file is missing, damaged, or no detector.
-    """
-    if str(source) == BUNDLED_NAME:
-        return SurroundHeadDetector.from_pretrained()
-    if Path(source).suffix == ".onnx":
-        from ..detection.yunet_checkpoint import is_yunet
-
-        if not is_yunet(source):
-            return HeadDetector(source)
-    elif read_config(source).get("model_type") == HeadDetectorConfig.model_type:
-        return SurroundHeadDetector.from_pretrained(source)
-    return FaceDetector.from_pretrained(source)
-
-
-def default_detector() -> Detector:
-    """YuNet where its file is at hand, which still finds more faces; else the bundled detector."""
-    return FaceDetector.from_pretrained() if at_hand() else SurroundHeadDetector.from_pretrained()
-
-
-def margins_around(crop: Crop, finds: str, k: float | None = None) -> Margins:
-    """Margins around a detector's boxes.
-
-    Args:
-        crop: the network's.
-        finds: what the boxes bound: "faces" as YuNet has them, "heads", or "landmarks".
-        k: margin in place of the network's own.
-    """
-    if finds == "landmarks":
-        return crop.around("the detector", ("landmarks",), train=False, k=k).margins
-    return crop.head if finds == "heads" and k is None else crop.face.with_k(k)
 
 
 def find_network(source: str | Path | None = None) -> str | Path:

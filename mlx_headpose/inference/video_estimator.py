@@ -18,6 +18,7 @@ from .estimator import Head, HeadPoseEstimator
 from .scene import SceneChange, follow
 from .smoothing import PoseFilter
 from .tracking import KEEP_SCORE, MIN_OVERLAP, Track, Tracker, overlap, search_nearby
+from .verified import VerifiedHeadDetector
 from .video import Frame
 
 # Of so many searches of whole frames the first is fine, the others are `FaceDetector.quick`.
@@ -126,7 +127,9 @@ class VideoEstimator:
             known = np.array(expected).reshape(-1, 4)
             new = overlap(known, faces.boxes).max(0, initial=0) < MIN_OVERLAP
             expected += list(faces.boxes[new])
-        return search_nearby(detector, frame.image, expected, low), arrived
+        # Who is followed was verified when a search of the whole frame found them.
+        plain = detector.plain if isinstance(detector, VerifiedHeadDetector) else detector
+        return search_nearby(plain, frame.image, expected, low), arrived
 
     def _heads(
         self, frame: Frame, tracks: list[Track], likeness: dict[int, float], dt: float

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..inference.estimator import margins_around
 from ..inference.pictures import open_picture
 from ..methods import Estimator
 
@@ -23,7 +22,7 @@ def picture() -> np.ndarray:
 
 def crops(network: Estimator) -> np.ndarray:
     """(4, size, size, 3) uint8: the face as a pose network reads it, at four places."""
-    margins = margins_around(network.config.preprocessing.crop, "faces", None)
+    margins = network.config.preprocessing.crop.around_detected("faces")
     read = network.config.inputs.head_reader(margins, None)
     image = picture()
     boxes = [np.array(FACE) + np.tile(shift, 2) for shift in SHIFTS]

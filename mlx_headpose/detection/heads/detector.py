@@ -52,7 +52,7 @@ class SurroundHeadDetector:
             raise InputError(f"a {network.config.model_type} network finds no heads")
         if not MIN_SIZE <= size <= MAX_SIZE:
             raise InputError(f"detection size {size}: give {MIN_SIZE} to {MAX_SIZE} pixels")
-        self.network = network
+        self.network, self.config = network, network.config
         self.detect_size = size
         network.eval()
         fold_batch_norms(network, mx.random.normal((1, 64, 64, 3), key=mx.random.key(0)))

@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from ...core.scene import HEAD, IGNORE, MAX_HEADS, TARGET
 from .backgrounds import Backgrounds, levels
+from .bodies import SOLID, paint_body
 from .camera import develop
 from .sprites import Sprites
 
 SMALLEST = 12.0  # pixels of the longer side: what is smaller is ignored
 VISIBLE, HIDDEN = 0.45, 0.1  # shares seen of a head that counts, and of one that is not there
-_SOLID = 128  # opacity from which a pixel belongs to what is in front
 _BILINEAR = Image.Resampling.BILINEAR
-Point = tuple[float, float] | np.ndarray
 
 
 @dataclass
@@ -109,11 +108,29 @@ class Composer:
         if placed is None:
             return None
         if rng.random() < (0.8 if side < 0.3 * picture.width else 0.3):
-            _body(picture, owner, number, placed, side, rng)
+            self._body(picture, owner, number, placed, side, rng)
         box = np.concatenate((placed.outline.min(0), placed.outline.max(0)))
         _paste(picture, owner, number, placed)
         # A head fills about four fifths of its box.
         return placed, box, 0.8 * float((box[2] - box[0]) * (box[3] - box[1]))
+
+    def _body(
+        self,
+        picture: Image.Image,
+        owner: np.ndarray,
+        number: int,
+        placed: _Placed,
+        side: float,
+        rng: np.random.Generator,
+    ) -> None:
+        """Paint a body below a person who is yet to be pasted."""
+        textures = self.backgrounds.textures
+        corner = placed.left, placed.top
+        mask = paint_body(
+            picture, placed.colours, placed.alpha, corner, placed.angle, side, textures, rng
+        )
+        if mask is not None:
+            owner[mask] = number
 
     def _headless(
         self, picture: Image.Image, owner: np.ndarray, base: float, rng: np.random.Generator
@@ -129,7 +146,7 @@ class Composer:
         if placed is None:
             return
         if rng.random() < 0.7:
-            _body(picture, owner, -1, placed, base, rng)
+            self._body(picture, owner, -1, placed, base, rng)
         _paste(picture, owner, -1, placed)
 
     def _thing(
@@ -208,74 +225,9 @@ def _place(
 
 def _paste(picture: Image.Image, owner: np.ndarray, number: int, placed: _Placed) -> None:
     picture.paste(placed.colours, (placed.left, placed.top), placed.alpha)
-    opaque = np.asarray(placed.alpha) >= _SOLID
+    opaque = np.asarray(placed.alpha) >= SOLID
     height, width = opaque.shape
     owner[placed.top : placed.top + height, placed.left : placed.left + width][opaque] = number
-
-
-def _body(
-    picture: Image.Image,
-    owner: np.ndarray,
-    number: int,
-    placed: _Placed,
-    side: float,
-    rng: np.random.Generator,
-) -> None:
-    """Draw a clothed body below the shoulders of a sprite that is yet to be pasted."""
-    opaque = np.asarray(placed.alpha) >= _SOLID
-    rows = np.flatnonzero(opaque.any(1))
-    if abs(placed.angle) > 50 or len(rows) < 4:
-        return
-    bottom = int(rows[-1] - 0.12 * side)
-    columns = np.flatnonzero(opaque[max(bottom, 0)])
-    if len(columns) < 2:
-        return
-    left, right = float(columns[0]), float(columns[-1])
-    seen = np.asarray(placed.colours)[max(bottom, 0), columns[len(columns) // 4 :: 3]]
-    cloth = seen.mean(0) if len(seen) else np.full(3, 120.0)
-    lower = (
-        cloth if rng.random() < 0.2 else np.clip(rng.uniform(0, 200) + rng.normal(0, 25, 3), 0, 255)
-    )
-    skin = np.clip(np.array((200, 150, 125)) * rng.uniform(0.3, 1.1), 0, 255)
-    c, s = np.cos(np.radians(placed.angle)), np.sin(np.radians(placed.angle))
-    origin = np.array(((left + right) / 2 + placed.left, bottom + placed.top))
-    width = min(right - left, 2.6 * side)
-
-    def at(*points: Point) -> list[tuple[float, float]]:
-        """Points in head sizes from the middle of the shoulders' lower edge, in the scene."""
-        flat = np.array(points) * side
-        x, y = flat[:, 0] * c - flat[:, 1] * s, flat[:, 0] * s + flat[:, 1] * c
-        return [(float(a), float(b)) for a, b in zip(x + origin[0], y + origin[1], strict=True)]
-
-    half = 0.5 * width / side
-    hip, waist = half * rng.uniform(0.65, 1.05), half * rng.uniform(0.6, 1.0)
-    torso, legs = rng.uniform(1.2, 1.9), rng.uniform(1.0, 3.6)
-    mask = Image.new("L", picture.size)
-    draw, stencil = ImageDraw.Draw(picture), ImageDraw.Draw(mask)
-
-    def fill(colour: np.ndarray, *points: Point) -> None:
-        shape = at(*points)
-        draw.polygon(shape, fill=tuple(int(v) for v in np.clip(colour, 0, 255)))
-        stencil.polygon(shape, fill=255)
-
-    if rng.random() < 0.8:
-        spread = rng.uniform(0, 0.5)
-        for sign in (-1, 1):
-            x = sign * (0.5 * hip + spread * rng.uniform(0, 1))
-            shade = lower * rng.uniform(0.75, 1.1)
-            fill(shade, (sign * 0.02, torso - 0.2), (sign * hip, torso - 0.2),
-                 (x + sign * 0.25, torso + legs), (x - sign * 0.2, torso + legs))  # fmt: skip
-    for sign in (-1, 1):
-        elbow = np.array((sign * (half + rng.uniform(0, 0.7)), rng.uniform(0.5, 1.4)))
-        hand = elbow + np.array((rng.uniform(-1, 0.6) * sign, rng.uniform(-0.8, 1.1)))
-        sleeve, bare = cloth * rng.uniform(0.7, 1.1), skin if rng.random() < 0.5 else cloth * 0.9
-        out = np.array((sign * 0.17, 0.0))
-        shoulder = np.array((sign * half * 0.8, -0.1))
-        fill(sleeve, shoulder - 1.4 * out, shoulder + out, elbow + out, elbow - out)
-        fill(bare, elbow + out, elbow - out, hand - 0.6 * out, hand + 0.6 * out)
-    fill(cloth * rng.uniform(0.85, 1.1), (-half, -0.15), (half, -0.15), (waist, 0.6 * torso),
-         (hip, torso), (-hip, torso), (-waist, 0.6 * torso))  # fmt: skip
-    owner[np.asarray(mask) > 0] = number
 
 
 def _target(

@@ -1,0 +1,102 @@
+"""Fit what the bundled pose network's confidence adds to a head detector's score, and store it.
+
+    python -m bench.accuracy.verification --scenes datasets/scenes \\
+        --output mlx_headpose/bundled/headdetector.safetensors
+
+Logistic regression of "the box finds a head" on the scores of a detector, the confidences of the
+bundled pose network and the sizes of the boxes (`inference.verified.joint`), on scenes of the
+training split that no training showed. Then d is set so that 0.5 is the threshold at which
+validation scenes have 0.25 false boxes each, and recall there is printed, with the confidence and
+without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import mlx_headpose  # noqa: F401  first: it loads the fast BLAS before MLX
+
+import numpy as np  # isort: skip
+from scipy.optimize import minimize
+from tqdm import tqdm
+
+from mlx_headpose.core.scene import HEAD, IGNORE
+from mlx_headpose.data import Dataset, open_dataset
+from mlx_headpose.detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
+from mlx_headpose.evaluation.detection import MIN_SCORE, evaluate_finder, match, table
+from mlx_headpose.inference.verified import LEAST, VerifiedHeadDetector, joint
+from mlx_headpose.methods import build
+from mlx_headpose.weights import BUNDLED, from_pretrained, load_network, save_pretrained
+
+SEED = 99  # of the scenes that fit, which is no training's
+WEIGHT_DECAY = 1e-3
+
+
+def candidates(detector: VerifiedHeadDetector, scenes: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 3) evidence of the boxes of scenes, and (N,) whether each finds a head."""
+    evidence, right = [], []
+    for index in tqdm(range(len(scenes)), unit="scene", disable=None):
+        image, targets = scenes.scene(index)
+        (found,) = detector.plain([image], LEAST)
+        true, ignored = (targets[targets[:, 10] == kind, :4] for kind in (HEAD, IGNORE))
+        assert found.heads is not None
+        counted, which = match(found.heads, found.scores, true, ignored)
+        evidence.append(detector.evidence([image], [found])[0][counted])
+        right.append(which >= 0)
+    return np.concatenate(evidence), np.concatenate(right)
+
+
+def fit(evidence: np.ndarray, right: np.ndarray) -> tuple[float, ...]:
+    """a, b, c and d of the most likely score."""
+
+    def loss(numbers: np.ndarray) -> float:
+        logit = joint(evidence, numbers)
+        penalty = WEIGHT_DECAY * float((numbers[:3] ** 2).sum()) / 2
+        return float(np.logaddexp(0, np.where(right, -logit, logit)).mean()) + penalty
+
+    found = minimize(loss, np.array((1.0, 0.5, 0.0, 0.0)), method="Nelder-Mead")
+    return tuple(float(v) for v in found.x)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--detector", type=Path, default=BUNDLED_DETECTOR)
+    parser.add_argument("--scenes", type=Path, required=True, help="folder of scenes")
+    parser.add_argument("--count", type=int, default=500, help="scenes that fit")
+    parser.add_argument("--validate", type=int, default=240, help="scenes that set the threshold")
+    parser.add_argument("--output", type=Path, help="file to write (.safetensors)")
+    options = parser.parse_args()
+    plain = SurroundHeadDetector.from_pretrained(options.detector)
+    detector = VerifiedHeadDetector(plain, from_pretrained(BUNDLED), (1.0, 0.0, 0.0, 0.0))
+    scenes = open_dataset(
+        "scenes", options.scenes, train=True, seed=SEED, samples=options.count, input_size=640
+    )
+    numbers = fit(*candidates(detector, scenes))
+    validation = open_dataset("scenes", options.scenes, samples=options.validate, input_size=640)
+
+    def find(images: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(found.heads, found.scores) for found in detector(images, MIN_SCORE)]
+
+    print("the detector alone")
+    print("\n".join(table(evaluate_finder(find, validation))))
+    detector.numbers = numbers
+    found = evaluate_finder(find, validation)
+    print("with the confidence")
+    print("\n".join(table(found)))
+    threshold = found.threshold()
+    *first, last = numbers
+    last -= float(np.log(threshold / (1 - threshold)))
+    numbers = tuple(round(value, 4) for value in (*first, last))
+    print(f"verification {numbers}")
+    if options.output:
+        model = load_network(options.detector)
+        config = dataclasses.replace(model.config, verification=numbers)
+        same = build(config)
+        same.update(model.parameters())
+        save_pretrained(same, options.output, half=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Which detector finds the heads: from a file, or the one to take where nobody names one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
+from ..detection.heads.network import Config as HeadDetectorConfig
+from ..detection.yolo import HeadDetector
+from ..detection.yunet import FaceDetector, at_hand
+from ..readers.safetensors_file import read_config
+from ..weights import BUNDLED, from_pretrained
+from .verified import VerifiedHeadDetector
+
+BUNDLED_NAME = "bundled"  # the bundled head detector
+
+Detector = FaceDetector | HeadDetector | SurroundHeadDetector | VerifiedHeadDetector
+
+
+def load_detector(source: str | Path) -> Detector:
+    """The detector in a file: ours, YuNet, or whatever head detector an ONNX file holds.
+
+    Args:
+        source: the file, or `BUNDLED_NAME`.
+
+    Raises:
+        InputError: the file is missing, damaged, or no detector.
+    """
+    if str(source) == BUNDLED_NAME:
+        return _head_detector(BUNDLED_DETECTOR)
+    if Path(source).suffix == ".onnx":
+        from ..detection.yunet_checkpoint import is_yunet
+
+        if not is_yunet(source):
+            return HeadDetector(source)
+    elif read_config(source).get("model_type") == HeadDetectorConfig.model_type:
+        return _head_detector(source)
+    return FaceDetector.from_pretrained(source)
+
+
+def default_detector() -> Detector:
+    """YuNet where its file is at hand, which still finds more faces; else the bundled detector."""
+    return FaceDetector.from_pretrained() if at_hand() else _head_detector(BUNDLED_DETECTOR)
+
+
+def _head_detector(source: str | Path) -> SurroundHeadDetector | VerifiedHeadDetector:
+    """Our own detector, with the bundled pose network beside it if the file knows its word."""
+    detector = SurroundHeadDetector.from_pretrained(source)
+    numbers = detector.config.verification
+    if not numbers:
+        return detector
+    return VerifiedHeadDetector(detector, from_pretrained(BUNDLED), numbers)

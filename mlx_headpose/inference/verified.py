@@ -1,0 +1,137 @@
+"""The bundled head detector, with the bundled pose network's word on each of its boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..detection import DEFAULT_MIN_SCORE
+from ..detection.heads.detector import SurroundHeadDetector
+from ..detection.yunet import Detections
+from ..methods import Estimator
+from ..pose import sigmoid
+from ..predictor import Predictor
+from ..process import in_lasting_thread
+
+# Of the detector's score: what it doubts more is not looked at again. On rendered scenes that
+# leaves four boxes each, and changes recall at no rate of false boxes up to one in two scenes.
+LEAST = 0.3
+BATCH = 64
+# Side of a head in pixels at which the confidence counts as much as `b` says, and the factor beyond
+# which smaller or larger heads make no more difference.
+SIDE, MOST = 48.0, 4.5
+_EDGE = 1e-4  # nearest that a chance comes to 0 and 1
+
+
+class VerifiedHeadDetector:
+    """Finds heads from every side: those that a detector sees and a pose network confirms.
+
+    A pose network that was trained on nothing but heads is unsure of everything else, so its
+    confidence tells heads from shoulders, balls and shadows, which a detector confuses more often.
+    `joint` makes one score of both.
+
+    Args:
+        detector: finds the boxes.
+        model: a pose network that knows its confidence.
+        numbers: a, b, c and d of `joint`, fitted with these two networks
+            (`bench/accuracy/verification.py`).
+    """
+
+    finds = SurroundHeadDetector.finds
+
+    def __init__(
+        self, detector: SurroundHeadDetector, model: Estimator, numbers: tuple[float, ...]
+    ):
+        self.plain, self.numbers = detector, numbers
+        margins = model.config.preprocessing.crop.around_detected(self.finds)
+        self._read = model.config.inputs.head_reader(margins, None)
+        self._predictor = Predictor(model)
+
+    @property
+    def name(self) -> str:
+        """What it is called in front of users."""
+        return self.plain.name
+
+    @property
+    def detect_size(self) -> int:
+        """See `SurroundHeadDetector`."""
+        return self.plain.detect_size
+
+    @detect_size.setter
+    def detect_size(self, size: int) -> None:
+        self.plain.detect_size = size
+
+    @in_lasting_thread
+    def __call__(
+        self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
+    ) -> list[Detections]:
+        """Find the heads of some images.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each.
+            min_score: heads below this score are left out.
+
+        Returns:
+            One `Detections` per image: `boxes` of faces, `heads` of whole heads.
+        """
+        found = self.plain(images, LEAST)
+        return [
+            self._verified(those, evidence, min_score)
+            for those, evidence in zip(found, self.evidence(images, found), strict=True)
+        ]
+
+    def evidence(
+        self, images: Sequence[np.ndarray], found: Sequence[Detections]
+    ) -> list[np.ndarray]:
+        """What speaks for each box of some images.
+
+        Returns:
+            For each image (N, 3): the logits of score and confidence, and the logarithm of the
+            head's side over `SIDE`.
+        """
+        crops = [
+            crop
+            for image, those in zip(images, found, strict=True)
+            for box in those.boxes
+            if (crop := self._read(image, box)) is not None
+        ]
+        confidences = np.concatenate([np.zeros(0), *self._confidences(crops)])
+        parts = np.split(confidences, np.cumsum([len(those) for those in found]))[:-1]
+        evidence = []
+        for those, confidence in zip(found, parts, strict=True):
+            assert those.heads is not None
+            side = np.maximum((those.heads[:, 2:] - those.heads[:, :2]).max(1, initial=1.0), 1.0)
+            size = np.clip(np.log(side / SIDE), -np.log(MOST), np.log(MOST))
+            evidence.append(np.stack([_logit(those.scores), _logit(confidence), size], 1))
+        return evidence
+
+    def _confidences(self, crops: list[np.ndarray]) -> Iterator[np.ndarray]:
+        for start in range(0, len(crops), BATCH):
+            _, confidence = self._predictor(np.stack(crops[start : start + BATCH]))
+            assert confidence is not None
+            yield confidence
+
+    def _verified(self, found: Detections, evidence: np.ndarray, min_score: float) -> Detections:
+        """The heads that reach a score by all evidence, best first."""
+        assert found.heads is not None
+        scores = sigmoid(joint(evidence, self.numbers)).astype(np.float32)
+        order = np.argsort(-scores, kind="stable")
+        order = order[scores[order] >= min_score]
+        return Detections(found.boxes[order], scores[order], found.heads[order])
+
+
+def joint(evidence: np.ndarray, numbers: Sequence[float]) -> np.ndarray:
+    """(N, 3) evidence (s, p, z) → (N,) logits a·s + max(0, b + c·z)·p + d.
+
+    Logistic regression, but that the weight of the confidence grows with the head's size: of a
+    small one the pose network is never sure.
+    """
+    score, confidence, size = evidence.T
+    a, b, c, d = numbers
+    return a * score + np.maximum(0.0, b + c * size) * confidence + d
+
+
+def _logit(chance: np.ndarray) -> np.ndarray:
+    chance = np.clip(np.asarray(chance, np.float64), _EDGE, 1 - _EDGE)
+    return np.log(chance / (1 - chance))
