@@ -240,10 +240,12 @@ def test_images_are_scaled_and_padded_and_boxes_come_back(detector):
     ((pixels, factors),) = prepare(large, 96)
     assert pixels.shape == (64, 96, 3)
     assert factors.tolist() == [3, 3]
-    (_, factors), (smaller, more) = prepare(large, 200)
+    ((_, factors),) = prepare(large, 200)
     assert factors.tolist() == pytest.approx([1.44, 1.44])
-    assert smaller.shape == (64, 96, 3)  # 80 x 50, padded
-    assert more.tolist() == pytest.approx([3.6, 3.6])
+    (_, factors), (smaller, more) = prepare(small.repeat(10, 0).repeat(10, 1), 480)
+    assert factors.tolist() == [2, 2]
+    assert smaller.shape == (128, 192, 3)  # 192 x 120, padded
+    assert more.tolist() == [5, 5]
     (found,) = detector([small], 0.3)
     assert len(found)
     assert found.heads is not None

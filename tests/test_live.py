@@ -6,6 +6,7 @@ import csv
 import json
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from mlx_headpose.cli.predict import run
 from mlx_headpose.detection.yunet import Detections
 from mlx_headpose.errors import InputError
+from mlx_headpose.inference import loop
 from mlx_headpose.inference.estimator import Head, HeadPoseEstimator
 from mlx_headpose.inference.loop import Seen, stream
 from mlx_headpose.inference.video import Frame, VideoReader
@@ -337,3 +339,41 @@ def test_cones_by_direction_follow_the_zero():
     place = np.array([0.0, 0, 1])
     assert Attention().update([zone], place, aside, 0.03) is None
     assert Attention().update([zone], place, aside, 0.03, relative=np.zeros(3)) == "ahead"
+
+
+@pytest.mark.parametrize(("ahead", "entered"), [(0, []), (3, ["in", "out"])])
+def test_matrix_products_use_one_thread_while_a_search_goes_on_beside(monkeypatch, ahead, entered):
+    seen = []
+
+    @contextmanager
+    def one_thread():
+        seen.append("in")
+        yield
+        seen.append("out")
+
+    class Reader:
+        live, dropped = False, 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def __iter__(self):
+            return iter([1, 2, 3])
+
+    class Video:
+        def __init__(self):
+            self.ahead = ahead
+
+        def __call__(self, frame):
+            return [frame]
+
+    monkeypatch.setattr(loop, "one_thread", one_thread)
+    assert [found.heads for found in loop.follow(Video(), Reader())] == [[1], [2], [3]]
+    assert seen == entered
+    left = loop.follow(Video(), Reader())
+    next(left)
+    left.close()
+    assert seen == 2 * entered

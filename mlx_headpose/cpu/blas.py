@@ -117,6 +117,20 @@ def set_threads(count: int) -> None:
     getattr(ctypes.CDLL(None), _SET)(count)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, a matrix product uses one thread, and those of two threads do not wait in turn."""
+    count = threads()
+    if count <= 1:
+        yield
+        return
+    set_threads(1)
+    try:
+        yield
+    finally:
+        set_threads(count)
+
+
 def _gpu_build() -> bool:
     """Whether the installed MLX is a CUDA build, which multiplies on the GPU.
 

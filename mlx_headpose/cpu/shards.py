@@ -48,12 +48,8 @@ def shards_on_cores(samples: int) -> Iterator[None]:
     if count <= 1:
         yield
         return
-    _blas.set_threads(1)
-    try:
-        with shards(count):
-            yield
-    finally:
-        _blas.set_threads(threads)
+    with _blas.one_thread(), shards(count):
+        yield
 
 
 @contextmanager
