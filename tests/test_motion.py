@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.accuracy.motion import run
+from bench.accuracy.motion import run, with_noise
 from mlx_headpose.inference.motion import PredictiveFilter
 from mlx_headpose.inference.smoothing import PoseFilter
 from mlx_headpose.pose import geodesic_degrees, pose_to_matrix, wrap
@@ -13,8 +13,9 @@ from mlx_headpose.pose import geodesic_degrees, pose_to_matrix, wrap
 
 @pytest.mark.parametrize("fps", [15, 30, 60])
 def test_less_jitter_error_and_lag_than_one_euro(fps):
-    jitter, error, lag = run(PredictiveFilter, fps, 1.0, 1)
-    euro_jitter, euro_error, euro_lag = run(PoseFilter, fps, 1.0, 1)
+    seen = [with_noise(fps, 1.0, seed=0)]
+    jitter, error, lag = run(PredictiveFilter, fps, seen)
+    euro_jitter, euro_error, euro_lag = run(PoseFilter, fps, seen)
     assert jitter < euro_jitter
     assert error < euro_error
     assert lag < 0.25 * euro_lag

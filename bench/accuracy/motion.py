@@ -1,9 +1,11 @@
 """Filters of poses beside each other: jitter at rest, error in motion, lag.
 
-    python -m bench.accuracy.motion
+    python -m bench.accuracy.motion [--network --people 3]
 
 A head rests, turns, shakes and nods (the motion of `bench.accuracy.video`); the network's errors
 are independent from frame to frame, with `--noise` degrees of standard deviation about each axis.
+With `--network` they are a network's own, on rendered people with camera noise, whom the detector
+finds in each of 30 frames a second: part of these errors stays as long as the head does.
 Jitter is the mean angle between consecutive outputs while the head rests. Lag is the shift in time
 of the true motion that is nearest to the output. `--match` tunes each filter's first argument so
 that the jitter at 30 frames a second is that of One-Euro: only then do lags compare.
@@ -12,16 +14,23 @@ that the jitter at 30 frames a second is that of One-Euro: only then do lags com
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.spatial.transform import Rotation, Slerp
+from tqdm import tqdm
 
+from mlx_headpose.inference.estimator import HeadPoseEstimator
 from mlx_headpose.inference.motion import PredictiveFilter
 from mlx_headpose.inference.smoothing import PoseFilter
 from mlx_headpose.pose import geodesic_degrees, matrix_to_pose, pose_to_matrix
+from mlx_headpose.space.intrinsics import Camera
+from mlx_headpose.synthetic.film import Actor, Film, Placed
 
+SIZE = (640, 480)
 FINE = 240  # frames a second of the true motion
 Filter = Callable[[np.ndarray, float], np.ndarray]
 
@@ -43,39 +52,68 @@ def motion(seconds: float = 14.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return t, np.stack([yaw, pitch, roll], -1), rests
 
 
-def run(make: Callable[[], Filter] | None, fps: int, noise: float, seeds: int) -> np.ndarray:
-    """(3,) jitter at rest and error in motion in degrees, lag in seconds: means over the seeds."""
-    t, truth, rests = motion()
+@dataclass(frozen=True)
+class Seen:
+    """A motion as it was seen: (T,) times, (T, 3) true poses, (T,) rests, and (T, 3) poses seen."""
+
+    times: np.ndarray
+    truth: np.ndarray
+    rests: np.ndarray
+    poses: np.ndarray
+
+
+def with_noise(fps: int, noise: float, seed: int) -> Seen:
+    """Poses with independent errors of `noise` degrees about each axis."""
+    t, truth, rests = (values[:: FINE // fps] for values in motion())
+    rng = np.random.default_rng(seed)
+    off = Rotation.from_rotvec(np.radians(rng.normal(0, noise, (len(t), 3))))
+    seen = matrix_to_pose((Rotation.from_matrix(pose_to_matrix(truth)) * off).as_matrix())
+    return Seen(t, truth, rests, seen)
+
+
+def by_network(fps: int, estimator: HeadPoseEstimator, person: int) -> Seen:
+    """Poses that an estimator sees in a rendered video of a person."""
+    t, truth, rests = (values[:: FINE // fps] for values in motion())
+    film = Film(Camera.from_fov(60, *SIZE), [Actor(person)], person, noise=4.0)
+    poses: list[np.ndarray] = []
+    for pose in tqdm(truth, unit="frame", disable=None):
+        placed = Placed(pose, np.array((0.0, 0.0, 0.6)))
+        heads = estimator(film.frame([placed]), max_heads=1)
+        poses.append(heads[0].pose if heads else poses[-1])  # the last known pose where it is lost
+    return Seen(t, truth, rests, np.array(poses))
+
+
+def run(make: Callable[[], Filter] | None, fps: int, videos: Sequence[Seen]) -> np.ndarray:
+    """(3,) jitter at rest and error in motion in degrees, lag in seconds: means over the videos."""
+    t, truth, _ = motion()
     turns = Slerp(t, Rotation.from_matrix(pose_to_matrix(truth)))
-    every = FINE // fps
-    times, poses, still = t[::every], truth[::every], rests[::every]
     results = []
-    for seed in range(seeds):
-        rng = np.random.default_rng(seed)
-        off = Rotation.from_rotvec(np.radians(rng.normal(0, noise, (len(times), 3))))
-        seen = matrix_to_pose((Rotation.from_matrix(pose_to_matrix(poses)) * off).as_matrix())
+    for video in videos:
+        times, still = video.times, video.rests
         one = make() if make else None
-        out = np.array([one(p, 1 / fps) for p in seen]) if one else seen
+        out = np.array([one(p, 1 / fps) for p in video.poses]) if one else video.poses
         matrices = pose_to_matrix(out)
         steps = geodesic_degrees(matrices[1:], matrices[:-1])
         settled = still[1:] & (times[1:] > 1) & ((times[1:] < 2.9) | (times[1:] > 12))
         moving = ~still & (times > 3)
-        error = geodesic_degrees(matrices, pose_to_matrix(poses))[moving].mean()
-
-        def late(lag: float, matrices: np.ndarray = matrices, moving: np.ndarray = moving) -> float:
-            moved = turns(np.clip(times[moving] - lag, 0, t[-1])).as_matrix()
-            return float(geodesic_degrees(matrices[moving], moved).mean())
-
+        error = geodesic_degrees(matrices, pose_to_matrix(video.truth))[moving].mean()
+        late = partial(_behind, turns, times[moving], matrices[moving], float(t[-1]))
         lag = minimize_scalar(late, bounds=(-0.2, 0.5), method="bounded").x
         results.append((steps[settled].mean(), error, lag))
     return np.mean(results, 0)
 
 
-def matched(make: Callable[[float], Filter], jitter: float, noise: float, seeds: int) -> float:
+def _behind(turns: Slerp, times: np.ndarray, matrices: np.ndarray, end: float, lag: float) -> float:
+    """Mean degrees between what was put out and the true motion `lag` seconds earlier."""
+    moved = turns(np.clip(times - lag, 0, end)).as_matrix()
+    return float(geodesic_degrees(matrices, moved).mean())
+
+
+def matched(make: Callable[[float], Filter], jitter: float, videos: Sequence[Seen]) -> float:
     """The first argument for which a filter has a given jitter at 30 frames a second."""
 
     def excess(logarithm: float) -> float:
-        return run(lambda: make(float(np.exp(logarithm))), 30, noise, seeds)[0] - jitter
+        return run(lambda: make(float(np.exp(logarithm))), 30, videos)[0] - jitter
 
     return float(np.exp(brentq(excess, np.log(0.1), np.log(30), xtol=0.02)))
 
@@ -85,18 +123,28 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--match", action="store_true")
+    parser.add_argument("--network", action="store_true", help="errors of a network")
+    parser.add_argument("--people", type=int, default=3, help="whom the network sees")
+    parser.add_argument("--snapshot")
+    parser.add_argument("--detector")
     options = parser.parse_args()
-    noise, seeds = options.noise, options.seeds
+    if options.network:
+        estimator = HeadPoseEstimator.from_pretrained(options.snapshot, options.detector)
+        videos = {30: [by_network(30, estimator, person) for person in range(options.people)]}
+    else:
+        videos = {
+            fps: [with_noise(fps, options.noise, seed) for seed in range(options.seeds)]
+            for fps in (15, 30, 60)
+        }
     first = 1.0
     if options.match:
-        target = run(PoseFilter, 30, noise, seeds)[0]
-        first = matched(PredictiveFilter, target, noise, seeds)
+        first = matched(PredictiveFilter, run(PoseFilter, 30, videos[30])[0], videos[30])
         print(f"predictive filter of equal jitter: {first:.2f}")
     filters = {"raw": None, "One-Euro": PoseFilter, "predictive": lambda: PredictiveFilter(first)}
     print("frames/s  filter      jitter at rest  error in motion  lag in frames  in ms")
-    for fps in (15, 30, 60):
+    for fps, those in videos.items():
         for name, make in filters.items():
-            jitter, error, lag = run(make, fps, noise, seeds)
+            jitter, error, lag = run(make, fps, those)
             print(
                 f"{fps:8}  {name:10}  {jitter:13.2f}°  {error:14.2f}°  {lag * fps:13.2f}"
                 f"  {1000 * lag:5.0f}"
