@@ -246,6 +246,8 @@ def test_images_are_scaled_and_padded_and_boxes_come_back(detector):
     assert factors.tolist() == [2, 2]
     assert smaller.shape == (128, 192, 3)  # 192 x 120, padded
     assert more.tolist() == [5, 5]
+    huge = np.zeros((1500, 1500, 3), np.uint8)
+    assert [len(pixels) for pixels, _ in prepare(huge, 1500)] == [1504, 608, 256]
     (found,) = detector([small], 0.3)
     assert len(found)
     assert found.heads is not None

@@ -26,9 +26,9 @@ BUNDLED_DETECTOR = BUNDLED.with_name("headdetector.safetensors")
 DEFAULT_MIN_SCORE = 0.5
 DEFAULT_SIZE = 640
 MIN_SIZE, MAX_SIZE = 64, 8192
-# The network trains on scenes of 320 pixels, so it looks at an image a second time at this share
-# of the size, for heads that are larger than those it knows. In images up to `NO_SMALLER` pixels
-# that finds no more of them (200 validation scenes each of 224, 320 and 448).
+# The network trains on scenes of 320 pixels, so it looks at an image again at this share of the
+# size, for heads that are larger than those it knows. In images up to `NO_SMALLER` pixels that
+# finds no more of them (200 validation scenes each of 224, 320 and 448).
 SMALLER, NO_SMALLER = 0.4, 448
 GPU_BATCH = 16
 
@@ -124,10 +124,11 @@ def prepare(image: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]
         factors that take x and y back to the image.
     """
     longer = max(image.shape[:2])
-    side = min(size, longer)
+    side: float = min(size, longer)
     passes = [_scaled(image, side / longer)]
-    if side > NO_SMALLER:
-        passes.append(_scaled(image, SMALLER * side / longer))
+    while side > NO_SMALLER:
+        side *= SMALLER
+        passes.append(_scaled(image, side / longer))
     return passes
 
 
