@@ -1,9 +1,9 @@
-"""What each trick of `mlx_headpose/cpu/` gains on Linux: one left out at a time, in turns.
+"""What each trick for Linux's CPUs gains (`mlx_headpose/cpu/` and `nn/winograd.py`), in turns.
 
-    python -m bench.speed.tuning [--rounds 7] [--threads 2] [--tricks memory pages shards]
+    python -m bench.speed.tuning [--rounds 7] [--threads 2] [--tricks memory winograd]
 
-Printed is the time without the trick as a share of the time with all of them, so 1.25 is a trick
-that saves a fifth. What gains less than 3 % in every column does not belong there.
+One is left out at a time. Printed is the time without it as a share of the time with all, so 1.25
+is a trick that saves a fifth. What gains less than 3 % in every column does not belong there.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ TRICKS = {
     "memory": "freed memory kept",
     "pages": "large pages",
     "shards": "shards of a batch, one per core",
+    "winograd": "3×3 convolutions by Winograd's filtering",
 }
 WORK = (
     ("squeezenet1_1", "inference", 1),
@@ -51,8 +52,12 @@ def without(trick: str) -> None:
         blas.load_optimised_blas()
     from mlx_headpose.cpu import shards
 
+    from mlx_headpose.nn import winograd
+
     if trick == "shards":
         shards.shards_on_cores = lambda _: nullcontext()
+    if trick == "winograd":
+        winograd.pays = lambda *_: False
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
 """Convolutions that are fast on the CPU as well, forwards and backwards.
 
 On a GPU these are MLX's own. MLX's CPU kernels are fast for one case only, so there every
-convolution is written as what the CPU does fast: a matrix product of the windows with the weights,
-or, depthwise, one multiply-add per tap, and on maps of few pixels a matrix per channel. The
-gradient of a strided convolution's input is the sum of shifted products for each of the stride's
-phases, so no work is spent on stuffed zeros.
+convolution is written as what the CPU does fast: a matrix product of the windows with the weights
+(where it pays, of fewer numbers that are made of both: `winograd`), or, depthwise, one multiply-add
+per tap, and on maps of few pixels a matrix per channel. The gradient of a strided convolution's
+input is the sum of shifted products for each of the stride's phases, so no work is spent on stuffed
+zeros.
 
 Images are (N, H, W, C), weights (O, kh, kw, C / groups). There are first derivatives only.
 """
@@ -23,6 +24,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ..cpu.shards import each_shard
+from . import winograd
 from .grid import Pair, interleave, pad_or_crop, pair, phases, window_span
 from .plain import is_plain, use_mlx_kernels, with_gradient
 
@@ -54,6 +56,12 @@ class _Geometry:
         """The input as the windows see it: they fill it without a rest."""
         rows, columns = ((self.before[axis], self.after(axis)) for axis in (0, 1))
         return pad_or_crop(x, rows, columns)
+
+    @property
+    def is_plain_3x3(self) -> bool:
+        """Whether all windows of 3×3 pixels see all channels."""
+        geometry = (self.kernel, self.stride, self.dilation, self.groups)
+        return geometry == ((3, 3), (1, 1), (1, 1), 1)
 
     def depthwise(self, weight: mx.array) -> bool:
         return self.groups > 1 and weight.shape[0] == self.groups and weight.shape[3] == 1
@@ -115,6 +123,8 @@ def _correlate(x: mx.array, weight: mx.array, geometry: _Geometry) -> mx.array:
             total = total + tap * wide[:, k]
         return total.astype(x.dtype)
     groups = geometry.groups
+    if geometry.is_plain_3x3 and winograd.pays(x, weight, geometry.outputs):
+        return winograd.correlate(geometry.pad(x), weight, geometry.outputs)
     windows = _windows(x, geometry)
     if groups == 1:
         # Of a weight that is a transposed view, the matrix is made along its contiguous axis.
