@@ -51,7 +51,6 @@ def without(trick: str) -> None:
     if trick != "blas":
         blas.load_optimised_blas()
     from mlx_headpose.cpu import shards
-
     from mlx_headpose.nn import winograd
 
     if trick == "shards":
