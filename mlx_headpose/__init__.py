@@ -23,6 +23,7 @@ _tune()  # before anything imports mlx.core
 if TYPE_CHECKING:
     from .inference.draw import draw_heads
     from .inference.estimator import Head, HeadPoseEstimator
+    from .inference.pictures import open_picture
     from .inference.video import VideoReader, VideoWriter
     from .inference.video_estimator import VideoEstimator
 
@@ -35,6 +36,7 @@ __all__ = [
     "VideoWriter",
     "__version__",
     "draw_heads",
+    "open_picture",
 ]
 # What needs the networks is loaded only when someone asks for it.
 _MODULES = {
@@ -44,6 +46,7 @@ _MODULES = {
     "VideoReader": "video",
     "VideoWriter": "video",
     "draw_heads": "draw",
+    "open_picture": "pictures",
 }
 
 
