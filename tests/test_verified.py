@@ -19,7 +19,7 @@ from mlx_headpose.pose import sigmoid
 from mlx_headpose.weights import BUNDLED, from_pretrained, load_network, save_pretrained
 
 ROOT = Path(__file__).resolve().parent.parent
-NUMBERS = (1.0, 0.5, 0.25, 0.0)
+NUMBERS = (1.0, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0)
 
 
 class Finds:
@@ -47,8 +47,11 @@ def astronaut():
 
 
 def test_the_joint_score():
-    evidence = np.array([(2.0, 1.0, 0.0), (2.0, 1.0, 2.0), (2.0, 1.0, -4.0)])
-    np.testing.assert_allclose(joint(evidence, (1.5, 0.5, 0.25, -1.0)), [2.5, 3.0, 2.0])
+    sizes = np.array([(2.0, 1.0, 0.0, 0, 0), (2.0, 1.0, 2.0, 0, 0), (2.0, 1.0, -4.0, 0, 0)])
+    numbers = (1.5, 0.5, 0.25, -1.0, 3.0, 0.5, 0.1)
+    np.testing.assert_allclose(joint(sizes, numbers), [2.5, 3.0, 2.0])
+    looks = np.array([(2.0, 1.0, 0.0, 1, -2.0), (2.0, 1.0, 2.0, 1, -2.0)])
+    np.testing.assert_allclose(joint(looks, numbers), [2.5 + 3 - 1, 3.0 + 3 - 1.4])
 
 
 def test_confidence_separates_a_face_from_a_wall(astronaut):
@@ -100,6 +103,21 @@ def test_a_detector_without_numbers_decides_alone(tmp_path):
     alone.update(model.parameters())
     save_pretrained(alone, tmp_path / "alone.safetensors")
     assert isinstance(load_detector(tmp_path / "alone.safetensors"), SurroundHeadDetector)
-    for numbers in ((1.0, 2.0), (1.0, 2.0, 3.0, float("nan"))):
+    for numbers in ((1.0, 2.0), (*[1.0] * 6, float("nan"))):
         with pytest.raises(InputError, match="verification"):
             dataclasses.replace(model.config, verification=numbers)
+
+
+def test_the_least_sure_look_counts(astronaut):
+    class Looks(Finds):
+        looks = np.array([(0.9, 0.3), (0.8, np.nan), (0.6, 0.0)], np.float32)
+
+        def __call__(self, images, min_score):
+            found = super().__call__(images, min_score)
+            return [dataclasses.replace(each, looks=self.looks) for each in found]
+
+    finds = Looks([FACE, FACE, WALL], [0.9, 0.8, 0.6])
+    detector = VerifiedHeadDetector(finds, from_pretrained(BUNDLED), NUMBERS)
+    (evidence,) = detector.evidence([astronaut], detector.plain([astronaut], LEAST))
+    assert evidence[:, 3].tolist() == [1, 0, 1]
+    np.testing.assert_allclose(evidence[:, 4], [np.log(3 / 7), 0, np.log(0.02 / 0.98)], rtol=1e-5)

@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 from mlx_headpose.core.crop import AROUND_LANDMARKS, TRAINING, Margins, cut
 from mlx_headpose.data import Dataset, open_dataset
+from mlx_headpose.detection.heads.boxes import overlap
 from mlx_headpose.detection.yunet import FaceDetector
 from mlx_headpose.figures import new_figure, write_figure
 from mlx_headpose.inference.estimator import HeadPoseEstimator
-from mlx_headpose.inference.tracking import overlap
 from mlx_headpose.methods import Estimator
 from mlx_headpose.pose import angle_errors
 

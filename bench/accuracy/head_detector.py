@@ -36,6 +36,7 @@ from tqdm import tqdm
 from mlx_headpose.core.crop import AROUND_LANDMARKS
 from mlx_headpose.core.scene import HEAD
 from mlx_headpose.data import open_dataset
+from mlx_headpose.detection.heads.boxes import overlap
 from mlx_headpose.detection.heads.detector import (
     BUNDLED_DETECTOR,
     DEFAULT_MIN_SCORE,
@@ -51,7 +52,6 @@ from mlx_headpose.evaluation.detection import (
 )
 from mlx_headpose.figures import new_figure, write_figure
 from mlx_headpose.inference.detectors import BUNDLED_NAME, Detector, load_detector
-from mlx_headpose.inference.tracking import overlap
 from mlx_headpose.weights import load_network, save_pretrained
 
 OVERLAP = 0.4

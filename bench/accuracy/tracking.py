@@ -20,9 +20,9 @@ import motmetrics
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from mlx_headpose.detection.heads.boxes import overlap
 from mlx_headpose.inference import CARRY_S
 from mlx_headpose.inference.estimator import Head, HeadPoseEstimator
-from mlx_headpose.inference.tracking import overlap
 from mlx_headpose.inference.video import Frame
 from mlx_headpose.inference.video_estimator import VideoEstimator
 from mlx_headpose.synthetic import SyntheticHeads

@@ -3,10 +3,10 @@
     python -m bench.accuracy.verification --scenes datasets/scenes \\
         --output mlx_headpose/bundled/headdetector.safetensors
 
-Logistic regression of "the box finds a head" on the scores of a detector, the confidences of the
-bundled pose network and the sizes of the boxes (`inference.verified.joint`), on scenes of the
-training split that no training showed. Then d is set so that 0.5 is the threshold at which
-validation scenes have 0.25 false boxes each, and recall there is printed, with the confidence and
+Logistic regression of "the box finds a head" on the scores of a detector in all of its looks, the
+confidences of the bundled pose network and the sizes of the boxes (`inference.verified.joint`), on
+scenes of the training split that no training showed. Then d is set so that 0.5 is the threshold at
+which validation scenes have 0.25 false boxes each, and recall there is printed, with all that and
 without.
 """
 
@@ -32,10 +32,11 @@ from mlx_headpose.weights import BUNDLED, from_pretrained, load_network, save_pr
 
 SEED = 99  # of the scenes that fit, which is no training's
 WEIGHT_DECAY = 1e-3
+OFFSET = 3  # place of d
 
 
 def candidates(detector: VerifiedHeadDetector, scenes: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3) evidence of the boxes of scenes, and (N,) whether each finds a head."""
+    """(N, 5) evidence of the boxes of scenes, and (N,) whether each finds a head."""
     evidence, right = [], []
     for index in tqdm(range(len(scenes)), unit="scene", disable=None):
         image, targets = scenes.scene(index)
@@ -49,14 +50,14 @@ def candidates(detector: VerifiedHeadDetector, scenes: Dataset) -> tuple[np.ndar
 
 
 def fit(evidence: np.ndarray, right: np.ndarray) -> tuple[float, ...]:
-    """a, b, c and d of the most likely score."""
+    """The numbers of the most likely score."""
 
     def loss(numbers: np.ndarray) -> float:
         logit = joint(evidence, numbers)
-        penalty = WEIGHT_DECAY * float((numbers[:3] ** 2).sum()) / 2
+        penalty = WEIGHT_DECAY * float((np.delete(numbers, OFFSET) ** 2).sum()) / 2
         return float(np.logaddexp(0, np.where(right, -logit, logit)).mean()) + penalty
 
-    found = minimize(loss, np.array((1.0, 0.5, 0.0, 0.0)), method="Nelder-Mead")
+    found = minimize(loss, np.array((1.0, 0.5, 0.0, 0.0, 0.0, 0.5, 0.0)), method="Powell")
     return tuple(float(v) for v in found.x)
 
 
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="file to write (.safetensors)")
     options = parser.parse_args()
     plain = SurroundHeadDetector.from_pretrained(options.detector)
-    detector = VerifiedHeadDetector(plain, from_pretrained(BUNDLED), (1.0, 0.0, 0.0, 0.0))
+    detector = VerifiedHeadDetector(plain, from_pretrained(BUNDLED), (1.0, *[0.0] * 6))
     scenes = open_dataset(
         "scenes", options.scenes, train=True, seed=SEED, samples=options.count, input_size=640
     )
@@ -83,12 +84,12 @@ def main() -> None:
     print("\n".join(table(evaluate_finder(find, validation))))
     detector.numbers = numbers
     found = evaluate_finder(find, validation)
-    print("with the confidence")
+    print("verified")
     print("\n".join(table(found)))
     threshold = found.threshold()
-    *first, last = numbers
-    last -= float(np.log(threshold / (1 - threshold)))
-    numbers = tuple(round(value, 4) for value in (*first, last))
+    shifted = np.array(numbers)
+    shifted[OFFSET] -= np.log(threshold / (1 - threshold))
+    numbers = tuple(round(float(value), 4) for value in shifted)
     print(f"verification {numbers}")
     if options.output:
         model = load_network(options.detector)

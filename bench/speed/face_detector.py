@@ -18,8 +18,8 @@ from tqdm import tqdm
 from mlx_headpose.core.crop import AROUND_LANDMARKS
 from mlx_headpose.data import open_dataset
 from mlx_headpose.detection import DEFAULT_MIN_SCORE
+from mlx_headpose.detection.heads.boxes import overlap
 from mlx_headpose.detection.yunet import FaceDetector
-from mlx_headpose.inference.tracking import overlap
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 OVERLAP = 0.4

@@ -23,6 +23,7 @@ from ..core.preprocessing import Preprocessing
 from ..cpu.shards import shards_on_cores
 from ..data import Dataset, open_dataset
 from ..data.protocols import PROTOCOLS
+from ..detection.heads.boxes import overlap
 from ..detection.yunet import FaceDetector
 from ..errors import InputError
 from ..evaluation.evaluate import evaluate
@@ -38,7 +39,6 @@ from ..evaluation.leaderboard import (
 )
 from ..figures import available
 from ..files import atomic_path, digest, read_json, write_json
-from ..inference.tracking import overlap
 from ..methods import METHODS, Estimator
 from ..training.checkpoint import is_state
 from ..weights import from_pretrained, read_config

@@ -163,11 +163,14 @@ class Detections:
         boxes: (N, 4) float32 x_min, y_min, x_max, y_max.
         scores: (N,) float32 in 0..1.
         heads: (N, 4) float32 boxes of the whole heads, where the detector tells; else None.
+        looks: (N, L) scores of the same heads in each of the detector's looks at the image, NaN in
+            a look that is for heads of other sizes; None from detectors that look once.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     heads: np.ndarray | None = None
+    looks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from ..detection.heads.boxes import overlap
 from ..detection.heads.detector import SurroundHeadDetector
 from ..detection.yolo import HeadDetector
 from ..detection.yunet import Detections, FaceDetector, suppress
@@ -250,15 +251,6 @@ def _behind(lost: Track, seen: Track) -> bool:
     way = (seen.box - lost.box).reshape(2, 2).mean(0)
     approach = (lost.velocity - seen.velocity).reshape(2, 2).mean(0) @ way
     return lost.behind or bool(approach > 0.5 * way @ way)
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, 4) and (M, 4) boxes → (N, M) intersection over union."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.maximum(high - low, 0).prod(-1)
-    area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1), (b[:, 2:] - b[:, :2]).prod(-1)
-    return shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-9)
 
 
 def nearness(a: np.ndarray, b: np.ndarray) -> np.ndarray:

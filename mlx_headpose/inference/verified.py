@@ -22,6 +22,7 @@ BATCH = 64
 # which smaller or larger heads make no more difference.
 SIDE, MOST = 48.0, 4.5
 _EDGE = 1e-4  # nearest that a chance comes to 0 and 1
+_UNSEEN = 0.02  # score of a look that sees nothing
 
 
 class VerifiedHeadDetector:
@@ -29,13 +30,13 @@ class VerifiedHeadDetector:
 
     A pose network that was trained on nothing but heads is unsure of everything else, so its
     confidence tells heads from shoulders, balls and shadows, which a detector confuses more often.
-    `joint` makes one score of both.
+    And what is a head at one scale and none at another seldom is one. `joint` makes one score of
+    all.
 
     Args:
         detector: finds the boxes.
         model: a pose network that knows its confidence.
-        numbers: a, b, c and d of `joint`, fitted with these two networks
-            (`bench/accuracy/verification.py`).
+        numbers: of `joint`, fitted with these two networks (`bench/accuracy/verification.py`).
     """
 
     finds = SurroundHeadDetector.finds
@@ -87,8 +88,9 @@ class VerifiedHeadDetector:
         """What speaks for each box of some images.
 
         Returns:
-            For each image (N, 3): the logits of score and confidence, and the logarithm of the
-            head's side over `SIDE`.
+            For each image (N, 5): the logits of score and confidence, the logarithm of the head's
+            side over `SIDE`, whether several looks of the detector are for heads of this size (0
+            or 1), and if so the logit of the least sure one's score, else 0.
         """
         crops = [
             crop
@@ -103,7 +105,9 @@ class VerifiedHeadDetector:
             assert those.heads is not None
             side = np.maximum((those.heads[:, 2:] - those.heads[:, :2]).max(1, initial=1.0), 1.0)
             size = np.clip(np.log(side / SIDE), -np.log(MOST), np.log(MOST))
-            evidence.append(np.stack([_logit(those.scores), _logit(confidence), size], 1))
+            several, least = _least_sure(those)
+            columns = [_logit(those.scores), _logit(confidence), size, several, least]
+            evidence.append(np.stack(columns, 1))
         return evidence
 
     def _confidences(self, crops: list[np.ndarray]) -> Iterator[np.ndarray]:
@@ -122,14 +126,31 @@ class VerifiedHeadDetector:
 
 
 def joint(evidence: np.ndarray, numbers: Sequence[float]) -> np.ndarray:
-    """(N, 3) evidence (s, p, z) → (N,) logits a·s + max(0, b + c·z)·p + d.
+    """(N, 5) evidence → (N,) logits of a score.
 
-    Logistic regression, but that the weight of the confidence grows with the head's size: of a
-    small one the pose network is never sure.
+    Of evidence (s, p, z, m, q) it is a·s + max(0, b + c·z)·p + d + e·m + (f + g·z)·q.
+
+    Logistic regression, but that weights change with the head's size: of a small one the pose
+    network is never sure.
     """
-    score, confidence, size = evidence.T
-    a, b, c, d = numbers
-    return a * score + np.maximum(0.0, b + c * size) * confidence + d
+    score, confidence, size, several, least = evidence.T
+    a, b, c, d, e, f, g = numbers
+    return (
+        a * score
+        + np.maximum(0.0, b + c * size) * confidence
+        + d
+        + e * several
+        + (f + g * size) * least
+    )
+
+
+def _least_sure(found: Detections) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) whether several looks are for a head, and (N,) the least logit of those, else 0."""
+    if found.looks is None:
+        return np.zeros(len(found)), np.zeros(len(found))
+    several = np.isfinite(found.looks).sum(1) > 1
+    least = np.where(np.isfinite(found.looks), found.looks, 1.0).min(1, initial=1.0)
+    return several.astype(np.float64), np.where(several, _logit(np.maximum(least, _UNSEEN)), 0.0)
 
 
 def _logit(chance: np.ndarray) -> np.ndarray:

@@ -11,13 +11,14 @@ import numpy as np
 
 from .. import process
 from ..detection import DEFAULT_MIN_SCORE
+from ..detection.heads.boxes import overlap
 from ..detection.yunet import Detections
 from ..space.facing import Attention, Zone
 from . import CARRY_S
 from .estimator import Head, HeadPoseEstimator
 from .scene import SceneChange, follow
 from .smoothing import PoseFilter
-from .tracking import KEEP_SCORE, MIN_OVERLAP, Track, Tracker, overlap, search_nearby
+from .tracking import KEEP_SCORE, MIN_OVERLAP, Track, Tracker, search_nearby
 from .verified import VerifiedHeadDetector
 from .video import Frame
 

@@ -11,6 +11,15 @@ MAX_INSIDE = 0.6  # intersection of the boxes of two heads over the smaller one'
 MOST = 1000  # cells of an image that are looked at, best first
 
 
+def overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(N, 4) and (M, 4) boxes → (N, M) intersection over union."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.maximum(high - low, 0).prod(-1)
+    area, other_area = ((b[:, 2:] - b[:, :2]).prod(1) for b in (boxes, others))
+    return shared / np.maximum(area[:, None] + other_area[None] - shared, 1e-9)
+
+
 def select(cells: np.ndarray, min_score: float) -> np.ndarray:
     """(cells, 11) decoded cells of one image → (N, 11) those that are its heads, best first.
 

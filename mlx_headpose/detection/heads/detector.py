@@ -17,7 +17,7 @@ from ...readers.safetensors_file import read_config
 from ...weights import BUNDLED, load_network
 from ..exposure import brightened
 from ..yunet import Detections
-from .boxes import select
+from .boxes import overlap, select
 from .network import STRIDES, Config, DetectionHead
 
 BUNDLED_DETECTOR = BUNDLED.with_name("headdetector.safetensors")
@@ -30,6 +30,11 @@ MIN_SIZE, MAX_SIZE = 64, 8192
 # size, for heads that are larger than those it knows. In images up to `NO_SMALLER` pixels that
 # finds no more of them (200 validation scenes each of 224, 320 and 448).
 SMALLER, NO_SMALLER = 0.4, 448
+# Longer sides in pixels of the heads that a look is for, as it sees them.
+KNOWN = (14, 330)
+# Two looks see the same head if their boxes overlap by as much (intersection over union).
+SAME = 0.5
+FAINT = 0.03  # least score that a look is asked for about another's head
 GPU_BATCH = 16
 
 
@@ -96,24 +101,48 @@ class SurroundHeadDetector:
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for number, (_, pixels, _) in enumerate(passes):
             by_shape.setdefault(pixels.shape, []).append(number)
-        cells: list[list[np.ndarray]] = [[] for _ in images]
+        cells: list[np.ndarray] = [np.zeros(0)] * len(passes)
         head = self.network.head
         assert isinstance(head, DetectionHead)
+        least = min_score if len(passes) == len(images) else min(min_score, FAINT)
         # A CPU is faster one image at a time: their features stay in its cache.
         batch_size = GPU_BATCH if mx.default_device() == mx.gpu else 1
         for same in by_shape.values():
             for start in range(0, len(same), batch_size):
                 numbers = same[start : start + batch_size]
                 batch = mx.array(np.stack([passes[n][1] for n in numbers]))
-                found = head.likely(self.network(batch), min_score)
+                found = head.likely(self.network(batch), least)
                 for number, likely in zip(numbers, found, strict=True):
-                    index, _, factors = passes[number]
-                    likely[:, 1:9] *= np.tile(factors, 4)
-                    cells[index].append(likely)
-        return [
-            _detections(select(np.concatenate(own), min_score), image)
-            for own, image in zip(cells, images, strict=True)
-        ]
+                    likely[:, 1:9] *= np.tile(passes[number][2], 4)
+                    cells[number] = likely
+        detections = []
+        for index, image in enumerate(images):
+            own = [number for number, (of, _, _) in enumerate(passes) if of == index]
+            looks = [cells[number] for number in own]
+            best = select(np.concatenate(looks), min_score)
+            seen = None
+            if len(looks) > 1:
+                shrunk = [float(passes[number][2].max()) for number in own]
+                seen = _looks(best[:, 1:5], looks, shrunk)
+            detections.append(_detections(best, image, seen))
+        return detections
+
+
+def _looks(heads: np.ndarray, looks: list[np.ndarray], shrunk: list[float]) -> np.ndarray:
+    """(H, L) the best score of each look for the same head, see `Detections.looks`.
+
+    Args:
+        heads: (H, 4) boxes in the image's pixels.
+        looks: (cells, 11) of each look, likewise.
+        shrunk: by how much the image was shrunk for each look.
+    """
+    sides = (heads[:, 2:] - heads[:, :2]).max(1, initial=0.0)
+    scores = np.full((len(heads), len(looks)), np.nan, np.float32)
+    for column, (cells, factor) in enumerate(zip(looks, shrunk, strict=True)):
+        rows = np.flatnonzero((sides > KNOWN[0] * factor) & (sides < KNOWN[1] * factor))
+        same = overlap(heads[rows], cells[:, 1:5]) >= SAME
+        scores[rows, column] = np.where(same, cells[:, 0], 0).max(1, initial=0)
+    return scores
 
 
 def prepare(image: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -144,7 +173,7 @@ def _scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     return padded, np.array([width / scaled[0], height / scaled[1]], np.float32)
 
 
-def _detections(cells: np.ndarray, image: np.ndarray) -> Detections:
+def _detections(cells: np.ndarray, image: np.ndarray, looks: np.ndarray | None) -> Detections:
     """(H, 11) cells that are heads of an image → its heads, within it."""
     heads = np.clip(cells[:, 1:5], 0, np.tile(image.shape[1::-1], 2)).astype(np.float32)
-    return Detections(cells[:, 5:9], cells[:, 0], heads)
+    return Detections(cells[:, 5:9], cells[:, 0], heads, looks)

@@ -62,7 +62,7 @@ class Config(ModelConfig):
     middle: int = option(96, "channels at stride 16")
     wide: int = option(112, "channels at stride 32")
     blocks: int = option(2, "residual blocks at each stride")
-    # a, b, c and d of `inference.verified.joint`; without, the detector decides alone.
+    # The numbers of `inference.verified.joint`; without, the detector decides alone.
     verification: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -70,8 +70,8 @@ class Config(ModelConfig):
         if not all(8 <= width <= 1024 and width % 8 == 0 for width in widths):
             raise InputError(f"channels {widths} are impossible; give multiples of 8 up to 1024")
         numbers = self.verification
-        if len(numbers) not in (0, 4) or not all(map(math.isfinite, numbers)):
-            raise InputError(f"a verification of {numbers} is impossible; give four numbers")
+        if len(numbers) not in (0, 7) or not all(map(math.isfinite, numbers)):
+            raise InputError(f"a verification of {numbers} is impossible; give seven numbers")
         if not 1 <= self.blocks <= 16:
             raise InputError(f"{self.blocks} blocks are impossible; give 1 to 16")
         if self.preprocessing.size % STRIDES[-1]:
