@@ -257,6 +257,32 @@ def test_images_are_scaled_and_padded_and_boxes_come_back(detector):
     assert (np.diff(found.scores) <= 0).all()
 
 
+def test_frames_of_videos_are_searched_at_less(detector, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        module, "prepare", lambda image, size, f=prepare: sizes.append(size) or f(image, size)
+    )
+    image = np.zeros((90, 1200, 3), np.uint8)
+    for size in (960, 320):
+        monkeypatch.setattr(detector, "detect_size", size)
+        detector([image])
+        detector.quick([image])
+    assert sizes == [960, 640, 320, 320]
+
+
+def test_looks_at_the_same_head(detector):
+    """A head of 100 pixels is for both looks; one of 20 or 400 for one alone."""
+    heads = np.array([(100, 100, 200, 200), (10, 10, 30, 30), (0, 0, 400, 400)], np.float32)
+    cells = np.zeros((3, 11), np.float32)
+    cells[:, 0] = 0.9, 0.7, 0.6
+    cells[:, 1:5] = (100, 100, 200, 190), (110, 100, 200, 200), (300, 300, 400, 400)
+    looks = module._looks(heads, [cells, cells[1:]], [1.0, 2.5])
+    np.testing.assert_allclose(looks, [(0.9, 0.7), (0, np.nan), (np.nan, 0)])
+    detector.detect_size = 640
+    assert detector([np.zeros((500, 700, 3), np.uint8)], 0.999)[0].looks is not None
+    assert detector([np.zeros((300, 400, 3), np.uint8)], 0.999)[0].looks is None
+
+
 def test_several_images_at_once_are_the_same_as_one_by_one(detector, monkeypatch):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (60, 90, 3), np.uint8) for _ in range(3)]

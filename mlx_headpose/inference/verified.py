@@ -63,7 +63,6 @@ class VerifiedHeadDetector:
     def detect_size(self, size: int) -> None:
         self.plain.detect_size = size
 
-    @in_lasting_thread
     def __call__(
         self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
     ) -> list[Detections]:
@@ -76,9 +75,20 @@ class VerifiedHeadDetector:
         Returns:
             One `Detections` per image: `boxes` of faces, `heads` of whole heads.
         """
-        found = self.plain(images, LEAST)
+        return self._verified(images, self.plain(images, LEAST), min_score)
+
+    def quick(
+        self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
+    ) -> list[Detections]:
+        """A coarser search than `__call__`, for one of many frames."""
+        return self._verified(images, self.plain.quick(images, LEAST), min_score)
+
+    @in_lasting_thread
+    def _verified(
+        self, images: Sequence[np.ndarray], found: Sequence[Detections], min_score: float
+    ) -> list[Detections]:
         return [
-            self._verified(those, evidence, min_score)
+            self._kept(those, evidence, min_score)
             for those, evidence in zip(found, self.evidence(images, found), strict=True)
         ]
 
@@ -116,7 +126,7 @@ class VerifiedHeadDetector:
             assert confidence is not None
             yield confidence
 
-    def _verified(self, found: Detections, evidence: np.ndarray, min_score: float) -> Detections:
+    def _kept(self, found: Detections, evidence: np.ndarray, min_score: float) -> Detections:
         """The heads that reach a score by all evidence, best first."""
         assert found.heads is not None
         scores = sigmoid(joint(evidence, self.numbers)).astype(np.float32)

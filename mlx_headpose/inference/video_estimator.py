@@ -22,7 +22,7 @@ from .tracking import KEEP_SCORE, MIN_OVERLAP, Track, Tracker, search_nearby
 from .verified import VerifiedHeadDetector
 from .video import Frame
 
-# Of so many searches of whole frames the first is fine, the others are `FaceDetector.quick`.
+# Of so many searches of whole frames the first is fine, the others are the detector's `quick`.
 FINE_EVERY = 10
 
 
