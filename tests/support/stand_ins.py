@@ -24,7 +24,7 @@ from test_scenes import make_folder
 from test_synthetic_mesh import tiny, write_makehuman
 
 from mlx_headpose.convert import write_torch
-from mlx_headpose.readers.torch_file import write_torch_file
+from mlx_headpose.readers.torch_writer import write_torch_file
 from mlx_headpose.weights import from_pretrained
 from support.commands import ROOT
 from support.documentation import FILE_MARK, blocks
