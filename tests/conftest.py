@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.hub import Hub, running_hub
 
 # M5 and NVIDIA GPUs would multiply float32 in TF32, good to 1e-3; the tests compare closer.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
@@ -74,6 +75,21 @@ def untrusted(tmp_path: Path):
         return path
 
     return write
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub, by whose address huggingface_hub in a process of its own finds it."""
+    pytest.importorskip("huggingface_hub", reason="talks to a hub by huggingface_hub")
+    with running_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_TOKEN", "secret")
+        monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        for proxy in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.delenv(proxy, raising=False)
+        yield hub
 
 
 def _module_at(path: Path) -> ModuleType:
