@@ -29,6 +29,7 @@ if PRETENDED:
     mx.disable_compile()  # for the CPU it would start a C++ compiler for each kernel
 
 ROOT = Path(__file__).resolve().parent.parent
+NO_SHARED = "needs the real data and golden outputs in ../shared, which is not here"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,12 +44,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="is about the CPU's own operations"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", ())
+    count = sum(NO_SHARED in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(f"{count} tests skipped: ../shared is not here")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and golden outputs beside the checkout."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
-        pytest.skip("needs the real data and golden outputs in ../shared, which is not here")
+        pytest.skip(NO_SHARED)
     return folder
 
 
