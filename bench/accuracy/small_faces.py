@@ -22,9 +22,9 @@ from tqdm import tqdm
 from mlx_headpose.core.crop import AROUND_LANDMARKS
 from mlx_headpose.data import Dataset, open_dataset
 from mlx_headpose.detection import DEFAULT_MIN_SCORE
+from mlx_headpose.detection.heads.boxes import overlap
 from mlx_headpose.detection.yunet import MAX_OVERLAP
-from mlx_headpose.inference.estimator import default_detector, load_detector
-from mlx_headpose.inference.tracking import overlap
+from mlx_headpose.inference.detectors import default_detector, load_detector
 
 # Width and height of an image, and the side of a tile.
 TILINGS = ((1920, 1080, 90), (6000, 1000, 200), (4000, 3000, 120), (4000, 3000, 75))
