@@ -162,8 +162,8 @@ def load_network(source: str | Path, revision: str | None = None) -> Estimator:
     path = Path(source)
     if is_hub_id(source):
         path = fetch_from_hub(str(source), ["config.json", "*.safetensors"], revision)
-    elif revision is not None:
-        raise InputError(f"{source}: is on this machine, where no revision is chosen")
+    else:
+        refuse_revision(source, revision)
     if path.is_dir():
         config = read_json(path / "config.json", "is missing; give a .safetensors file")
         path = path / "model.safetensors"
@@ -185,6 +185,16 @@ def is_hub_id(source: str | Path) -> bool:
     """Whether a name is of the form `owner/name`, and of no file or folder here."""
     path = Path(source)
     return not path.exists() and path.suffix != ".safetensors" and str(source).count("/") == 1
+
+
+def refuse_revision(source: str | Path, revision: str | None) -> None:
+    """Refuse a revision of what is not on the hub.
+
+    Raises:
+        InputError: there is one.
+    """
+    if revision is not None:
+        raise InputError(f"{source}: is on this machine, where no revision is chosen")
 
 
 def fetch_from_hub(name: str, patterns: list[str], revision: str | None = None) -> Path:

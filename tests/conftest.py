@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.hub import Hub, running_hub
 
 # M5 and NVIDIA GPUs would multiply float32 in TF32, good to 1e-3; the tests compare closer.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
@@ -28,6 +29,7 @@ if PRETENDED:
     mx.disable_compile()  # for the CPU it would start a C++ compiler for each kernel
 
 ROOT = Path(__file__).resolve().parent.parent
+NO_SHARED = "needs the real data and golden outputs in ../shared, which is not here"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,12 +44,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="is about the CPU's own operations"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", ())
+    count = sum(NO_SHARED in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(f"{count} tests skipped: ../shared is not here")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and golden outputs beside the checkout."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
-        pytest.skip("needs the real data and golden outputs in ../shared, which is not here")
+        pytest.skip(NO_SHARED)
     return folder
 
 
@@ -74,6 +83,21 @@ def untrusted(tmp_path: Path):
         return path
 
     return write
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub, by whose address huggingface_hub in a process of its own finds it."""
+    pytest.importorskip("huggingface_hub", reason="talks to a hub by huggingface_hub")
+    with running_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_TOKEN", "secret")
+        monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        for proxy in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.delenv(proxy, raising=False)
+        yield hub
 
 
 def _module_at(path: Path) -> ModuleType:

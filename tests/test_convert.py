@@ -14,7 +14,7 @@ from mlx_headpose.convert import convert_file, convert_tensors
 from mlx_headpose.errors import InputError
 from mlx_headpose.readers.checkpoint_file import read_tensors
 from mlx_headpose.readers.safetensors_file import load_tensors, read_config
-from mlx_headpose.readers.torch_file import write_torch_file
+from mlx_headpose.readers.torch_writer import write_torch_file
 from mlx_headpose.weights import from_pretrained
 
 HOPENETS = [

@@ -1,7 +1,9 @@
-"""Every block of commands of the documentation runs as it stands.
+"""Every block of commands and of Python in the documentation runs as it stands.
 
 The commands of a page run in its order, in one folder; `support/stand_ins.py` says what they find
-there in place of downloads, datasets and long trainings. What cannot run here is in `NOT_RUN`.
+there in place of downloads, datasets and long trainings. A page's lines of Python are one program
+in such a folder; `support/given.py` has what other programs bring to them. What cannot run here is
+in `NOT_RUN`; marked blocks have a test elsewhere.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import io
 import re
 import shlex
 import subprocess
+import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
@@ -17,7 +21,7 @@ from pathlib import Path
 import pytest
 from support.commands import ROOT
 from support.documentation import PAGES, Block, blocks, commands
-from support.stand_ins import environment, prepare
+from support.stand_ins import environment, prepare, prepare_hub
 
 from mlx_headpose import cli
 
@@ -44,7 +48,6 @@ NOT_RUN = {
     "python export.py --snapshot weights/whenet.safetensors --quantize int8": (
         "calibrates for minutes; tests/test_quantization.py does on a smaller network"
     ),
-    "mlx-headpose convert --hf-path": "needs the hub; tests/test_hub.py has a stand-in",
     "python train.py --config weights/headdetector": "takes hours: its file says how many scenes",
     "mlx-headpose selfcheck": "tests/test_selfcheck.py runs it",
     "swift test": "needs Swift",
@@ -60,22 +63,48 @@ def command_blocks(page: str) -> list[Block]:
     return [block for block in blocks(page) if block.language in COMMANDS]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if command_blocks(page)])
-def test_commands(page: str, tmp_path: Path) -> None:
+def python_blocks(page: str) -> list[Block]:
+    return [block for block in blocks(page) if block.language == "python" and not block.mark]
+
+
+@pytest.fixture
+def folder(page: str, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A folder in which the page's lines run."""
     prepare(tmp_path, page)
+    if page == "docs/hub.md":
+        prepare_hub(request.getfixturevalue("hub"), tmp_path)
+    return tmp_path
+
+
+def run_in(folder: Path, place: str, program: Sequence[str]) -> None:
+    done = subprocess.run(
+        program,
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        timeout=1000,
+    )
+    assert done.returncode == 0, f"{place}: {done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if command_blocks(page)])
+def test_commands(page: str, folder: Path) -> None:
     for block in command_blocks(page):
         script = "".join(filter(is_run, commands(block)))
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=tmp_path,
-            env=environment(tmp_path),
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            timeout=1000,
-        )
-        assert done.returncode == 0, f"{page}:{block.line}: {done.stdout}{done.stderr}"
+        run_in(folder, f"{page}:{block.line}", ["bash", "-euo", "pipefail", "-c", script])
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)])
+def test_python(page: str, folder: Path) -> None:
+    lines = [""] * max(block.line + block.text.count("\n") for block in python_blocks(page))
+    for block in python_blocks(page):  # on its lines of the page, so that errors name these
+        text = block.text.splitlines()
+        lines[block.line - 1 : block.line - 1 + len(text)] = text
+    (folder / "page.py").write_text("\n".join(lines), encoding="utf-8")
+    run_in(folder, page, [sys.executable, "-m", "support.given", page, "page.py"])
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -76,7 +76,7 @@ def run_lines(lines: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **names
 
 
 def test_the_documented_python_lines_give_the_angles(folder, astronaut, monkeypatch):
-    lines, _ = marked_lines("export.md", "python")
+    lines, _, _ = marked_lines("export.md", "python")
     pose = run_lines(lines, folder, monkeypatch)
     np.testing.assert_allclose(pose, [astronaut], atol=0.01)
 
@@ -86,13 +86,36 @@ def test_the_documented_onnx_lines_give_the_angles(folder, astronaut, monkeypatc
     runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime")
     done = run("export.py", "--format", "onnx", "--output", folder / "headpose.onnx")
     assert done.returncode == 0, done.stderr
-    _, lines = marked_lines("export.md", "python")
+    _, lines, _ = marked_lines("export.md", "python")
     pose = run_lines(lines, folder, monkeypatch, onnxruntime=runtime)
     np.testing.assert_allclose(pose, [astronaut], atol=0.01)
     about = runtime.InferenceSession(str(folder / "headpose.onnx")).get_modelmeta()
     assert about.custom_metadata_map["licence"] == "MIT"
     assert about.custom_metadata_map["name"] == "headpose"
     assert "nose" in about.custom_metadata_map["signs"]
+
+
+def test_the_documented_core_ml_lines_give_the_angles(folder, astronaut, monkeypatch):
+    coremltools = pytest.importorskip("coremltools", reason="exporting Core ML needs coremltools")
+    pytest.importorskip("torch", reason="what stands in for Apple's runtime needs PyTorch")
+    from support.coreml import Package
+
+    class MLModel:
+        def __init__(self, path: str):
+            self.package = Package(folder / path)
+            self.user_defined_metadata = self.package.metadata
+
+        def predict(self, data: dict[str, Image.Image]) -> dict[str, np.ndarray]:
+            ((name, image),) = data.items()
+            assert name in self.package.inputs
+            return self.package(np.asarray(image))
+
+    monkeypatch.setattr(coremltools.models, "MLModel", MLModel)
+    done = run("export.py", "--format", "coreml", "--output", folder / "headpose.mlpackage")
+    assert done.returncode == 0, done.stderr
+    _, _, lines = marked_lines("export.md", "python")
+    pose = run_lines(lines, folder, monkeypatch)
+    np.testing.assert_allclose(pose, [astronaut], atol=0.1)  # float16
 
 
 def compiled(project: Path, build: Path) -> Path:

@@ -26,7 +26,7 @@ from mlx_headpose.files import (
     write_json,
 )
 from mlx_headpose.methods import build, config_from_dict
-from mlx_headpose.readers.torch_file import write_torch_file
+from mlx_headpose.readers.torch_writer import write_torch_file
 
 
 def names(folder: Path) -> list[str]:

@@ -13,7 +13,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from support.commands import ROOT, Done, assert_refused, installed
-from support.hub import running_hub
 
 from mlx_headpose.convert import write_torch
 from mlx_headpose.core.preprocessing import Preprocessing
@@ -52,20 +51,6 @@ def seeded(sign: int = 1):
 @pytest.fixture(scope="module")
 def network():
     return seeded()
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A hub, by whose address huggingface_hub in a process of its own finds it."""
-    with running_hub() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-        monkeypatch.setenv("HF_TOKEN", "secret")
-        monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        for proxy in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-            monkeypatch.delenv(proxy, raising=False)
-        yield hub
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

@@ -15,7 +15,8 @@ from mlx_headpose.methods import build
 from mlx_headpose.methods.nlml.network import Config
 from mlx_headpose.methods.nlml_manifold.fitted import manifold_of
 from mlx_headpose.readers.safetensors_file import read_config
-from mlx_headpose.readers.torch_file import read_torch, write_torch_file
+from mlx_headpose.readers.torch_file import read_torch
+from mlx_headpose.readers.torch_writer import write_torch_file
 from mlx_headpose.weights import from_pretrained
 
 NETWORKS = ("yaw_network.pth", "pitch_network.pth", "roll_network.pth")

@@ -17,7 +17,7 @@ from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.methods import build, config_class
 from mlx_headpose.methods.pyramid.network import Config
 from mlx_headpose.readers.safetensors_file import load_tensors
-from mlx_headpose.readers.torch_file import write_torch_file
+from mlx_headpose.readers.torch_writer import write_torch_file
 from mlx_headpose.weights import from_pretrained, load_strictly, save_pretrained
 
 

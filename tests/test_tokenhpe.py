@@ -14,7 +14,7 @@ from mlx_headpose.errors import InputError
 from mlx_headpose.methods import build
 from mlx_headpose.methods.tokenhpe.network import Config, TokenAttention, region_of, sine_embedding
 from mlx_headpose.pose import geodesic_radians, pose_to_r
-from mlx_headpose.readers.torch_file import write_torch_file
+from mlx_headpose.readers.torch_writer import write_torch_file
 from mlx_headpose.weights import from_pretrained, load_strictly
 
 PUBLISHED = "tokenhpe_v1_vitb_224_lyr3"

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from mlx_headpose.errors import InputError
-from mlx_headpose.readers import torch_file
-from mlx_headpose.readers.torch_file import read_torch, write_torch_file
+from mlx_headpose.readers import torch_file, torch_pickle
+from mlx_headpose.readers.torch_file import read_torch
+from mlx_headpose.readers.torch_writer import write_torch_file
 
 TORCH_BLOCKED = "import sys; sys.modules['torch'] = None; "
 
@@ -576,7 +577,7 @@ def test_a_tar_archive(untrusted):
 class TestBombs:
     def test_more_operations_than_a_checkpoint_needs(self, archived):
         with pytest.raises(InputError, match="more than a checkpoint needs"):
-            read_torch(archived(b"\x80\x02" + b"}" * (torch_file.MAX_OPERATIONS + 1)))
+            read_torch(archived(b"\x80\x02" + b"}" * (torch_pickle.MAX_OPERATIONS + 1)))
 
     def test_a_list_that_is_copied_again_and_again(self, archived):
         pairs = b"](" + (text("a") + b"N\x86") * 100_000 + b"eq\x00"

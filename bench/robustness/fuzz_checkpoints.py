@@ -93,7 +93,7 @@ def _read_h5(path: Path) -> None:
 def _torch_seeds(shared: Path, folder: Path) -> list[Path]:
     import torch
 
-    from mlx_headpose.readers.torch_file import write_torch_file
+    from mlx_headpose.readers.torch_writer import write_torch_file
 
     base = torch.arange(24.0).reshape(2, 3, 4)
     views = {

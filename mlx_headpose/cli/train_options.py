@@ -154,8 +154,6 @@ def _training(groups: dict[str, Any], method: str) -> None:
         TrainingOptions.from_recipe(recipe, pretrained=start) for start in (True, False)
     )
     for field in dataclasses.fields(TrainingOptions):
-        if not field.metadata:
-            continue
         first, second = (as_text(getattr(o, field.name)) for o in (pretrained, scratch))
         both = f"{first} from pretrained weights, {second} from random ones"
         add_field(groups[field.metadata["group"]], field, first if first == second else both)

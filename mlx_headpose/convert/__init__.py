@@ -23,7 +23,7 @@ from ..methods import METHODS, Estimator, build, config_from_dict
 from ..quantization import fold_branches
 from ..readers.checkpoint_file import read_tensors
 from ..readers.onnx_file import read_layers
-from ..readers.torch_file import write_torch_file
+from ..readers.torch_writer import write_torch_file
 from ..weights import load_strictly, save_tensors, tensors_of
 
 __all__ = ["Conversion", "Format", "convert_file", "convert_tensors", "formats", "write_torch"]

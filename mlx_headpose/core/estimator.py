@@ -61,21 +61,14 @@ def flag_of(field: dataclasses.Field) -> str:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a method trains, unless options of the command line replace it.
-
-    Attributes:
-        lr: learning rate when training goes on from pretrained weights.
-        lr_scratch: learning rate from random weights.
-        others: see their help.
-    """
+class StepOptions:
+    """How weights change in training; what each field means says its help."""
 
     epochs: int = option(
         25, "passes over the training set", "--num_epochs", "--num_epoch", "--epochs", least=1
     )
     batch_size: int = option(32, "samples per step and process", least=1)
     lr: float = option(1e-3, "learning rate")
-    lr_scratch: float = 1e-3
     optimizer: str = option("adam", "how gradients become steps", choices=("adam", "adamw", "sgd"))
     weight_decay: float = option(0.0, "of adamw, or of sgd's gradient", least=0)
     head_lr_scale: float = option(
@@ -90,6 +83,19 @@ class Recipe:
         (), "epochs after which the learning rate drops", metavar="EPOCH", least=1
     )
     milestone_factor: float = option(0.5, "by which factor it does", least=0)
+
+
+@dataclass(frozen=True)
+class Recipe(StepOptions):
+    """How a method trains, unless options of the command line replace it.
+
+    Attributes:
+        lr: learning rate when training goes on from pretrained weights.
+        lr_scratch: learning rate from random weights.
+        others: see `StepOptions`.
+    """
+
+    lr_scratch: float = 1e-3
 
 
 @dataclass(frozen=True)

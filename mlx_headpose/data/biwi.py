@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..core.crop import AROUND_POINTS, NONE, Crop, Margins
+from ..core.crop import AROUND_POINTS, Crop, Margins
 from ..errors import InputError
 from ..pose import biwi_angles_to_pose, biwi_matrix_to_pose
 from ..readers.npy import member_shape, read_member, read_rows
@@ -24,6 +24,7 @@ from ..readers.numbers import require_box
 from ..readers.pictures import open_upright
 from .base import Dataset
 from .listing import cached_table, read_list, require_folder, walk
+from .protocols import BIWI_MARGINS
 
 # Our fixed split: 8 of the 24 sequences test, 16 train. Four people were recorded twice (03 and 15,
 # 05 and 18, 02 and 21, 07 and 22); both of a person's sequences are on one side.
@@ -33,17 +34,6 @@ PYRAMID_TRAINING = 9888
 
 SPLITS = ("all", "sequence", "pyramid")
 RELEASED_FOLDERS = ("", "hpdb", "faces_0")
-
-# FSA-Net adds 0.4 of the face box on every side; the last two factors undo that the box has grown.
-FSANET = Margins((1.0, 1.0, 1 / 1.4, 1 / 1.4), (0.4, 0.4))
-HOPENET = Margins((0.6, 1.0, 0.6, 0.6), (0.35, 0.35))
-# box of the network's crop → the published margins around a released frame's face box.
-PROTOCOLS = {
-    "points": ("HopeNet's", HOPENET),
-    "visible": ("HopeNet's", HOPENET),
-    "landmarks": ("FSA-Net's", FSANET),
-    "head": ("no", NONE),
-}
 
 BoxFinder = Callable[[Image.Image], np.ndarray | None]
 
@@ -64,7 +54,7 @@ def open_dataset(
     Args:
         folder: the folder of the released sequences, or of one `.npz` a crop, or FSA-Net's `.npz`.
         filename_list: names to take; None takes all.
-        crop: crop of the network; `PROTOCOLS` has the margins that go with it. Packed crops are
+        crop: crop of the network; `BIWI_MARGINS` has those that go with it. Packed crops are
             taken whole.
         ad: margin k; None means the published one.
         split: "sequence" (ours), "pyramid" (by position, of the prepared crops), or "all".
@@ -82,7 +72,7 @@ def open_dataset(
     folder = require_folder(folder, "BIWI")
     sequences = _find_sequences(folder)
     if sequences is not None:
-        whose, margins = PROTOCOLS[crop.box]
+        whose, margins = BIWI_MARGINS[crop.box]
         margins = margins.with_k(ad)
         boxes = boxes or folder / "boxes.csv"
         return ReleasedBiwi(sequences, filename_list, margins, whose, split, train, boxes, skip_bad)

@@ -132,6 +132,18 @@ SEMIUHPE = Crop(
     head=Margins(square=1.1),
 )
 
+# FSA-Net adds 0.4 of the face box on every side; the last two factors undo that the box has grown.
+FSANET = Margins((1.0, 1.0, 1 / 1.4, 1 / 1.4), (0.4, 0.4))
+HOPENET = Margins((0.6, 1.0, 0.6, 0.6), (0.35, 0.35))
+# Box of a network's crop → whose margins are taken around the face box of a frame of BIWI's, and
+# these margins.
+BIWI_MARGINS = {
+    "points": ("HopeNet's", HOPENET),
+    "visible": ("HopeNet's", HOPENET),
+    "landmarks": ("FSA-Net's", FSANET),
+    "head": ("no", NONE),
+}
+
 LEGACY = "each angle's minimum over shifts of 180° and 360°"
 PROTOCOLS = {
     protocol.name: protocol

@@ -14,7 +14,14 @@ from ..convert.published import PUBLISHED
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import Estimator
-from ..weights import BUNDLED, fetch_from_hub, is_hub_id, save_pretrained, tensors_of
+from ..weights import (
+    BUNDLED,
+    fetch_from_hub,
+    is_hub_id,
+    refuse_revision,
+    save_pretrained,
+    tensors_of,
+)
 from .metadata import NO_LICENCE, SIGNS, shares
 
 PICTURE = BUNDLED.with_name("signs.png")
@@ -70,8 +77,7 @@ def find_origin(source: str | Path, revision: str | None = None) -> Origin:
         patterns = [f"*{suffix}" for suffix in SUFFIXES]
         folder = fetch_from_hub(name, [*patterns, *ABOUT], revision)
         return Origin(_checkpoint_in(folder, name), name, name, stated_licence(folder))
-    if revision is not None:
-        raise InputError(f"{source}: is on this machine, where no revision is chosen")
+    refuse_revision(source, revision)
     path = Path(source)
     if path.is_dir():
         return Origin(_checkpoint_in(path, str(path)), str(path), licence=stated_licence(path))

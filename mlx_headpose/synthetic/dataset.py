@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from ..core.crop import AROUND_POINTS, NONE, TRAINING, BoxMargins, Crop
@@ -134,7 +135,7 @@ class SyntheticHeads(Dataset):
         """(L, 3) float32 mm of the person of sample `index`, looking ahead without expression."""
         return self.people.frontal_landmarks(int(self.numbers[index]))
 
-    def landmarks_of(self, index: int, pose: np.ndarray) -> np.ndarray:
+    def landmarks_of(self, index: int, pose: ArrayLike) -> np.ndarray:
         """(..., L, 3) float32: sample `index`'s person, without expression, in (..., 3) poses."""
         turns = np.asarray(pose_to_matrix(np.asarray(pose, np.float32)))
         return self.frontal_landmarks(index) @ np.swapaxes(turns, -1, -2)

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.estimator import Recipe, flag_of, option
+from ..core.estimator import Recipe, StepOptions, flag_of, option
 from ..data.augment import Augmentation
 from ..errors import InputError
 
@@ -16,7 +16,7 @@ OPTIMIZERS_WITH = {"momentum": ("sgd",), "weight_decay": ("adamw", "sgd")}
 
 
 @dataclass(frozen=True)
-class TrainingOptions(Recipe):
+class TrainingOptions(StepOptions):
     """How to train; what each option does says its help. `from_recipe` takes a method's defaults.
 
     The cosine schedule ends at 1 % of `lr`. Modules that `freeze` names keep their norms'
@@ -63,7 +63,7 @@ class TrainingOptions(Recipe):
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, about = getattr(self, field.name), field.metadata
-            flag = f"{flag_of(field)} {value}" if about else ""
+            flag = f"{flag_of(field)} {value}"
             if about.get("choices") and value not in about["choices"]:
                 raise InputError(f"{flag}: choose one of {', '.join(about['choices'])}")
             least = about.get("least")
@@ -95,8 +95,9 @@ class TrainingOptions(Recipe):
         the recipe says so, and follows the recipe's milestones.
         """
         values = dataclasses.asdict(recipe)
+        from_random = values.pop("lr_scratch")
         if not pretrained:
-            values["lr"] = recipe.lr_scratch
+            values["lr"] = from_random
             values["head_lr_scale"] = 1.0
             values["schedule"] = "constant" if recipe.milestones else "cosine"
         values.update({key: value for key, value in given.items() if value is not None})

@@ -15,6 +15,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -401,11 +402,40 @@ def pyramid(net: Checkpoint, x: Tensor) -> dict[str, Tensor]:
     return results(list(_filled(net, TorchPyramid())(x)))
 
 
-def _filled(net: Checkpoint, module: torch.nn.Module) -> torch.nn.Module:
+def tokenhpe(net: Checkpoint, x: Tensor) -> dict[str, Tensor]:
+    """TokenHPE (Zhang et al., 2023) of bench/reference, narrow and of few blocks."""
+    from bench.reference.torch_tokenhpe import TorchTokenHPE, loss
+
+    vit = SimpleNamespace(width=128, depth=2, heads=2, patch=16, grid=x.shape[-1] // 16)
+    config = SimpleNamespace(vit=vit, width=128, regions=9, dim=128, layers=3, heads=8)
+    # Published files hold both, but the first is a constant and the second is never used.
+    fixed = ("Ori_blocks.pos_embedding", "feature_extractor.head.")
+    network = _filled(net, TorchTokenHPE(config), fixed)
+    network.Ori_blocks.pos_embedding.copy_(sine(vit.grid, config.dim))
+    found = network(x)
+    # By the paper: (20, −10) is in the middle, (−75, 31) in the upper row at the end.
+    value = loss(found, true_r(), torch.tensor([4, 2]), alpha=0.95)
+    return results(list(found), euler(found[0]), loss=value)
+
+
+def sine(grid: int, dim: int) -> Tensor:
+    """DETR's fixed positions (Carion et al., 2020): rows in the first half, then columns."""
+    turn = 2 * torch.pi * torch.arange(1, grid + 1) / (grid + 1e-6)
+    rates = 10000.0 ** (-torch.arange(0, dim // 2, 2) / (dim // 2))
+    wave = torch.stack([(turn[:, None] * rates).sin(), (turn[:, None] * rates).cos()], -1)
+    wave = wave.flatten(1)
+    places = [(row, column) for row in range(grid) for column in range(grid)]
+    return torch.stack([torch.cat([wave[row], wave[column]]) for row, column in places])
+
+
+def _filled(
+    net: Checkpoint, module: torch.nn.Module, fixed: tuple[str, ...] = ()
+) -> torch.nn.Module:
+    """The module with all of a checkpoint's numbers but the `fixed` ones."""
     state = {
         name: net(name, *value.shape)
         for name, value in module.state_dict().items()
-        if value.is_floating_point()
+        if value.is_floating_point() and not name.startswith(fixed)
     }
     module.double().load_state_dict(state, strict=False)
     return module.eval()
@@ -427,6 +457,7 @@ NETWORKS: dict[str, tuple[Callable, int]] = {
     "semiuhpe_resnet50": (semiuhpe, 64),
     "sixdrepnet_repvgg_b1g2": (sixdrepnet, 64),
     "sixdrepnet_resnet18": (yakhyo, 64),
+    "tokenhpe": (tokenhpe, 64),
     "whenet": (whenet, 72),
     "yunet": (yunet, 64),
 }  # fmt: skip

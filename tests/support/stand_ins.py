@@ -24,12 +24,14 @@ from test_scenes import make_folder
 from test_synthetic_mesh import tiny, write_makehuman
 
 from mlx_headpose.convert import write_torch
-from mlx_headpose.readers.torch_file import write_torch_file
-from mlx_headpose.weights import from_pretrained
+from mlx_headpose.methods import build, config_from_dict
+from mlx_headpose.readers.torch_writer import write_torch_file
+from mlx_headpose.weights import from_pretrained, save_pretrained
 from support.commands import ROOT
 from support.documentation import FILE_MARK, blocks
+from support.hub import Hub
 from support.seeded import numbers
-from support.typed import stand_in, write_commands
+from support.typed import DOWNLOADS, stand_in, write_commands
 
 FACE = (178, 63, 268, 177)  # of docs/images/astronaut.jpg
 COPIED = (
@@ -188,11 +190,18 @@ def _nlml(folder: Path) -> None:
     np.save(folder / "face.npy", np.random.default_rng(0).normal(size=(468, 3)))
 
 
-# Page → what its commands and Python lines take for given.
 def _environment(folder: Path) -> None:
     (folder / ".venv").symlink_to(sys.prefix)
 
 
+def prepare_hub(hub: Hub, folder: Path) -> None:
+    """The repository of docs/hub.md, on a hub that runs."""
+    network = folder / "network"
+    save_pretrained(build(config_from_dict(DOWNLOADS["hopelessnet-squeezenet1_1"])), network)
+    hub.add("owner/name", {path.name: path.read_bytes() for path in network.iterdir()}, tag="v1")
+
+
+# Page → what its commands and Python lines take for given.
 PREPARED: dict[str, Callable[[Path], None]] = {
     "README.md": _readme,
     "docs/adding-a-method.md": _adding_a_method,
