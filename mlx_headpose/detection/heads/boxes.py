@@ -8,7 +8,7 @@ from ..yunet import suppress
 
 MAX_OVERLAP = 0.4  # intersection over union of the boxes of two heads
 MAX_INSIDE = 0.6  # intersection of the boxes of two heads over the smaller one's area
-MOST = 1000  # cells of an image that are looked at, best first
+MOST = 10_000  # cells of an image that are looked at, best first
 
 
 def overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
