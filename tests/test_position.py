@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mlx_headpose import HeadPoseEstimator
+from mlx_headpose.inference.detectors import BUNDLED_NAME, load_detector
 from mlx_headpose.pose import pose_to_matrix
 from mlx_headpose.space.intrinsics import Camera
 from mlx_headpose.space.perspective import CAMERA_AXES, ray_rotation, straightened
@@ -144,3 +145,17 @@ def test_an_estimator_straightens_heads_if_it_knows_the_camera():
     plain, straight, off = (value.astype(float) for value in read)
     assert np.abs(plain - straight).mean() > 3
     assert np.array_equal(plain, off)
+
+
+def test_given_boxes_are_of_the_kind_that_the_detector_finds():
+    """Crops and positions take them for the same."""
+    image, box = np.full((200, 300, 3), 90, np.uint8), np.array([[100.0, 60, 160, 120]])
+    plain = HeadPoseEstimator()
+    ours = HeadPoseEstimator(model=plain.model, detector=load_detector(BUNDLED_NAME))
+    for estimator, kind in ((plain, "faces"), (ours, "landmarks")):
+        (head,) = estimator(image, boxes=box)
+        crop = estimator.model.config.preprocessing.crop
+        assert estimator.margins == crop.around_detected(kind)
+        camera = estimator.camera_of((300, 200))
+        (place,) = head_position(box, head.pose[None], camera, kind, HEAD_SIZE)
+        np.testing.assert_allclose(head.position, place)

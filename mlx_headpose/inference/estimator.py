@@ -150,8 +150,9 @@ class HeadPoseEstimator:
             Camera.from_fov(camera, 640, 480)  # refuses what is no field of view
         self._detector = detector
         self._crop_margin, self._landmarker = crop_margin, landmarker
-        # Around boxes that a user gives, and around those that the detector finds.
-        self.margins = self._margins("faces" if detector is None else detector.finds)
+        # What the boxes that a user gives bound; those that the detector finds may bound another.
+        self.given = "faces" if detector is None else detector.finds
+        self.margins = self._margins(self.given)
         self.read_head = model.config.inputs.head_reader(self.margins, landmarker)
         self._read_found = self.read_head
 
@@ -208,8 +209,9 @@ class HeadPoseEstimator:
         Args:
             pictures: a path, bytes, an open file, a PIL image or an array (see
                 `pictures.open_picture`), or a list.
-            boxes: (N, 4) face boxes x_min, y_min, x_max, y_max instead of detection; for a list of
-                pictures a list of such.
+            boxes: (N, 4) x_min, y_min, x_max, y_max instead of detection: of faces, or of what the
+                detector finds that the estimator was made with; for a list of pictures a list of
+                such.
             min_score: faces that the detector scores below this are left out.
             max_heads: keep only as many faces of a picture, the largest. Like `min_score` it says
                 nothing of given boxes.
@@ -288,13 +290,13 @@ class HeadPoseEstimator:
         Args:
             heads: of one image.
             size: its width and height.
-            given: whether a user gave the boxes, which are around faces then.
+            given: whether a user gave the boxes.
         """
         if not heads:
             return []
         boxes = np.array([head.box for head in heads])
         poses = np.array([head.pose for head in heads])
-        kind = "faces" if given else self.detector.finds
+        kind = self.given if given else self.detector.finds
         places = head_position(boxes, poses, self.camera_of(size), kind, self.head_size)
         if self.camera is not None and self.perspective:
             poses = relative_to_camera(poses, places)
