@@ -133,7 +133,7 @@ def perspective(estimator: HeadPoseEstimator, count: int, angle: float) -> None:
         for ray, list_ in ((np.array([0.0, 0, 1]), middle), (off, edge)):
             placed = facing_camera(pose, 0.7 * ray)
             image = film.frame([placed])
-            box = film.box(placed, actor, "face")
+            box = film.box(placed, actor, "head" if estimator.given == "heads" else "face")
             truth = pose_to_matrix(placed.pose)
             for known, errors in ((camera, list_), (None, uncorrected)):
                 estimator.camera = known
