@@ -76,7 +76,7 @@ def run_lines(lines: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **names
 
 
 def test_the_documented_python_lines_give_the_angles(folder, astronaut, monkeypatch):
-    lines, _ = marked_lines("export.md", "python")
+    lines, _, _ = marked_lines("export.md", "python")
     pose = run_lines(lines, folder, monkeypatch)
     np.testing.assert_allclose(pose, [astronaut], atol=0.01)
 
@@ -86,13 +86,33 @@ def test_the_documented_onnx_lines_give_the_angles(folder, astronaut, monkeypatc
     runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime")
     done = run("export.py", "--format", "onnx", "--output", folder / "headpose.onnx")
     assert done.returncode == 0, done.stderr
-    _, lines = marked_lines("export.md", "python")
+    _, lines, _ = marked_lines("export.md", "python")
     pose = run_lines(lines, folder, monkeypatch, onnxruntime=runtime)
     np.testing.assert_allclose(pose, [astronaut], atol=0.01)
     about = runtime.InferenceSession(str(folder / "headpose.onnx")).get_modelmeta()
     assert about.custom_metadata_map["licence"] == "MIT"
     assert about.custom_metadata_map["name"] == "headpose"
     assert "nose" in about.custom_metadata_map["signs"]
+
+
+def test_the_documented_core_ml_lines_give_the_angles(folder, astronaut, monkeypatch):
+    tools = pytest.importorskip("coremltools", reason="exporting Core ML needs coremltools")
+    from support.coreml import Package
+
+    def predict(model: Any, given: dict[str, Any]) -> dict[str, np.ndarray]:
+        """What Apple's runtime would answer, which is on Apple's systems only."""
+        assert list(given) == ["image"]
+        assert given["image"].mode == "RGB"
+        return Package(Path(model.package_path))(np.asarray(given["image"]))
+
+    monkeypatch.setattr(tools.models.MLModel, "predict", predict)
+    _, _, lines = marked_lines("export.md", "python")
+    for dtype, tolerance in (("float32", 0.01), ("float16", 0.1)):
+        package = folder / "headpose.mlpackage"
+        done = run("export.py", "--format", "coreml", "--dtype", dtype, "--output", package)
+        assert done.returncode == 0, done.stderr
+        pose = run_lines(lines, folder, monkeypatch, coremltools=tools)
+        np.testing.assert_allclose(pose, [astronaut], atol=tolerance)
 
 
 def compiled(project: Path, build: Path) -> Path:
