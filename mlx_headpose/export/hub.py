@@ -197,8 +197,11 @@ def card(model: Estimator, origin: Origin, folder: Path, repository: str | None 
     if not config.inputs.landmarks:
         crop = config.preprocessing.crop
         for kind, margins in (("face", crop.face), ("head", crop.head)):
+            sides = shares(margins)
             rows[f"margins around a detected {kind}"] = (
-                ", ".join(f"{share:.3g}" for share in shares(margins))
+                "by a rule of their own, in config.json"
+                if sides is None
+                else ", ".join(f"{share:.3g}" for share in sides)
                 + " of the box, at x_min, y_min, x_max, y_max"
             )
     if origin.figure:
