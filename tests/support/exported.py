@@ -17,8 +17,10 @@ from mlx_headpose.cli.datasets import open_for
 from mlx_headpose.data import Dataset
 from mlx_headpose.methods import Estimator, ModelConfig, build, config_from_dict
 from mlx_headpose.quantization.tree import CONVOLUTIONS, layers, replace
+from mlx_headpose.weights import BUNDLED, from_pretrained
 
 SIDE = 64
+BUNDLED_METHOD = "rotation9d"
 SCALED, FITTED = 16, 4  # crops by which layers are scaled, and biases fitted
 ANGLES = ("yaw", "pitch", "roll")
 SMALL: dict[str, dict[str, Any]] = {
@@ -32,13 +34,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "tokenhpe": {"width": 96, "depth": 2, "backbone_heads": 2, "layers": 1},
     "whenet": {},
 }
-# The layers that give a head's outputs, and how much is left of their random weights.
+# The layers that give the outputs of some heads, and how much is left of their random weights.
 OUTPUT_LAYERS: dict[str, tuple[float, tuple[str, ...]]] = {
-    "hopenet": (1.0, ()),
-    "nlml": (1.0, ()),
     "opal": (0.3, ("linear",)),
     "pyramid": (0.2, tuple(f"{angle}_{part}" for angle in ANGLES for part in ("coarse", "shift"))),
-    "rotation9d": (0.5, ("fc2",)),
     "semiuhpe": (0.3, ("fc3",)),
     "sixdrepnet": (0.3, ("linear",)),
     "tokenhpe": (1.0, ("rotation", "fc2")),
@@ -132,9 +131,9 @@ def fit_biases(model: Estimator, inputs: mx.array, shared: Path) -> None:
         inputs: (N, ...) what it reads of the first N.
         shared: folder of the data.
     """
-    share, names = OUTPUT_LAYERS[model.config.model_type]
-    if not names:
+    if model.config.model_type not in OUTPUT_LAYERS:
         return
+    share, names = OUTPUT_LAYERS[model.config.model_type]
     poses = mx.array(open_crops(model.config, shared).poses[: len(inputs)], mx.float32)
     features = model.backbone(model.config.inputs.normalize(inputs))
     model.freeze()
@@ -155,7 +154,9 @@ def fit_biases(model: Estimator, inputs: mx.array, shared: Path) -> None:
 
 
 def small_network(method: str, shared: Path) -> Estimator:
-    """A small network of a method with the weights of `lively_tensors`."""
+    """A small network of a method: the bundled one, or one with the weights of `lively_tensors`."""
+    if method == BUNDLED_METHOD:
+        return from_pretrained(BUNDLED)
     model = build(small_config(method))
     model.update(tree_unflatten(list(lively_tensors(method, shared).items())))
     model.eval()
