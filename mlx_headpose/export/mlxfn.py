@@ -25,7 +25,7 @@ from ..quantization import folded
 from ..quantization.fold import PRODUCTS
 from ..quantization.tree import Watched, layers, replace
 from ..readers import mlxfn as container
-from ..weights import dtype_name
+from ..weights import compute_arrays, dtype_name
 from .metadata import NO_LICENCE, describe
 
 BATCH_SIZES = tuple(range(1, 9))
@@ -84,7 +84,7 @@ def pose_function(
     network = folded(model)
     if dtype != mx.float32:
         narrow(network, dtype)
-    mx.eval(network.parameters())
+    compute_arrays(network)  # or the trace would hold how they are computed
 
     def estimate(inputs: mx.array) -> list[mx.array]:
         with plain_operations():

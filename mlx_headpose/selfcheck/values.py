@@ -229,8 +229,10 @@ def _stored(parts: dict[str, np.ndarray]) -> Stored:
         for key, value in parts.items()
         if key.startswith(prefix)
     }
-    loss, change = parts.get("bfloat16", (np.nan, np.nan))
-    return Stored(values, rounding, (float(loss), float(change)) if "bfloat16" in parts else None)
+    narrow = parts.get("bfloat16")
+    return Stored(
+        values, rounding, None if narrow is None else (float(narrow[0]), float(narrow[1]))
+    )
 
 
 def as_numpy(array: mx.array) -> np.ndarray:
