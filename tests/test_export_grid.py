@@ -48,9 +48,9 @@ def test_exports_give_pythons_angles(method, scheme, shared, tmp_path):
     inputs = crops(small_network(method, shared).config, shared, max(BATCHES))
     model = network(method, scheme, inputs, shared)
     wanted = angles(model, inputs)
-    assert np.ptp(wanted, axis=0).min() > 1
     half = scheme == "float16"
     tolerance = TOLERANCES[scheme]
+    assert np.ptp(wanted, axis=0).min() > min(1, 10 * tolerance)  # 4 bits leave pyramid 0.4°
     if not half:
         export_mlxfn(model, tmp_path / "net.mlxfn", (3,), device="cpu")
         function = mx.import_function(str(tmp_path / "net.mlxfn"))
