@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -20,9 +21,17 @@ import numpy as np
 from .errors import InputError
 
 UNDER_WAY = ".part"  # in the name of every temporary file, before its suffix
+# What another folder would not answer.
+NOT_HERE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
+    *(errno.EBUSY, errno.ENOTEMPTY),
+}
 STANDARD_STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 MAX_LINKS = 40
 ROOM = 1 << 20  # bytes; a disk that does not take them is full
+
+# Arguments of the systems' calls that exchange two names, from linux/fs.h, fcntl.h and sys/stdio.h.
+AT_FDCWD, RENAME_EXCHANGE, RENAME_SWAP = -100, 2, 2
 
 # Of JSON that is read: in memory it may take 30 times as much.
 MAX_JSON = 64 << 20
@@ -62,6 +71,72 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             if temporary is not None:
                 with suppress(OSError):
                     temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a path at which to make a folder; on success it replaces `path`, on failure it
+    vanishes.
+
+    As `atomic_path`, for what is a folder. One that is there already is exchanged in one step.
+    Where the system or its disk cannot do that, it is renamed away first: a crash right then leaves
+    it as `before` in a hidden folder beside `path`, whose name ends in `UNDER_WAY`.
+
+    Raises:
+        InputError: the folder cannot be written, `path` is a file, or the disk is full.
+    """
+    path = Path(path)
+    with _explained(path):
+        place = place_of(path)
+        if isinstance(place, int) or (place.exists() and not place.is_dir()):
+            raise InputError(f"{path}: is no folder; choose another name")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{path.stem}-"
+        beside = Path(tempfile.mkdtemp(prefix=prefix, suffix=UNDER_WAY, dir=place.parent))
+        before = beside / "before"
+        try:
+            made = beside / place.name
+            yield made
+            for part in (*made.rglob("*"), made):
+                _sync(part)
+            _put_folder(made, place, before)
+            _sync(place.parent)
+        finally:
+            if place.exists() or not before.exists():
+                shutil.rmtree(beside, ignore_errors=True)
+
+
+def _put_folder(made: Path, place: Path, before: Path) -> None:
+    """Move a whole folder to its place, and what was there to `made` or to `before`."""
+    if not place.exists():
+        made.rename(place)
+    elif not _exchanged(made, place):
+        place.rename(before)
+        try:
+            made.rename(place)
+        except BaseException:
+            before.rename(place)
+            raise
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether two names were exchanged in one step, which not every system and disk can do."""
+    library, names = ctypes.CDLL(None), (os.fsencode(one), os.fsencode(other))
+    try:
+        if sys.platform == "darwin":
+            return library.renamex_np(*names, RENAME_SWAP) == 0
+        return library.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0
+    except AttributeError:  # the system's library is older than the call
+        return False
+
+
+def _sync(path: Path) -> None:
+    """See that a file or the list of a folder's names is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def put(file: Path, place: Path | int) -> None:
@@ -196,7 +271,8 @@ def _temporary(place: Path | int, path: Path) -> Path:
 def remove_temporaries(folder: Path) -> None:
     """Remove what killed processes left half-written in a folder, where no other one writes."""
     for path in folder.glob(f".*{UNDER_WAY}*"):
-        path.unlink(missing_ok=True)
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
 
 
 def _require_room(path: Path) -> None:
@@ -217,7 +293,7 @@ def _explained(path: Path) -> Iterator[None]:
             raise InputError(f"{path}: the disk is full; free some space and try again") from error
         if error.errno == errno.EBADF:
             raise InputError(f"{path}: is closed; name a file") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in NOT_HERE:
             raise InputError(
                 f"{path}: cannot be written ({error.strerror}); choose another folder"
             ) from error

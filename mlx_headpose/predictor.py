@@ -52,22 +52,25 @@ class Predictor:
 
     Args:
         model: stays as it is. Changes of its weights after this are not seen.
+        dtype: in which it computes; None takes float16 on a GPU where the method allows it, and
+            float32 elsewhere.
     """
 
-    def __init__(self, model: Estimator):
+    def __init__(self, model: Estimator, dtype: mx.Dtype | None = None):
         require_mlx()
         self.config = model.config
         self.head = model.head
         self.network = folded(model)
         on_gpu = mx.default_device() != mx.Device(mx.cpu) and model.config.compiles
         self.pads = on_gpu
-        self.dtype = mx.float32
         allowed = os.environ.get(FLOAT16, "1") != "0" and model.config.float16
-        if on_gpu and allowed and model.quantization is None:
-            self.dtype = mx.float16
+        half = on_gpu and allowed and model.quantization is None
+        self.dtype = dtype or (mx.float16 if half else mx.float32)
+        if self.dtype != mx.float32:
             self.network = in_dtype(self.network, self.dtype)
         mx.eval(self.network.parameters())
-        self._run = mx.compile(self.compute) if on_gpu else self.network
+        plain = self.network if self.dtype == mx.float32 else self.compute
+        self._run = mx.compile(self.compute) if on_gpu else plain
 
     def compute(self, inputs: mx.array) -> Outputs:
         """Inputs → float32 outputs, by MLX's own operations, which its compiler can join."""

@@ -62,6 +62,11 @@ def load_strictly(module: nn.Module, tensors: dict[str, mx.array], source: str |
         raise InputError(f"{source}: does not fit the network: {'; '.join(problems[:3])}{more}")
     module.load_weights([(name, tensors[name].astype(expected[name].dtype)) for name in tensors])
     # What is still to be computed belongs to this thread, and other threads could not use it.
+    compute_arrays(module)
+
+
+def compute_arrays(module: nn.Module) -> None:
+    """Compute every array that a module holds, also those that are no parameters."""
     private = [v for part in module.modules() for v in part.values() if isinstance(v, mx.array)]
     mx.eval(module.parameters(), private)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,6 +103,41 @@ def test_advice_where_there_is_none(monkeypatch, capsys):
     advice = capsys.readouterr().err
     assert advice.count("\n") == 1
     assert "pip install" in advice
+
+
+@pytest.mark.parametrize(
+    ("package", "gpu"), [("mlx_cuda_12-0.32.4", True), ("mlx_cpu-0.32.4", False), (None, False)]
+)
+def test_a_cuda_build_keeps_its_own_products(monkeypatch, tmp_path, package, gpu):
+    from mlx_headpose.cpu import blas as _blas
+
+    (tmp_path / "mlx").mkdir()
+    if package is not None:
+        (tmp_path / f"{package}.dist-info").mkdir()
+    asked = []
+
+    def find(name):
+        asked.append(name)
+        return SimpleNamespace(submodule_search_locations=[str(tmp_path / "mlx")])
+
+    monkeypatch.setattr(_blas.importlib.util, "find_spec", find)
+    assert _blas._gpu_build() == gpu
+    assert asked == ["mlx"]
+    # Nothing is loaded for such a build, not even where it would be too late to.
+    loaded = []
+    monkeypatch.setattr(_blas, "candidates", lambda: loaded.append("asked") or [])
+    monkeypatch.delitem(sys.modules, "mlx.core", raising=False)
+    monkeypatch.delenv("MLX_HEADPOSE_BLAS", raising=False)
+    assert _blas.load_optimised_blas() is None
+    assert loaded == ([] if gpu else ["asked"])
+
+
+@pytest.mark.parametrize("spec", [None, SimpleNamespace(submodule_search_locations=None)])
+def test_an_mlx_that_lies_nowhere_is_no_cuda_build(monkeypatch, spec):
+    from mlx_headpose.cpu import blas as _blas
+
+    monkeypatch.setattr(_blas.importlib.util, "find_spec", lambda name: spec)
+    assert not _blas._gpu_build()
 
 
 def test_threads_can_be_set():

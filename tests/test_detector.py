@@ -100,7 +100,7 @@ def test_several_pictures_at_once_are_the_same_as_one_by_one(
     images.insert(2, images[0][:300, :200])
     single = [detector([image])[0] for image in images]
     # Take the path of a GPU: pictures in one batch, depthwise convolutions by MLX itself.
-    monkeypatch.setattr(face_detector.mx, "gpu", mx.default_device())
+    monkeypatch.setattr(face_detector.mx, "default_device", lambda: mx.Device(mx.gpu))
     for one, together in zip(single, detector(images), strict=True):
         np.testing.assert_allclose(one.boxes, together.boxes, atol=1e-2)
         np.testing.assert_allclose(one.scores, together.scores, atol=1e-4)

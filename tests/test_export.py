@@ -14,6 +14,7 @@ from support.exported import OPERATIONS, sensitivity
 
 from mlx_headpose.convert import convert_file
 from mlx_headpose.errors import InputError
+from mlx_headpose.export.hub import WRITTEN
 from mlx_headpose.export.mlxfn import BATCH_SIZES, export_mlxfn, metadata_path
 from mlx_headpose.methods import build, config_class
 from mlx_headpose.weights import from_pretrained, save_pretrained, tensors_of
@@ -236,13 +237,12 @@ def test_export_as_a_user_types_it(snapshot, tmp_path):
     done = export("--format", "mlxfn")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "weights" / "net.mlxfn").is_file()
-    done = export("--output", "hub")
+    done = export("--output", "hub", "--licence", "CC BY 4.0")
     assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in (tmp_path / "hub").iterdir()) == [
-        "config.json",
-        "model.safetensors",
-        "preprocessor_config.json",
-    ]
+    assert sorted(p.name for p in (tmp_path / "hub").iterdir()) == sorted(WRITTEN)
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert "library_name: mlx" in card
+    assert "| licence of the weights | CC BY 4.0 |" in card
     assert from_pretrained(tmp_path / "hub").config == from_pretrained(snapshot).config
     done = export("--format", "mlxfn", "--quantize", "int8")
     assert_refused(done, "second call")

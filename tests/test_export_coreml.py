@@ -51,17 +51,16 @@ def test_colours_turned_round_and_images(tmp_path):
     np.testing.assert_array_equal(found, np.array(function(example(1))[0]))
 
 
-# SqueezeNet's float16 misses the 0.1° that the bundled network keeps; docs/export.md says so.
-@pytest.mark.parametrize(("source", "half"), [("bundled", 0.1), ("squeezenet_1_1.pkl", 0.2)])
-def test_trained_networks_on_real_faces(source, half, shared, tmp_path):
+@pytest.mark.parametrize("source", ["bundled", "squeezenet_1_1.pkl"])
+def test_trained_networks_on_real_faces(source, shared, tmp_path):
     network = HeadPoseEstimator().model
     if source != "bundled":
         convert_file(shared / "weights" / source, tmp_path / "net.safetensors")
         network = from_pretrained(tmp_path / "net.safetensors")
-    inputs = crops(network.config, shared, 4)
+    inputs = crops(network.config, shared, 8)
     wanted = angles(network, inputs)
     path = tmp_path / "net.mlpackage"
-    for dtype, tolerance in ((mx.float32, 1e-3), (mx.float16, half)):
+    for dtype, tolerance in ((mx.float32, 1e-3), (mx.float16, 0.1)):
         about = export_coreml(network, path, "net", "MIT", dtype)
         package = Package(path)
         found = [package(one) for one in inputs]

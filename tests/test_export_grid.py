@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from support.coreml import Package
-from support.exported import SMALL, angles, crops, difference, sensitivity, small_network
+from support.exported import SMALL, angles, crops, difference, small_network
 
 from mlx_headpose.errors import InputError
 from mlx_headpose.export.mlxfn import export_mlxfn
@@ -33,17 +33,9 @@ def test_every_method_is_here():
     assert set(SMALL) == set(METHODS)
 
 
-def assert_close(found: np.ndarray, wanted: np.ndarray, tolerance: float | None) -> None:
-    """To a tolerance in degrees; without one, to a degree in the median.
-
-    The latter is for rounded numbers: untrained networks magnify rounding, and one of an 8-bit
-    input's 255 levels may become the next. What trained ones do is in test_export_coreml.py.
-    """
-    if tolerance is not None:
-        assert difference(found, wanted) < tolerance
-        return
-    turned = np.abs((found - wanted + 180) % 360 - 180)
-    assert len(found) < 8 or np.median(turned) < 1
+# Degrees that exports may differ by from Python, on crops of AFLW2000. Arithmetic in 8 bits jumps
+# where rounding makes one of an input's 255 levels the next.
+TOLERANCES = {"float32": 1e-3, "float16": 0.1, "int8": 0.5, "mlx8": 1e-3, "mlx4": 1e-3}
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -56,13 +48,14 @@ def test_exports_give_pythons_angles(method, scheme, shared, tmp_path):
     inputs = crops(small_network(method, shared).config, shared, max(BATCHES))
     model = network(method, scheme, inputs, shared)
     wanted = angles(model, inputs)
-    assert np.ptp(wanted, axis=0).min() > 1
     half = scheme == "float16"
-    tolerance = None if scheme in ("float16", "int8") else sensitivity(model, inputs)
+    tolerance = TOLERANCES[scheme]
+    assert np.ptp(wanted, axis=0).min() > min(1, 10 * tolerance)  # 4 bits leave pyramid 0.4°
     if not half:
         export_mlxfn(model, tmp_path / "net.mlxfn", (3,), device="cpu")
         function = mx.import_function(str(tmp_path / "net.mlxfn"))
-        assert_close(np.array(function(mx.array(inputs[:3]))[0]), wanted[:3], tolerance)
+        found = np.array(function(mx.array(inputs[:3]))[0])
+        assert difference(found, wanted[:3]) < tolerance
     path = tmp_path / "net.onnx"
     if half and model.config.inputs.landmarks:
         with pytest.raises(InputError, match="landmarks"):
@@ -76,7 +69,7 @@ def test_exports_give_pythons_angles(method, scheme, shared, tmp_path):
         found = session.run(None, {session.get_inputs()[0].name: inputs[:count]})
         assert {len(output) for output in found} == {count}
         assert {output.dtype for output in found} == {np.dtype(np.float32)}
-        assert_close(found[0], wanted[:count], tolerance)
+        assert difference(found[0], wanted[:count]) < tolerance
     if scheme == "mlx4":  # is written as mlx8 is
         return
     pytest.importorskip("coremltools", reason="exporting Core ML needs coremltools")
@@ -84,6 +77,6 @@ def test_exports_give_pythons_angles(method, scheme, shared, tmp_path):
 
     export_coreml(model, tmp_path / "net.mlpackage", dtype=dtype)
     package = Package(tmp_path / "net.mlpackage")
-    count = 8 if tolerance is None else 3
+    count = 8 if half else 3
     found = np.concatenate([package(one)["pose"] for one in inputs[:count]])
-    assert_close(found, wanted[:count], tolerance)
+    assert difference(found, wanted[:count]) < tolerance

@@ -22,7 +22,12 @@ from support.commands import ROOT, assert_refused, run
 from support.documentation import marked_lines
 
 from mlx_headpose import HeadPoseEstimator
-from mlx_headpose.export.metadata import NO_LICENCE, known_licence, network_name
+from mlx_headpose.export.metadata import (
+    NO_LICENCE,
+    fed_with_images,
+    known_licence,
+    network_name,
+)
 from mlx_headpose.export.mlxfn import READERS, export_mlxfn, metadata_path
 from mlx_headpose.methods import METHODS, build, config_class
 from mlx_headpose.quantization import quantize_int8, quantize_weights
@@ -96,26 +101,23 @@ def test_the_documented_onnx_lines_give_the_angles(folder, astronaut, monkeypatc
 
 
 def test_the_documented_core_ml_lines_give_the_angles(folder, astronaut, monkeypatch):
-    coremltools = pytest.importorskip("coremltools", reason="exporting Core ML needs coremltools")
-    pytest.importorskip("torch", reason="what stands in for Apple's runtime needs PyTorch")
+    tools = pytest.importorskip("coremltools", reason="exporting Core ML needs coremltools")
     from support.coreml import Package
 
-    class MLModel:
-        def __init__(self, path: str):
-            self.package = Package(folder / path)
-            self.user_defined_metadata = self.package.metadata
+    def predict(model: Any, given: dict[str, Any]) -> dict[str, np.ndarray]:
+        """What Apple's runtime would answer, which is on Apple's systems only."""
+        assert list(given) == ["image"]
+        assert given["image"].mode == "RGB"
+        return Package(Path(model.package_path))(np.asarray(given["image"]))
 
-        def predict(self, data: dict[str, Image.Image]) -> dict[str, np.ndarray]:
-            ((name, image),) = data.items()
-            assert name in self.package.inputs
-            return self.package(np.asarray(image))
-
-    monkeypatch.setattr(coremltools.models, "MLModel", MLModel)
-    done = run("export.py", "--format", "coreml", "--output", folder / "headpose.mlpackage")
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(tools.models.MLModel, "predict", predict)
     _, _, lines = marked_lines("export.md", "python")
-    pose = run_lines(lines, folder, monkeypatch)
-    np.testing.assert_allclose(pose, [astronaut], atol=0.1)  # float16
+    for dtype, tolerance in (("float32", 0.01), ("float16", 0.1)):
+        package = folder / "headpose.mlpackage"
+        done = run("export.py", "--format", "coreml", "--dtype", dtype, "--output", package)
+        assert done.returncode == 0, done.stderr
+        pose = run_lines(lines, folder, monkeypatch, coremltools=tools)
+        np.testing.assert_allclose(pose, [astronaut], atol=tolerance)
 
 
 def compiled(project: Path, build: Path) -> Path:
@@ -208,6 +210,52 @@ def test_a_box_of_a_head_has_margins_of_its_own(folder):
     assert fed["face_margins"] == pytest.approx([0.12, 0.055, 0.12, 0.12])
     assert fed["head_margins"] == [0, 0, 0, 0]
     assert (fed["side"], fed["resize"], fed["resize_to"]) == (64, "short_side", 64)
+
+
+@pytest.mark.parametrize(
+    ("method", "rule"),
+    [
+        ("opal", {"resize": "warp", "filter": "nearest", "face_margins": None}),
+        ("semiuhpe", {"resize": "pad", "filter": "bicubic", "clip": True, "head_margins": None}),
+        ("sixdrepnet", {"resize": "short_side", "face_margins": None, "head_margins": [0.0] * 4}),
+    ],
+)
+def test_crops_by_another_rule_are_said_and_not_cut_by_the_usual_one(
+    method, rule, monkeypatch, tmp_path
+):
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "python"))
+    from crop import cut
+
+    fed = fed_with_images(config_class(method)())
+    assert fed.items() >= rule.items()
+    image = Image.new("RGB", (400, 300))
+    with pytest.raises(ValueError, match="crop of a face follows a rule of its own"):
+        cut(image, BOX, fed)
+    if method == "sixdrepnet":
+        assert cut(image, BOX, fed, around="head").shape == (224, 224, 3)
+        fed |= {"face_margins": [0.0] * 4}
+    if not shutil.which("c++"):
+        return
+    (tmp_path / "net.json").write_text(json.dumps({"input": fed}, indent=2))
+    (tmp_path / "read.cpp").write_text(READ)
+    headers = f"-I{ROOT / 'examples' / 'cpp'}"
+    line = ["c++", "-std=c++20", headers, tmp_path / "read.cpp", "-o", tmp_path / "read"]
+    subprocess.run(line, check=True)
+    done = subprocess.run([tmp_path / "read", tmp_path / "net.json"], check=False)
+    assert done.returncode == (0 if method == "sixdrepnet" else 2)
+
+
+# Ends with 2 where the crop follows another rule.
+READ = """
+#include "crop.hpp"
+int main(int, char** arguments) {
+  try {
+    return headpose::read_input(arguments[1]).side != 224;
+  } catch (const std::runtime_error&) {
+    return 2;
+  }
+}
+"""
 
 
 @pytest.mark.parametrize("reader", READERS)

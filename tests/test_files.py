@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from support.disks import no_file_larger_than
 
-from mlx_headpose import InputError
+from mlx_headpose import InputError, files
 from mlx_headpose.export.mlxfn import export_mlxfn
 from mlx_headpose.files import (
+    atomic_folder,
     atomic_path,
     messages_apart,
     remove_temporaries,
@@ -236,3 +237,104 @@ def test_what_a_killed_process_left_can_be_removed(tmp_path):
     remove_temporaries(tmp_path)
     assert names(tmp_path) == sorted(mine)
     remove_temporaries(tmp_path / "not there")
+
+
+def write_package(path: Path, text: str) -> None:
+    with atomic_folder(path) as temporary:
+        (temporary / "data").mkdir(parents=True)
+        (temporary / "data" / "text").write_text(text)
+
+
+@pytest.fixture(params=["in one step", "by two renames"])
+def package(request, tmp_path, monkeypatch):
+    """A folder that was written twice, each time in a way that replaces folders."""
+    if request.param == "by two renames":
+        monkeypatch.setattr(files, "_exchanged", lambda *_: False)
+    path = tmp_path / "new" / "net.mlpackage"
+    write_package(path, "first")
+    write_package(path, "second")
+    return path
+
+
+def test_a_folder_replaces_the_one_before_it(package):
+    assert (package / "data" / "text").read_text() == "second"
+    assert names(package.parent) == ["net.mlpackage"]
+    assert package.stat().st_mode & 0o777 == 0o777 & ~umask()
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_folder_and_nothing_else(package, error):
+    def write() -> None:
+        with atomic_folder(package) as temporary:
+            temporary.mkdir()
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert (package / "data" / "text").read_text() == "second"
+    assert names(package.parent) == ["net.mlpackage"]
+
+
+def test_a_folder_comes_back_where_the_new_one_cannot_take_its_place(package, monkeypatch):
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self.name == package.name and target == package:
+            raise OSError(errno.EACCES, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(files, "_exchanged", lambda *_: False)
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(InputError, match=r"net\.mlpackage: cannot be written"):
+        write_package(package, "third")
+    assert (package / "data" / "text").read_text() == "second"
+    assert names(package.parent) == ["net.mlpackage"]
+
+
+# Ends the process right after the call that moves the old folder.
+CRASH = """
+import os, sys
+from pathlib import Path
+from mlx_headpose import files
+
+def last(*given):
+    call(*given)
+    os._exit(9)
+
+if sys.argv[2] == "in one step":
+    call, files._exchanged = files._exchanged, last
+else:
+    call, files._exchanged, Path.rename = Path.rename, lambda *_: False, last
+with files.atomic_folder(sys.argv[1]) as temporary:
+    temporary.mkdir()
+    (temporary / "text").write_text("third")
+"""
+
+
+@pytest.mark.parametrize("way", ["in one step", "by two renames"])
+def test_a_crash_between_loses_no_folder(tmp_path, way):
+    path = tmp_path / "net.mlpackage"
+    write_package(path, "second")
+    done = subprocess.run([sys.executable, "-c", CRASH, path, way], check=False)
+    assert done.returncode == 9
+    if way == "in one step":
+        assert (path / "text").is_file() or (path / "data").is_dir()
+        return
+    assert not path.exists()
+    (beside,) = tmp_path.iterdir()
+    assert (beside / "before" / "data" / "text").read_text() == "second"
+    assert (beside / "net.mlpackage" / "text").read_text() == "third"
+
+
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
+    (tmp_path / "net.mlpackage").write_text("mine")
+    with pytest.raises(InputError, match=r"net\.mlpackage: is no folder"):
+        write_package(tmp_path / "net.mlpackage", "first")
+    assert (tmp_path / "net.mlpackage").read_text() == "mine"
+    assert names(tmp_path) == ["net.mlpackage"]

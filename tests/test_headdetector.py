@@ -288,7 +288,8 @@ def test_several_images_at_once_are_the_same_as_one_by_one(detector, monkeypatch
     images = [rng.integers(0, 256, (60, 90, 3), np.uint8) for _ in range(3)]
     images.insert(1, images[0][:40])
     single = [detector([image], 0.3)[0] for image in images]
-    monkeypatch.setattr(module.mx, "gpu", mx.default_device())  # the path of a GPU: one batch
+    # Take the path of a GPU: one batch.
+    monkeypatch.setattr(module.mx, "default_device", lambda: mx.Device(mx.gpu))
     for one, together in zip(single, detector(images, 0.3), strict=True):
         np.testing.assert_allclose(one.boxes, together.boxes, atol=1e-2)
         np.testing.assert_allclose(one.heads, together.heads, atol=1e-2)

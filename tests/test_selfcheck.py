@@ -117,6 +117,21 @@ def test_a_wrong_gradient_is_seen_and_named(monkeypatch, stored) -> None:
     assert (wrong.quantity, wrong.note) == ("gradients", "layer.weight")
 
 
+@pytest.mark.skipif(mx.default_device() == mx.Device(mx.gpu), reason="GPUs use MLX's gradients")
+def test_a_wrong_gradient_in_a_network_is_seen(monkeypatch, stored) -> None:
+    right = conv._weight_gradient
+    monkeypatch.setattr(conv, "_weight_gradient", lambda *given: 1.03 * right(*given))
+    wrong = {check.quantity for check in checks("hopenet", stored) if not check.agrees}
+    assert wrong == {"gradients", "moved"}
+
+
+def test_a_wrong_loss_in_bfloat16_is_seen(stored) -> None:
+    loss, change = stored["hopenet"].bfloat16
+    wrong = dataclasses.replace(stored["hopenet"], bfloat16=(1.02 * loss, change))
+    (check,) = [c for c in checks("hopenet", {"hopenet": wrong}) if not c.agrees]
+    assert (check.quantity, check.dtype) == ("loss", "bfloat16")
+
+
 def test_a_wrong_layer_in_a_network_is_seen(monkeypatch, stored) -> None:
     assert all(check.agrees for check in checks("hopenet", stored))
     right = MaxPool2d.__call__

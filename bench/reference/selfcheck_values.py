@@ -5,8 +5,11 @@
 MLX only lists the operations of each network and layer; PyTorch computes them in double precision,
 and its automatic differentiation gives the gradients (`graph64`). The step and its clipping are
 written out here. So the values share neither arithmetic nor derivatives with what is checked.
-Beside each stands what rounding may do to it: how far it moves when all parameters change at random
-by a relative 2⁻²⁰, sixteen roundings of float32.
+Beside each stands what rounding may do to it: how far it moves at most when all parameters change,
+several times over, at random by a relative 2⁻²⁰, sixteen roundings of float32. And beside each
+network the loss that a training step in bfloat16 should see: that of weights and inputs that are
+rounded to bfloat16, computed in float64, and how far it moves when they change at random by a
+relative 2⁻⁹, bfloat16's rounding.
 
 --compare computes everything on MLX's CPU back end too and prints the distances.
 """
@@ -26,7 +29,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from tqdm import tqdm
 
 from bench.reference.graph64 import Graph, in_float64
-from mlx_headpose.nn import is_statistic
+from mlx_headpose.nn import BatchNorm, GroupNorm, is_statistic
 from mlx_headpose.selfcheck.cases import Case, all_cases
 from mlx_headpose.selfcheck.compute import CLIP, RATE, compute
 from mlx_headpose.selfcheck.values import (
@@ -39,7 +42,8 @@ from mlx_headpose.selfcheck.values import (
     write_stored,
 )
 
-ROUNDING = 2.0**-20
+ROUNDING, BFLOAT16 = 2.0**-20, 2.0**-9
+TIMES = 5  # that rounding is tried
 
 
 class Reference:
@@ -57,6 +61,13 @@ class Reference:
         self.parameters = [np.array(value, np.float64) for value in arrays]
         self.learns = [name for name, _ in tree_flatten(case.module.trainable_parameters())]
         inputs, targets = mx.array(case.inputs), mx.array(case.targets)
+        network = case.network
+        if network is not None:
+            self.normalized = network.config.inputs.normalize(inputs)
+            modules = network.named_modules()
+            norms = tuple(f"{n}." for n, m in modules if isinstance(m, BatchNorm | GroupNorm))
+            self.narrow = [not name.startswith(norms) for name in self.names]
+            self.narrow_training = Graph(self._train, self.normalized, targets, *arrays)
         self.evaluation = Graph(self._evaluate, inputs, *arrays)
         self.training = Graph(self._train, inputs, targets, *arrays)
         case.module.load_weights(list(zip(self.names, arrays, strict=True)))
@@ -103,14 +114,43 @@ class Reference:
             }
         return values
 
+    def bfloat16_loss(self, rng: np.random.Generator | None = None) -> float:
+        """The training loss of weights and inputs in bfloat16; the norms stay in float32.
+
+        Args:
+            rng: changes them at random by another rounding.
+        """
+        values = [np.array(self.normalized, np.float64), *self.parameters]
+        rounded = []
+        for value, narrow in zip(values, (True, *self.narrow), strict=True):
+            tensor = torch.from_numpy(value)
+            if narrow:
+                tensor = tensor.float().bfloat16().double()
+            if narrow and rng is not None:
+                tensor = tensor * (1 + BFLOAT16 * torch.from_numpy(rng.uniform(-1, 1, value.shape)))
+            rounded.append(tensor)
+        inputs, *parameters = rounded
+        with torch.no_grad():
+            targets = in_float64(self.case.targets)
+            return self.narrow_training(inputs, targets, *parameters)[0].item()
+
 
 def stored(case: Case) -> Stored:
     """A case's values and what rounding does to them."""
     reference = Reference(case)
     values = Short.of(reference.values())
-    changed = Short.of(reference.values(np.random.default_rng(0)))
-    moved = distances(changed, values, case.finds_angles)
-    return Stored(values, {distance.quantity: distance.errors for distance in moved})
+    rounding: dict[str, np.ndarray] = {}
+    for seed in range(TIMES):
+        changed = Short.of(reference.values(np.random.default_rng(seed)))
+        for distance in distances(changed, values, case.finds_angles):
+            before = rounding.get(distance.quantity, 0.0)
+            rounding[distance.quantity] = np.maximum(before, distance.errors)
+    if case.network is None:
+        return Stored(values, rounding)
+    loss = reference.bfloat16_loss()
+    others = [reference.bfloat16_loss(np.random.default_rng(seed)) for seed in range(TIMES)]
+    change = max(abs(other / loss - 1) for other in others)
+    return Stored(values, rounding, (loss, change))
 
 
 def main() -> None:

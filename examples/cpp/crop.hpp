@@ -54,7 +54,8 @@ inline Image read_ppm(const std::string& path) {
   return image;
 }
 
-// The "input" of a network's metadata. This looks for the keys that export.py writes; a program
+// The "input" of a network's metadata; throws where the network's crop follows a rule of its own,
+// which only mlx-headpose has. This looks for the keys that export.py writes; a program
 // with a JSON library at hand had better use that.
 inline Input read_input(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -79,7 +80,19 @@ inline Input read_input(const std::string& path) {
   Input input;
   input.side = std::atoi(after("side"));
   input.resize_to = std::atoi(after("resize_to"));
-  input.squash = std::string(after("resize"), 6) == "squash";
+  const auto is = [&](const std::string& key, const std::string& value) {
+    return text.compare(after(key) - text.c_str(), value.size(), value) == 0;
+  };
+  // Files of versions before 2 say nothing of the last two.
+  const auto silent = [&](const std::string& key) {
+    return text.find("\"" + key + "\":", start) == std::string::npos;
+  };
+  input.squash = is("resize", "squash\"");
+  if (!(input.squash || is("resize", "short_side\"")) || is("face_margins", "null") ||
+      is("head_margins", "null") || !(silent("filter") || is("filter", "bilinear\"")) ||
+      !(silent("clip") || is("clip", "false"))) {
+    throw std::runtime_error(path + ": its network's crop follows a rule of its own");
+  }
   input.face_margins = four("face_margins");
   input.head_margins = four("head_margins");
   if (input.side < 1 || input.resize_to < input.side || input.resize_to > 8192) {

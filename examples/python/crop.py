@@ -27,8 +27,16 @@ def cut(
 
     Returns:
         (side, side, 3) uint8.
+
+    Raises:
+        ValueError: the network's crop follows another rule, which only mlx-headpose has.
     """
     margins, side, short = fed[f"{around}_margins"], fed["side"], fed["resize_to"]
+    usual = (
+        fed["resize"] in ("short_side", "squash") and fed.get("filter", "bilinear") == "bilinear"
+    )
+    if margins is None or not usual or fed.get("clip", False):
+        raise ValueError(f"this network's crop of a {around} follows a rule of its own")
     # Detectors give float32, and a box in float64 can be cut one pixel beside.
     left, top, right, bottom = (float(np.float32(value)) for value in box)
     # Each side sees the box that the sides before it moved.

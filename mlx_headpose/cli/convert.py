@@ -162,7 +162,7 @@ def write(options: argparse.Namespace, origin: Origin, output: Path, converted: 
     from ..convert import network_of, read_conversion
     from ..export import hub
     from ..quantization import fold_branches, quantize_weights
-    from ..weights import load_network, save_pretrained
+    from ..weights import load_network
 
     conversion = None
     if converted:
@@ -183,7 +183,7 @@ def write(options: argparse.Namespace, origin: Origin, output: Path, converted: 
             origin = replace(origin, licence=options.licence)
         hub.write_folder(model, output, origin, dtype, options.upload_repo)
     else:
-        save_pretrained(model, output, half=dtype is not None, dtype=dtype or mx.float16)
+        hub.write_network(model, output, origin, dtype)
     print(f"wrote {output}")
     if conversion is not None:
         _print_left_out(conversion)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
 
 from ..errors import InputError
-from ..export.metadata import known_licence, network_name
+from ..export.hub import WRITTEN, origin_of, write_network
+from ..export.metadata import network_name
 from ..export.mlxfn import READERS, export_mlxfn, metadata_path, usual_device
 from ..files import require_apart
 from ..inference.estimator import find_network
-from ..methods import Estimator
 from ..quantization import fold_branches
-from ..weights import from_pretrained, save_pretrained
+from ..weights import from_pretrained
 from .options import Parser, positive, refuse
 from .quantize import CALIBRATION, add_options, write_quantized
 
@@ -73,8 +73,8 @@ def run(program: str, arguments: list[str]) -> None:
     )
     parser.add_argument(
         "--licence",
-        help="of the weights, for the metadata of mlxfn, onnx and coreml; by default what is "
-        "known here",
+        help="of the weights, for the metadata of mlxfn, onnx and coreml and the model card of a "
+        "folder; by default what is known here",
     )
     parser.add_argument(
         "--batch_size",
@@ -104,8 +104,6 @@ def run(program: str, arguments: list[str]) -> None:
         refuse(given, ("dtype",), "is for --format onnx and coreml")
     if options.format != "mlxfn":
         refuse({"for" if name == "reader" else name for name in given}, ("for", "device"), MLXFN)
-    if options.format not in FUNCTIONS:
-        refuse(given, ("licence",), "is for --format mlxfn, onnx and coreml")
     if not options.quantize:
         refuse(given, CALIBRATION, "is for --quantize")
     network = find_network(options.snapshot)
@@ -113,15 +111,19 @@ def run(program: str, arguments: list[str]) -> None:
     name = network_name(network)
     output = options.output or Path("weights") / f"{name}{ending}{FORMATS[options.format]}"
     require_ending(output, options.format)
-    written = [output, output / "model.safetensors"]
-    require_apart([network], [*written, metadata_path(output)])
+    if output.suffix in (".safetensors", ".pkl"):
+        refuse(given, ("licence",), "is for --format mlxfn, onnx and coreml, and for folders")
+    written = [output, metadata_path(output), *(output / file for file in WRITTEN)]
+    require_apart([network, Path(network) / "model.safetensors"], written)
+    origin = origin_of(network)
+    origin = replace(origin, licence=options.licence or origin.licence)
     model = from_pretrained(network)
     if options.fold:
         model = fold_branches(model)
     if options.quantize:
-        write_quantized(model, options, output)
+        write_quantized(model, options, output, origin)
         return
-    licence = options.licence or known_licence(network)
+    licence = origin.licence
     if options.format == "mlxfn":
         device = options.device or usual_device(options.reader)
         export_mlxfn(
@@ -146,8 +148,13 @@ def run(program: str, arguments: list[str]) -> None:
         print(f"wrote {output}: ML program for {TARGET}, {about['arithmetic']}")
         counts = [f"{count} {kind}" for kind, count in outside_neural_engine(output).most_common()]
         print(f"outside the Neural Engine's known operations: {', '.join(counts) or 'none'}")
+    elif options.format == "torch":
+        from ..convert import write_torch
+
+        write_torch(model, output)
+        print(f"wrote {output}")
     else:
-        writer(options.format)(model, output)
+        write_network(model, output, origin)
         print(f"wrote {output}")
     if options.format in FUNCTIONS:
         print(f"It reads {model.config.inputs}; docs/export.md says how to make them.")
@@ -166,12 +173,3 @@ def require_ending(output: Path, form: str) -> None:
         if output.suffix == ending:
             raise InputError(f"{output}: ends like another format; add --format {other}")
     raise InputError(f"{output}: a file of --format {form} ends in {wanted}")
-
-
-def writer(form: str) -> Callable[[Estimator, Path], object]:
-    """The function that writes a network for training and conversion."""
-    if form == "torch":
-        from ..convert import write_torch
-
-        return write_torch
-    return save_pretrained

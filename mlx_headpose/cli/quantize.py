@@ -6,15 +6,17 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 
 from ..data import DATASETS, Dataset, dataset_name
 from ..errors import InputError
 from ..evaluation.evaluate import Evaluation, evaluate, sample_inputs
+from ..export.hub import Origin, write_network
 from ..methods import Estimator
 from ..pose import angle_errors
 from ..quantization import SCHEMES, quantize_int8, quantize_weights
-from ..weights import from_pretrained, save_pretrained
+from ..weights import from_pretrained
 from .datasets import open_for
 from .options import positive
 
@@ -58,7 +60,9 @@ def quantize(model: Estimator, calibration: Dataset, options: argparse.Namespace
     return quantize_weights(model, int(options.quantize[-1]), inputs)
 
 
-def write_quantized(model: Estimator, options: argparse.Namespace, output: Path) -> None:
+def write_quantized(
+    model: Estimator, options: argparse.Namespace, output: Path, origin: Origin
+) -> None:
     """Quantise, write, and print size and change of angle on images that calibration did not see.
 
     What is compared is the network that the written file holds.
@@ -67,12 +71,14 @@ def write_quantized(model: Estimator, options: argparse.Namespace, output: Path)
         model: float32.
         options: options of `add_options`.
         output: the `.safetensors` file or the folder to write.
+        origin: where the network comes from.
     """
     if model.quantization is not None:
         raise InputError("the network is quantised already; give the float32 one")
     half = options.quantize == HALF
     calibration, unseen = open_images(model, options)
-    save_pretrained(model if half else quantize(model, calibration, options), output, half)
+    smaller = model if half else quantize(model, calibration, options)
+    write_network(smaller, output, origin, mx.float16 if half else None)
     written = output if output.suffix == ".safetensors" else output / "model.safetensors"
     print(f"wrote {output} ({written.stat().st_size / 1e6:.2f} MB)")
     print(f"on {len(unseen)} images of {unseen.name} that calibration did not see:")

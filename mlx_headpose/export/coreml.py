@@ -10,11 +10,10 @@ import io
 import json
 import logging
 import sys
-import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from collections.abc import Callable
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import InputError
+from ..files import atomic_folder
 from ..methods import Estimator
 from ..weights import dtype_name
 from .graph import Operation, Writer, cuts, trace
@@ -103,7 +103,7 @@ def export_coreml(
     The metadata are the package's own, one entry a key; what is no text is JSON.
 
     Args:
-        model: its batch norms are folded in place, and its backbone gets the dtype.
+        model: the network; it stays as it is.
         path: `.mlpackage` to write, a folder.
         name: name of the network.
         licence: licence of its weights.
@@ -500,22 +500,3 @@ def _coremltools() -> Any:
     except ImportError:
         raise InputError(INSTALL) from None
     return coremltools
-
-
-@contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a path in a temporary folder beside `path`; on success it becomes `path`.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}", dir=path.parent) as folder:
-            yield Path(folder) / path.name
-            if path.is_dir():
-                path.rename(Path(folder) / "before")
-            (Path(folder) / path.name).rename(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None

@@ -22,7 +22,7 @@ from ..weights import (
     save_pretrained,
     tensors_of,
 )
-from .metadata import NO_LICENCE, SIGNS, shares
+from .metadata import NO_LICENCE, SIGNS, known_licence, network_name, shares
 
 PICTURE = BUNDLED.with_name("signs.png")
 CARD = "README.md"
@@ -84,6 +84,24 @@ def find_origin(source: str | Path, revision: str | None = None) -> Origin:
     return Origin(path, str(path))
 
 
+def origin_of(network: str | Path) -> Origin:
+    """Where a network of ours comes from.
+
+    Args:
+        network: `.safetensors` file, folder in the hub's form, or hub id.
+
+    Raises:
+        InputError: it cannot be fetched.
+    """
+    if is_hub_id(network):
+        name = str(network)
+        folder = fetch_from_hub(name, ABOUT)
+        return Origin(folder, name, name, stated_licence(folder))
+    path = Path(network)
+    licence = stated_licence(path) if path.is_dir() else known_licence(path)
+    return Origin(path, network_name(path), licence=licence)
+
+
 def in_hub_form(path: Path) -> bool:
     """Whether a path is a folder with a network of ours."""
     return (path / "config.json").is_file() and (path / "model.safetensors").is_file()
@@ -115,6 +133,26 @@ def stated_licence(folder: Path) -> str:
     header = re.match(r"---\r?\n(.*?)\r?\n---", text, re.S)
     found = header and re.search(r"^license:[ \t]*([\w.-]+)", header[1], re.M)
     return found[1] if found else NO_LICENCE
+
+
+def write_network(
+    model: Estimator,
+    output: Path,
+    origin: Origin,
+    dtype: mx.Dtype | None = None,
+) -> None:
+    """Write a network to a `.safetensors` file or, under any other name, as the hub has them.
+
+    Args:
+        model: the network.
+        output: file or folder to write.
+        origin: where the network comes from.
+        dtype: 16-bit type to store it in; None stores float32.
+    """
+    if output.suffix == ".safetensors":
+        save_pretrained(model, output, half=dtype is not None, dtype=dtype or mx.float16)
+    else:
+        write_folder(model, output, origin, dtype)
 
 
 def write_folder(
@@ -165,8 +203,11 @@ def card(model: Estimator, origin: Origin, folder: Path, repository: str | None 
     if not config.inputs.landmarks:
         crop = config.preprocessing.crop
         for kind, margins in (("face", crop.face), ("head", crop.head)):
+            sides = shares(margins)
             rows[f"margins around a detected {kind}"] = (
-                ", ".join(f"{share:.3g}" for share in shares(margins))
+                "by a rule of their own, in config.json"
+                if sides is None
+                else ", ".join(f"{share:.3g}" for share in sides)
                 + " of the box, at x_min, y_min, x_max, y_max"
             )
     if origin.figure:

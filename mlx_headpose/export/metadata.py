@@ -68,7 +68,7 @@ def fed_with_images(config: ModelConfig) -> dict[str, Any]:
     """How a face becomes the network's input.
 
     Margins are shares of the box's width and height at x_min, y_min, x_max, y_max. Each side sees
-    the box that the sides before it moved.
+    the box that the sides before it moved. Margins by another rule are None.
     """
     preprocessing = config.preprocessing
     return {
@@ -77,13 +77,17 @@ def fed_with_images(config: ModelConfig) -> dict[str, Any]:
         "side": preprocessing.size,
         "resize": preprocessing.resize,
         "resize_to": preprocessing.resize_to or preprocessing.size,
+        "filter": preprocessing.filter,
+        "clip": preprocessing.clip,
         "face_margins": shares(preprocessing.crop.face),
         "head_margins": shares(preprocessing.crop.head),
     }
 
 
-def shares(margins: Margins) -> list[float]:
-    """Margins as shares of the box."""
+def shares(margins: Margins) -> list[float] | None:
+    """Margins as shares of the box; None where they follow another rule."""
+    if margins != Margins(margins.factors, margins.k):
+        return None
     return [factor * sum(margins.k) / 2 for factor in margins.factors]
 
 

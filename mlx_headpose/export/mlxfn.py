@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
 
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import Estimator
 from ..nn import plain_operations
-from ..quantization import fold_batch_norms, fold_branches
+from ..quantization import folded
+from ..quantization.fold import PRODUCTS
+from ..quantization.tree import Watched, layers, replace
 from ..readers import mlxfn as container
-from ..weights import dtype_name
+from ..weights import compute_arrays, dtype_name
 from .metadata import NO_LICENCE, describe
 
 BATCH_SIZES = tuple(range(1, 9))
@@ -64,11 +67,12 @@ def pose_function(
 
     The pose is (N, 3) yaw, pitch, roll in degrees. Where the head classifies bins, its outputs are
     the probabilities of each angle's bins. The confidence, (N,), is left out where a method has
-    none. Parallel branches are folded, and batch norms into the model's convolutions, in place.
+    none. Parallel branches are folded, and batch norms into the layers before them, in a copy.
 
-    In float16 compute the weights and the arithmetic of the backbone. Normalisation, the pose head
-    and decoding stay in float32: they are few operations, and a rotation made of nearly parallel
-    vectors magnifies rounding.
+    In float16 compute the weights and the arithmetic of the backbone. Its first layer,
+    normalisation, the pose head and decoding stay in float32: they are few operations, pixels that
+    are alike round alike, which no sum over them averages out, and a rotation made of nearly
+    parallel vectors magnifies rounding.
 
     Args:
         model: the network.
@@ -77,27 +81,24 @@ def pose_function(
     Raises:
         InputError: see `narrow`.
     """
-    model.eval()
-    if model.quantization is None:
-        model = fold_branches(model)
-        fold_batch_norms(model, model.config.inputs.example(2))
+    network = folded(model)
     if dtype != mx.float32:
-        narrow(model, dtype)
-    mx.eval(model.parameters())
+        narrow(network, dtype)
+    compute_arrays(network)  # or the trace would hold how they are computed
 
     def estimate(inputs: mx.array) -> list[mx.array]:
         with plain_operations():
-            features = model.backbone(model.config.inputs.normalize(inputs).astype(dtype))
-            outputs = model.head(tree_map(lambda feature: feature.astype(mx.float32), features))
-            confidence = model.confidence(outputs)
+            features = network.backbone(network.config.inputs.normalize(inputs))
+            outputs = network.head(tree_map(lambda feature: feature.astype(mx.float32), features))
+            confidence = network.confidence(outputs)
             known = [] if confidence is None else [confidence]
-            return [model.decode(outputs), *model.head.probabilities(outputs), *known]
+            return [network.decode(outputs), *network.head.probabilities(outputs), *known]
 
     return estimate
 
 
 def narrow(model: Estimator, dtype: mx.Dtype) -> None:
-    """Give a network's backbone another type, in place.
+    """Give a network's backbone, behind its first layer, another type, in place.
 
     Raises:
         InputError: the network is quantised, reads landmarks, which need more digits, or has
@@ -107,11 +108,37 @@ def narrow(model: Estimator, dtype: mx.Dtype) -> None:
         raise InputError("a network that reads landmarks computes in float32; leave out --dtype")
     if model.quantization is not None:
         raise InputError("the network is quantised; export it without --dtype, or the float32 one")
+    name, first = first_product(model)
+    replace(model, {name: nn.Identity()})
     model.backbone.set_dtype(dtype)
     weights: Any = tree_flatten(model.backbone.parameters())
-    for name, weight in weights:
+    for weight_name, weight in weights:
         if not mx.isfinite(weight).all().item():
-            raise InputError(f"{name} has weights that float16 cannot hold; keep float32")
+            raise InputError(f"{weight_name} has weights that float16 cannot hold; keep float32")
+    replace(model, {name: Before(first, dtype)})
+
+
+def first_product(model: Estimator) -> tuple[str, nn.Module]:
+    """The convolution or matrix product that a network computes first, and its name."""
+    called: list[str] = []
+    products = layers(model, PRODUCTS)
+    watched = {n: Watched(p, lambda *_, n=n: called.append(n)) for n, p in products.items()}
+    replace(model, watched)
+    model(model.config.inputs.example(1))
+    replace(model, products)
+    return called[0], products[called[0]]
+
+
+class Before(nn.Module):
+    """A float32 layer before others of another type."""
+
+    def __init__(self, layer: nn.Module, dtype: mx.Dtype):
+        super().__init__()
+        self.layer = layer
+        self._dtype = dtype
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.layer(x).astype(self._dtype)
 
 
 def metadata(
@@ -140,7 +167,7 @@ def export_mlxfn(
     Both files are written atomically; the metadata's is `path` with `.json` behind it.
 
     Args:
-        model: its batch norms are folded in place.
+        model: the network; it stays as it is.
         path: file to write.
         batch_sizes: the only ones that the function will accept.
         reader: a key of `READERS`.

@@ -81,7 +81,7 @@ def export_onnx(
     The metadata are in the file, one entry a key; what is no text is JSON.
 
     Args:
-        model: its batch norms are folded in place, and its backbone gets the dtype.
+        model: the network; it stays as it is.
         path: file to write.
         batch_size: the only one that the file will accept; None for any.
         name: name of the network.

@@ -166,12 +166,16 @@ class Stored:
 
     Attributes:
         values: short form of the values.
-        rounding: for each quantity, the distances that appear when all parameters change at random
-            by sixteen roundings of float32.
+        rounding: for each quantity, the largest distances that appear when all parameters change
+            several times at random by sixteen roundings of float32.
+        bfloat16: of a network, the training loss of weights and inputs that are rounded to
+            bfloat16, and its largest relative change when they change several times at random by
+            another such rounding.
     """
 
     values: Short
     rounding: dict[str, np.ndarray]
+    bfloat16: tuple[float, float] | None = None
 
 
 def write_stored(path: Path, cases: dict[str, Stored]) -> None:
@@ -187,6 +191,8 @@ def write_stored(path: Path, cases: dict[str, Stored]) -> None:
                 arrays[f"{name}/{kind}"] = values.tensors[kind].astype(np.float32)
         for quantity, rounding in case.rounding.items():
             arrays[f"{name}/rounding/{quantity}"] = rounding.astype(np.float32)
+        if case.bfloat16 is not None:
+            arrays[f"{name}/bfloat16"] = np.array(case.bfloat16)
     with atomic_path(path) as temporary:
         save_file(arrays, temporary)
 
@@ -223,7 +229,10 @@ def _stored(parts: dict[str, np.ndarray]) -> Stored:
         for key, value in parts.items()
         if key.startswith(prefix)
     }
-    return Stored(values, rounding)
+    narrow = parts.get("bfloat16")
+    return Stored(
+        values, rounding, None if narrow is None else (float(narrow[0]), float(narrow[1]))
+    )
 
 
 def as_numpy(array: mx.array) -> np.ndarray:

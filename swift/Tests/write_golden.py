@@ -30,6 +30,7 @@ from mlx_headpose.inference.smoothing import PoseFilter
 from mlx_headpose.methods import config_class
 from mlx_headpose.pose import geodesic_degrees, matrix_to_pose, pose_to_matrix, wrap
 from mlx_headpose.readers import mlxfn
+from mlx_headpose.space.zero import calibrate
 
 GOLDEN = Path(__file__).parent / "HeadPoseCoreTests" / "golden"
 SIZES = [(97, 71), (24, 130), (1, 1)]  # width, height of the images
@@ -125,16 +126,19 @@ def filtered() -> dict[str, Any]:
 
 
 def zero() -> dict[str, Any]:
-    """Poses relative to the mean of the first few."""
+    """Poses relative to the mean of the first few, which stands for a direction."""
     rng = np.random.default_rng(3)
     poses = np.array([25.0, -12.0, 4.0]) + rng.normal(0, 3, (20, 3))
     later = rng.uniform([-180, -60, -60], [180, 60, 60], (20, 3))
-    mean = Rotation.from_matrix(pose_to_matrix(poses)).mean()
-    relative = (mean.inv() * Rotation.from_matrix(pose_to_matrix(later))).as_matrix()
+    # Between the triples that the full circle of yaw and the direction would choose.
+    later = np.concatenate([later, [[-10.0, 95.0, 95.0], [20.0, -110.0, 100.0]]])
+    directions = [(0.0, 0.0, 0.0), (30.0, -10.0, 5.0)]
+    zeros = [calibrate(poses, direction) for direction in directions]
     return {
         "reference": poses.tolist(),
         "poses": later.tolist(),
-        "relative": matrix_to_pose(relative, full_yaw=True).tolist(),
+        "directions": directions,
+        "relative": [one(later).tolist() for one in zeros],
     }
 
 

@@ -9,14 +9,20 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_headpose.cli.datasets import open_for
+from mlx_headpose.data import Dataset
 from mlx_headpose.methods import Estimator, ModelConfig, build, config_from_dict
 from mlx_headpose.quantization.tree import CONVOLUTIONS, layers, replace
+from mlx_headpose.weights import BUNDLED, from_pretrained
 
 SIDE = 64
+BUNDLED_METHOD = "rotation9d"
+SCALED, FITTED = 16, 4  # crops by which layers are scaled, and biases fitted
+ANGLES = ("yaw", "pitch", "roll")
 SMALL: dict[str, dict[str, Any]] = {
     "hopenet": {"arch": "resnet18"},
     "nlml": {"landmarks": 68},
@@ -28,7 +34,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "tokenhpe": {"width": 96, "depth": 2, "backbone_heads": 2, "layers": 1},
     "whenet": {},
 }
-
+# The layers that give the outputs of some heads, and how much is left of their random weights.
+OUTPUT_LAYERS: dict[str, tuple[float, tuple[str, ...]]] = {
+    "opal": (0.3, ("linear",)),
+    "pyramid": (0.2, tuple(f"{angle}_{part}" for angle in ANGLES for part in ("coarse", "shift"))),
+    "semiuhpe": (0.3, ("fc3",)),
+    "sixdrepnet": (0.3, ("linear",)),
+    "tokenhpe": (1.0, ("rotation", "fc2")),
+    "whenet": (0.3, ANGLES),
+}
+STEPS, RATE = 30, 0.05  # by which these layers' biases are fitted
 
 ROTATED = mx.array(np.random.default_rng(1).normal(size=(5, 3, 3, 4)).astype(np.float32))
 OPERATIONS = {
@@ -74,32 +89,74 @@ def small_config(method: str) -> ModelConfig:
     return dataclasses.replace(config, preprocessing=config.preprocessing.at_size(SIDE))
 
 
+def open_crops(config: ModelConfig, shared: Path) -> Dataset:
+    """AFLW2000 as a network reads it."""
+    return open_for(config, "AFLW2000", shared / "data" / "AFLW2000", None)
+
+
 def crops(config: ModelConfig, shared: Path, count: int) -> np.ndarray:
     """(count, ...) what a network reads of AFLW2000's first samples."""
-    dataset = open_for(config, "AFLW2000", shared / "data" / "AFLW2000", None)
+    dataset = open_crops(config, shared)
     return np.stack([config.inputs.sample(dataset, index) for index in range(count)])
 
 
 @cache
 def lively_tensors(method: str, shared: Path) -> dict[str, mx.array]:
-    """Random weights of a method's small network that keep crops apart on their way through it.
+    """Random weights of a method's small network whose answers are neither constant nor chaotic.
 
-    MLX's initial weights let an image fade away.
+    Each layer is scaled so that crops stay apart on their way through it: MLX's initial weights let
+    an image fade away. Then the biases of the outputs are fitted to the crops' true poses by the
+    method's own loss: matrices that are far from a rotation, and bins that are all equally likely
+    around a circle, magnify rounding as no trained network's do.
     """
     mx.random.seed(0)
     model = build(small_config(method))
     model.eval()
     floats = layers(model, (*CONVOLUTIONS, nn.Linear))
     replace(model, {name: Scaled(layer) for name, layer in floats.items()})
-    model(mx.array(crops(model.config, shared, 4)))
+    inputs = mx.array(crops(model.config, shared, SCALED))
+    model(inputs)
     replace(model, floats)
+    fit_biases(model, inputs[:FITTED], shared)
     tensors = dict(tree_flatten(model.parameters()))
     mx.eval(tensors)
     return tensors
 
 
+def fit_biases(model: Estimator, inputs: mx.array, shared: Path) -> None:
+    """Fit the biases of the outputs to the true poses of AFLW2000's first samples, in place.
+
+    Args:
+        model: the network.
+        inputs: (N, ...) what it reads of the first N.
+        shared: folder of the data.
+    """
+    if model.config.model_type not in OUTPUT_LAYERS:
+        return
+    share, names = OUTPUT_LAYERS[model.config.model_type]
+    poses = mx.array(open_crops(model.config, shared).poses[: len(inputs)], mx.float32)
+    features = model.backbone(model.config.inputs.normalize(inputs))
+    model.freeze()
+    for name in names:
+        model.head[name].weight = share * model.head[name].weight
+        model.head[name].unfreeze(keys=["bias"])
+    optimizer = optim.Adam(RATE)
+
+    def loss(parameters: dict[str, Any]) -> mx.array:
+        model.update(parameters)
+        return model.loss(model.head(features), poses)[0]
+
+    for _ in range(STEPS):
+        _, gradients = mx.value_and_grad(loss)(model.trainable_parameters())
+        optimizer.update(model, gradients)
+        mx.eval(model.parameters(), optimizer.state)
+    model.unfreeze()
+
+
 def small_network(method: str, shared: Path) -> Estimator:
-    """A small network of a method with the weights of `lively_tensors`."""
+    """A small network of a method: the bundled one, or one with the weights of `lively_tensors`."""
+    if method == BUNDLED_METHOD:
+        return from_pretrained(BUNDLED)
     model = build(small_config(method))
     model.update(tree_unflatten(list(lively_tensors(method, shared).items())))
     model.eval()

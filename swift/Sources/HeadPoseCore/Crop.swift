@@ -98,13 +98,17 @@ extension NetworkMetadata.Input {
     ///   - box: of a face, or of a head.
     ///   - margins: nil for those around a detected face.
     /// - Returns: an image of `side` by `side`.
-    /// - Throws: `HeadPoseError`: the box is empty or not finite.
+    /// - Throws: `HeadPoseError`: the box is empty or not finite, or there are no such margins.
     public func crop(_ image: RGBImage, _ box: Box, margins: Margins? = nil) throws -> RGBImage {
         let sides = [box.xMin, box.yMin, box.xMax, box.yMax]
         guard sides.allSatisfy(\.isFinite), box.xMin < box.xMax, box.yMin < box.yMax else {
             throw HeadPoseError("a box must have xMax > xMin and yMax > yMin")
         }
-        let outer = (margins ?? faceMargins).around(box)
+        guard let margins = margins ?? faceMargins else {
+            throw HeadPoseError(
+                "this network's margins around a face follow a rule of their own; give margins")
+        }
+        let outer = margins.around(box)
         // A box far outside must not make a crop of unbounded size.
         let left = Int(min(max(outer[0], Double(-image.width)), Double(2 * image.width)))
         let top = Int(min(max(outer[1], Double(-image.height)), Double(2 * image.height)))

@@ -12,26 +12,54 @@ public struct NetworkMetadata: Codable, Equatable, Sendable {
         public let resize: Resize
         /// Length that the crop is scaled to; its central square of `side` is the input.
         public let resizeTo: Int
-        /// Margins of the crop around a detected face.
-        public let faceMargins: Margins
+        /// Margins of the crop around a detected face; nil where they follow a rule of their own.
+        public let faceMargins: Margins?
         /// Margins of the crop around a box of the whole head.
         public let headMargins: Margins
 
         enum CodingKeys: String, CodingKey {
-            case side, resize
+            case side, resize, filter, clip
             case resizeTo = "resize_to"
             case faceMargins = "face_margins"
             case headMargins = "head_margins"
         }
 
         public init(
-            side: Int, resize: Resize, resizeTo: Int, faceMargins: Margins, headMargins: Margins
+            side: Int, resize: Resize, resizeTo: Int, faceMargins: Margins?, headMargins: Margins
         ) {
             self.side = side
             self.resize = resize
             self.resizeTo = resizeTo
             self.faceMargins = faceMargins
             self.headMargins = headMargins
+        }
+
+        /// - Throws: `HeadPoseError`: the crop follows a rule that only Python has.
+        public init(from decoder: Decoder) throws {
+            let values = try decoder.container(keyedBy: CodingKeys.self)
+            let rule = try values.decode(String.self, forKey: .resize)
+            // Files of versions before 2 say nothing of these two.
+            let filter = try values.decodeIfPresent(String.self, forKey: .filter) ?? "bilinear"
+            let clip = try values.decodeIfPresent(Bool.self, forKey: .clip) ?? false
+            guard let resize = Resize(rawValue: rule), filter == "bilinear", !clip else {
+                throw HeadPoseError(
+                    "its network's crop (\(rule), \(filter)\(clip ? ", clipped" : "")) is cut by "
+                        + "mlx-headpose in Python only")
+            }
+            self.init(
+                side: try values.decode(Int.self, forKey: .side), resize: resize,
+                resizeTo: try values.decode(Int.self, forKey: .resizeTo),
+                faceMargins: try values.decode(Margins?.self, forKey: .faceMargins),
+                headMargins: try values.decode(Margins.self, forKey: .headMargins))
+        }
+
+        public func encode(to encoder: Encoder) throws {
+            var values = encoder.container(keyedBy: CodingKeys.self)
+            try values.encode(side, forKey: .side)
+            try values.encode(resize, forKey: .resize)
+            try values.encode(resizeTo, forKey: .resizeTo)
+            try values.encode(faceMargins, forKey: .faceMargins)
+            try values.encode(headMargins, forKey: .headMargins)
         }
     }
 
@@ -58,13 +86,15 @@ public struct NetworkMetadata: Codable, Equatable, Sendable {
         let read: NetworkMetadata
         do {
             read = try JSONDecoder().decode(NetworkMetadata.self, from: json)
+        } catch let error as HeadPoseError {
+            throw error
         } catch {
             throw HeadPoseError(
                 "its metadata do not say how images are fed; export a network that reads images")
         }
         let input = read.input
         guard input.side >= 1, input.resizeTo >= input.side, input.resizeTo <= 8192,
-            (input.faceMargins.values + input.headMargins.values).allSatisfy(\.isFinite)
+            ((input.faceMargins?.values ?? []) + input.headMargins.values).allSatisfy(\.isFinite)
         else { throw HeadPoseError("its metadata name an impossible input size or margin") }
         self = read
     }

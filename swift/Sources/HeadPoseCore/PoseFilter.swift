@@ -49,29 +49,36 @@ public struct PoseFilter: Sendable {
     }
 }
 
-/// A direction that counts as straight ahead.
+/// A direction that poses are relative to.
 ///
-/// Later poses are relative to it as rotations, as if the camera stood where the person looked:
-/// the rotation that leads from the reference to the pose, D₀⁻¹ · D, not a difference of angles.
+/// Later poses are relative to it as rotations, T · D₀⁻¹ · D, as if the camera stood where the
+/// direction says: D₀ is the rotation while the person looked there, T that of the angles which the
+/// direction stands for. It is not a difference of angles.
 public struct ZeroPose: Equatable, Sendable {
     private let reference: Rotation
+    private let direction: Pose
 
-    public init(_ reference: Pose) {
+    /// - Parameter direction: what the reference stands for; by default straight ahead.
+    public init(_ reference: Pose, direction: Pose = Pose(yaw: 0, pitch: 0, roll: 0)) {
         self.reference = Rotation(reference)
+        self.direction = direction
     }
 
     /// The zero of several poses, as of one second: the mean of their rotations.
     ///
     /// - Throws: `HeadPoseError`: there are none.
-    public init(mean poses: [Pose]) throws {
+    public init(
+        mean poses: [Pose], direction: Pose = Pose(yaw: 0, pitch: 0, roll: 0)
+    ) throws {
         guard let first = poses.first else {
             throw HeadPoseError("a zero needs at least one pose")
         }
         reference = Rotation.mean(poses.map(Rotation.init), near: Rotation(first))
+        self.direction = direction
     }
 
-    /// A pose seen from the reference.
+    /// A pose seen from the reference; of its two triples the one nearer to the direction.
     public func callAsFunction(_ pose: Pose) -> Pose {
-        (reference.inverse * Rotation(pose)).pose(fullYaw: true)
+        (Rotation(direction) * reference.inverse * Rotation(pose)).pose(near: direction)
     }
 }

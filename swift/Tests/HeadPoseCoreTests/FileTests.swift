@@ -60,12 +60,34 @@ final class FileTests: XCTestCase {
         XCTAssertEqual(beside.outputs, ["pose", "output0", "confidence"])
     }
 
+    func testACropByAnotherRuleIsNamed() throws {
+        let text = String(decoding: try function("metadata"), as: UTF8.self)
+        let changed = text.replacingOccurrences(of: "short_side", with: "pad")
+        XCTAssertThrowsError(try NetworkMetadata(json: Data(changed.utf8))) { error in
+            XCTAssertTrue("\(error)".contains("crop (pad, bilinear)"), "\(error)")
+        }
+    }
+
+    func testMarginsByAnotherRuleMustBeGiven() throws {
+        let text = String(decoding: try function("metadata"), as: UTF8.self)
+        let changed = text.replacingOccurrences(
+            of: "\"face_margins\": \\[[^\\]]*\\]", with: "\"face_margins\": null",
+            options: .regularExpression)
+        let input = try NetworkMetadata(json: Data(changed.utf8)).input
+        XCTAssertNil(input.faceMargins)
+        let image = RGBImage(width: 4, height: 4, pixels: [UInt8](repeating: 9, count: 48))
+        let box = Box(x: 0, y: 0, width: 4, height: 4)
+        XCTAssertThrowsError(try input.crop(image, box))
+        XCTAssertEqual(try input.crop(image, box, margins: input.headMargins).width, input.side)
+    }
+
     func testForeignMetadataAreRefused() throws {
         let text = String(decoding: try function("metadata"), as: UTF8.self)
         for (old, new) in [
             ("\"side\": 64", "\"side\": 0"), ("\"side\": 64", "\"side\": 65"),
             ("short_side", "stretch"), ("\"head_margins\": [", "\"head_margins\": [7, "),
-            ("\"face_margins\"", "\"margins\""),
+            ("\"face_margins\"", "\"margins\""), ("\"clip\": false", "\"clip\": true"),
+            ("\"bilinear\"", "\"bicubic\""),
         ] {
             let changed = text.replacingOccurrences(of: old, with: new)
             XCTAssertNotEqual(changed, text)

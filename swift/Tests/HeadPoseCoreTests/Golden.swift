@@ -26,7 +26,8 @@ struct Golden: Decodable {
     struct Zero: Decodable {
         let reference: [[Double]]
         let poses: [[Double]]
-        let relative: [[Double]]
+        let directions: [[Double]]
+        let relative: [[[Double]]]
     }
     struct Pixels: Decodable {
         let stored: [UInt8]

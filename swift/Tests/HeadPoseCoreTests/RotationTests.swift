@@ -47,9 +47,12 @@ final class RotationTests: XCTestCase {
 
     func testPosesAreRelativeToTheZeroAsRotations() throws {
         let golden = try Golden.read().zero
-        let zero = try ZeroPose(mean: golden.reference.map { Pose($0) })
-        for (pose, relative) in zip(golden.poses, golden.relative) {
-            assertClose(zero(Pose(pose)), relative, within: 1e-9)
+        let reference = golden.reference.map { Pose($0) }
+        for (direction, expected) in zip(golden.directions, golden.relative) {
+            let zero = try ZeroPose(mean: reference, direction: Pose(direction))
+            for (pose, relative) in zip(golden.poses, expected) {
+                assertClose(zero(Pose(pose)), relative, within: 1e-9)
+            }
         }
         let one = ZeroPose(Pose(golden.poses[0]))
         assertClose(one(Pose(golden.poses[0])), [0, 0, 0], within: 1e-9)
