@@ -100,3 +100,12 @@ def test_a_broadcast_gradient():
     slope = mx.grad(lambda v: conv2d(v, weight, padding=1).sum())(x)
     inner = np.array(weight, np.float64).sum((0, 1, 2))
     np.testing.assert_allclose(np.array(slope)[0, 20, 20], inner, atol=1e-4)
+
+
+def test_whole_numbers_stay_whole_where_they_must():
+    mx.random.seed(0)
+    x = mx.random.randint(-127, 128, (1, 40, 40, 32)).astype(mx.float32)
+    weight = mx.random.randint(-127, 128, (32, 3, 3, 32)).astype(mx.float32)
+    expected = direct(x, weight, 1)
+    assert np.array_equal(conv2d(x, weight, padding=1, exact=True), expected)
+    assert not np.array_equal(conv2d(x, weight, padding=1), expected)

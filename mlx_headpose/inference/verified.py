@@ -41,6 +41,7 @@ class VerifiedHeadDetector:
 
     finds = SurroundHeadDetector.finds
 
+    @in_lasting_thread
     def __init__(
         self, detector: SurroundHeadDetector, model: Estimator, numbers: tuple[float, ...]
     ):

@@ -45,6 +45,7 @@ class _Geometry:
     inputs: Pair
     outputs: Pair
     groups: int
+    exact: bool = False
 
     def after(self, axis: int) -> int:
         """Zeros to add behind the input (negative: pixels that no window reaches)."""
@@ -58,10 +59,10 @@ class _Geometry:
         return pad_or_crop(x, rows, columns)
 
     @property
-    def is_plain_3x3(self) -> bool:
-        """Whether all windows of 3×3 pixels see all channels."""
+    def may_be_winograd_s(self) -> bool:
+        """Whether all windows of 3×3 pixels see all channels, and rounding is allowed."""
         geometry = (self.kernel, self.stride, self.dilation, self.groups)
-        return geometry == ((3, 3), (1, 1), (1, 1), 1)
+        return geometry == ((3, 3), (1, 1), (1, 1), 1) and not self.exact
 
     def depthwise(self, weight: mx.array) -> bool:
         return self.groups > 1 and weight.shape[0] == self.groups and weight.shape[3] == 1
@@ -123,7 +124,7 @@ def _correlate(x: mx.array, weight: mx.array, geometry: _Geometry) -> mx.array:
             total = total + tap * wide[:, k]
         return total.astype(x.dtype)
     groups = geometry.groups
-    if geometry.is_plain_3x3 and winograd.pays(x, weight, geometry.outputs):
+    if geometry.may_be_winograd_s and winograd.pays(x, weight, geometry.outputs):
         return winograd.correlate(geometry.pad(x), weight, geometry.outputs)
     windows = _windows(x, geometry)
     if groups == 1:
@@ -305,8 +306,12 @@ def conv2d(
     padding: Padding = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
+    exact: bool = False,
 ) -> mx.array:
-    """Convolution of (N, H, W, C) with (O, kh, kw, C / groups) → (N, Ho, Wo, O); see `Conv2d`."""
+    """Convolution of (N, H, W, C) with (O, kh, kw, C / groups) → (N, Ho, Wo, O); see `Conv2d`.
+
+    With `exact`, whole numbers give whole numbers, as quantised layers need, on a CPU too.
+    """
     stride, dilation = pair(stride), pair(dilation)
     kernel, sizes = pair(weight.shape[1:3]), pair(x.shape[1:3])
     pads = _paddings(padding, sizes, kernel, stride, dilation)
@@ -327,7 +332,7 @@ def conv2d(
             x, weight, stride, (before, after), kernel_dilation=dilation, groups=groups
         )
     geometry = _Geometry(
-        kernel, stride, dilation, (pads[0][0], pads[1][0]), sizes, pair(outputs), groups
+        kernel, stride, dilation, (pads[0][0], pads[1][0]), sizes, pair(outputs), groups, exact
     )
     if geometry.depthwise(weight) and geometry.small(len(x)):
         return _depthwise_of_few_pixels(x, weight, geometry)

@@ -81,7 +81,7 @@ class Int8Conv2d(_Int8):
         weight = self.weight.astype(mx.float32)
         x = self.quantize(x)
         return self.rescale(
-            conv2d(x, weight, self.stride, self.padding, self.dilation, self.groups)
+            conv2d(x, weight, self.stride, self.padding, self.dilation, self.groups, exact=True)
         )
 
 
