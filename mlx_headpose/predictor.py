@@ -10,6 +10,7 @@ fetched at once and become angles on the host, in float64.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from .quantization import folded, in_dtype
 
 # 0 in the environment keeps GPUs at float32.
 FLOAT16 = "MLX_HEADPOSE_FLOAT16"
+BATCH = 64  # of `Predictor.many`
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,22 @@ class Predictor:
     def __call__(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Poses and confidences of a batch; see `start` and `Pending.result`."""
         return self.start(inputs).result()
+
+    def many(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Poses and confidences of any number of inputs of one shape.
+
+        Args:
+            inputs: what `config.inputs` makes.
+
+        Returns:
+            (N, 3) degrees and (N,) in 0..1, NaN where the method has none.
+        """
+        poses, confidences = [np.zeros((0, 3))], [np.zeros(0)]
+        for start in range(0, len(inputs), BATCH):
+            pose, confidence = self(np.stack(inputs[start : start + BATCH]))
+            poses.append(pose)
+            confidences.append(np.full(len(pose), np.nan) if confidence is None else confidence)
+        return np.concatenate(poses), np.concatenate(confidences)
 
 
 def padded_size(count: int) -> int:

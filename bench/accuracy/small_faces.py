@@ -48,11 +48,11 @@ def tilings(
         (height, width, 3) uint8 RGB, and (N, 4) boxes.
     """
     columns = width // side
-    room = columns * (height // side)
+    fit = columns * (height // side)
     chosen = np.unique(np.linspace(0, len(dataset) - 1, count).astype(int)).tolist()
-    for start in range(0, len(chosen), room):
+    for start in range(0, len(chosen), fit):
         image, boxes = Image.new("RGB", (width, height)), []
-        for place, index in enumerate(chosen[start : start + room]):
+        for place, index in enumerate(chosen[start : start + fit]):
             corner = place % columns * side, place // columns * side
             photo = dataset.image(index)
             image.paste(photo.resize((side, side)), corner)

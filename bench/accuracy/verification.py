@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from copy import copy
 from pathlib import Path
 
 import mlx_headpose  # noqa: F401  first: it loads the fast BLAS before MLX
@@ -64,20 +65,27 @@ def fit(evidence: np.ndarray, right: np.ndarray) -> tuple[float, ...]:
     return tuple(float(v) for v in found.x)
 
 
-def thresholds(detector: VerifiedHeadDetector, folder: Path, count: int) -> float:
+def by_heads(folder: Path, count: int) -> dict[str, Dataset]:
+    """Validation scenes with heads and without, composed once."""
+    scenes = open_dataset("scenes", folder, samples=count, input_size=SIZE)
+    heads = np.array([(scenes.scene(i)[1][:, 10] == HEAD).any() for i in range(count)])
+    sets = {name: copy(scenes) for name in FALSE}
+    for name, those in sets.items():
+        those.select(heads == (name == "with heads"))
+    return sets
+
+
+def lowest_score(detector: VerifiedHeadDetector, sets: dict[str, Dataset]) -> float:
     """The lowest score that keeps to `FALSE`; prints recall and false boxes."""
 
     def find(images: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(found.heads, found.scores) for found in detector(images, MIN_SCORE)]
 
     lowest = 0.0
-    for name, rate in FALSE.items():
-        scenes = open_dataset("scenes", folder, samples=count, input_size=SIZE)
-        heads = [(scenes.scene(i)[1][:, 10] == HEAD).any() for i in range(count)]
-        scenes.select(np.array(heads) == (name == "with heads"))
+    for name, scenes in sets.items():
         found = evaluate_finder(find, scenes)
-        threshold = found.threshold(rate)
-        print(f"{len(scenes)} scenes {name}: {rate} false boxes each at {threshold:.3f}")
+        threshold = found.threshold(FALSE[name])
+        print(f"{len(scenes)} scenes {name}: {FALSE[name]} false boxes each at {threshold:.3f}")
         if name == "with heads":
             print("\n".join(table(found)))
         lowest = max(lowest, threshold)
@@ -98,11 +106,12 @@ def main() -> None:
         "scenes", options.scenes, train=True, seed=SEED, samples=options.count, input_size=640
     )
     numbers = fit(*candidates(detector, scenes))
+    validation = by_heads(options.scenes, options.validate)
     print("the detector alone")
-    thresholds(detector, options.scenes, options.validate)
+    lowest_score(detector, validation)
     detector.numbers = numbers
     print("verified")
-    threshold = thresholds(detector, options.scenes, options.validate)
+    threshold = lowest_score(detector, validation)
     shifted = np.array(numbers)
     shifted[OFFSET] -= np.log(threshold / (1 - threshold))
     numbers = tuple(round(float(value), 4) for value in shifted)

@@ -14,6 +14,7 @@ import numpy as np
 from ..core.scene import HEAD, IGNORE
 from ..cpu.shards import shards_on_cores
 from ..data import Dataset
+from ..detection.heads.boxes import intersections
 from ..methods import Estimator
 
 WORKERS = 2
@@ -92,9 +93,7 @@ def table(detection: Detection) -> list[str]:
 
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N, M) intersection over union of boxes, and intersection as a share of the first."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.maximum(high - low, 0).prod(-1)
+    shared = intersections(boxes, others)
     area, other_area = (np.maximum(b[:, 2:] - b[:, :2], 1e-6).prod(-1) for b in (boxes, others))
     return shared / (area[:, None] + other_area - shared), shared / area[:, None]
 

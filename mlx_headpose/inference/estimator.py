@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 MIN_HEAD_SIZE, MAX_HEAD_SIZE = 300, 750
 # Sizes of images whose cameras are kept.
 MANY_SIZES = 100
-# Crops that go through the network at once.
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -369,12 +367,9 @@ class HeadPoseEstimator:
         shapes = sorted({value.shape for value in inputs})
         order = [i for shape in shapes for i, value in enumerate(inputs) if value.shape == shape]
         for _, group in groupby(order, lambda i: inputs[i].shape):
-            alike = list(group)
-            for start in range(0, len(alike), BATCH):
-                stacked = np.stack([inputs[i] for i in alike[start : start + BATCH]])
-                pose, confidence = self._predictor(stacked)
-                poses.append(pose)
-                confidences.append(np.full(len(pose), np.nan) if confidence is None else confidence)
+            pose, confidence = self._predictor.many([inputs[i] for i in group])
+            poses.append(pose)
+            confidences.append(confidence)
         back = np.argsort(order)
         return np.concatenate(poses)[back], np.concatenate(confidences)[back]
 

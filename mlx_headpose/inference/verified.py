@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..detection import DEFAULT_MIN_SCORE
-from ..detection.heads.detector import SurroundHeadDetector
+from ..detection.heads.detector import HeadFinder, SurroundHeadDetector
 from ..detection.yunet import Detections
 from ..methods import Estimator
 from ..pose import sigmoid
@@ -17,7 +16,6 @@ from ..process import in_lasting_thread
 # Of the detector's score: what it doubts more is not looked at again. On rendered scenes that
 # leaves four boxes each, and changes recall at no rate of false boxes up to one in two scenes.
 LEAST = 0.3
-BATCH = 64
 # Side of a head in pixels at which the confidence counts as much as `b` says, and the factor beyond
 # which smaller or larger heads make no more difference.
 SIDE, MOST = 48.0, 4.5
@@ -25,8 +23,8 @@ _EDGE = 1e-4  # nearest that a chance comes to 0 and 1
 _UNSEEN = 0.02  # score of a look that sees nothing
 
 
-class VerifiedHeadDetector:
-    """Finds heads from every side: those that a detector sees and a pose network confirms.
+class VerifiedHeadDetector(HeadFinder):
+    """The heads that a detector sees and a pose network confirms.
 
     A pose network that was trained on nothing but heads is unsure of everything else, so its
     confidence tells heads from shoulders, balls and shadows, which a detector confuses more often.
@@ -39,8 +37,6 @@ class VerifiedHeadDetector:
         numbers: of `joint`, fitted with these two networks (`bench/accuracy/verification.py`).
     """
 
-    finds = SurroundHeadDetector.finds
-
     @in_lasting_thread
     def __init__(
         self, detector: SurroundHeadDetector, model: Estimator, numbers: tuple[float, ...]
@@ -51,11 +47,6 @@ class VerifiedHeadDetector:
         self._predictor = Predictor(model)
 
     @property
-    def name(self) -> str:
-        """What it is called in front of users."""
-        return self.plain.name
-
-    @property
     def detect_size(self) -> int:
         """See `SurroundHeadDetector`."""
         return self.plain.detect_size
@@ -64,30 +55,10 @@ class VerifiedHeadDetector:
     def detect_size(self, size: int) -> None:
         self.plain.detect_size = size
 
-    def __call__(
-        self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
-    ) -> list[Detections]:
-        """Find the heads of some images.
-
-        Args:
-            images: (H, W, 3) uint8 RGB each.
-            min_score: heads below this score are left out.
-
-        Returns:
-            One `Detections` per image: `boxes` of faces, `heads` of whole heads.
-        """
-        return self._verified(images, self.plain(images, LEAST), min_score)
-
-    def quick(
-        self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
-    ) -> list[Detections]:
-        """A coarser search than `__call__`, for one of many frames."""
-        return self._verified(images, self.plain.quick(images, LEAST), min_score)
-
     @in_lasting_thread
-    def _verified(
-        self, images: Sequence[np.ndarray], found: Sequence[Detections], min_score: float
-    ) -> list[Detections]:
+    def search(self, images: Sequence[np.ndarray], size: int, min_score: float) -> list[Detections]:
+        """See `HeadFinder.search`."""
+        found = self.plain.search(images, size, LEAST)
         return [
             self._kept(those, evidence, min_score)
             for those, evidence in zip(found, self.evidence(images, found), strict=True)
@@ -109,7 +80,7 @@ class VerifiedHeadDetector:
             for box in those.boxes
             if (crop := self._read(image, box)) is not None
         ]
-        confidences = np.concatenate([np.zeros(0), *self._confidences(crops)])
+        _, confidences = self._predictor.many(crops)
         parts = np.split(confidences, np.cumsum([len(those) for those in found]))[:-1]
         evidence = []
         for those, confidence in zip(found, parts, strict=True):
@@ -120,12 +91,6 @@ class VerifiedHeadDetector:
             columns = [_logit(those.scores), _logit(confidence), size, several, least]
             evidence.append(np.stack(columns, 1))
         return evidence
-
-    def _confidences(self, crops: list[np.ndarray]) -> Iterator[np.ndarray]:
-        for start in range(0, len(crops), BATCH):
-            _, confidence = self._predictor(np.stack(crops[start : start + BATCH]))
-            assert confidence is not None
-            yield confidence
 
     def _kept(self, found: Detections, evidence: np.ndarray, min_score: float) -> Detections:
         """The heads that reach a score by all evidence, best first."""

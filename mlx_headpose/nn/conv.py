@@ -59,7 +59,7 @@ class _Geometry:
         return pad_or_crop(x, rows, columns)
 
     @property
-    def may_be_winograd_s(self) -> bool:
+    def allows_winograd(self) -> bool:
         """Whether all windows of 3×3 pixels see all channels, and rounding is allowed."""
         geometry = (self.kernel, self.stride, self.dilation, self.groups)
         return geometry == ((3, 3), (1, 1), (1, 1), 1) and not self.exact
@@ -124,8 +124,8 @@ def _correlate(x: mx.array, weight: mx.array, geometry: _Geometry) -> mx.array:
             total = total + tap * wide[:, k]
         return total.astype(x.dtype)
     groups = geometry.groups
-    if geometry.may_be_winograd_s and winograd.pays(x, weight, geometry.outputs):
-        return winograd.correlate(geometry.pad(x), weight, geometry.outputs)
+    if geometry.allows_winograd and winograd.pays(x, weight, geometry.outputs):
+        return winograd.correlate(x, weight, geometry.before, geometry.outputs)
     windows = _windows(x, geometry)
     if groups == 1:
         # Of a weight that is a transposed view, the matrix is made along its contiguous axis.

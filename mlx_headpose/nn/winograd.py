@@ -41,21 +41,26 @@ def pays(x: mx.array, weight: mx.array, outputs: Pair) -> bool:
     )
 
 
-def correlate(x: mx.array, weight: mx.array, outputs: Pair) -> mx.array:
+def correlate(x: mx.array, weight: mx.array, before: Pair, outputs: Pair) -> mx.array:
     """A 3×3 convolution of stride 1.
 
     Args:
-        x: (N, H + 2, W + 2, C) float32, padded.
+        x: (N, H, W, C) float32.
         weight: (O, 3, 3, C).
-        outputs: H, W.
+        before: rows and columns of zeros before the input (negative: pixels to leave out).
+        outputs: height and width of the output.
 
     Returns:
-        (N, H, W, O).
+        (N, *outputs, O).
     """
     batch, out, channels = len(x), weight.shape[0], weight.shape[3]
     down, across = (-(-side // STEP) for side in outputs)  # tiles
-    height, width = STEP * down + TILE - STEP, STEP * across + TILE - STEP
-    padded = pad_or_crop(x, (0, height - x.shape[1]), (0, width - x.shape[2]))
+    height, width = (STEP * tiles + TILE - STEP for tiles in (down, across))
+    rows, columns = (
+        (first, size - first - side)
+        for first, size, side in zip(before, (height, width), x.shape[1:3], strict=True)
+    )
+    padded = pad_or_crop(x, rows, columns)
     # MLX copies element by element, so two floats are one element.
     pairs = mx.contiguous(padded).view(mx.uint64)
     pixel, row, image = channels // 2, width * channels // 2, height * width * channels // 2
@@ -96,5 +101,8 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         scale = 2.0 ** np.round(np.log2(ratio) / 2)
         tile[j] /= scale
         weight[j] *= scale
-    both = (np.kron(matrix, matrix).astype(np.float32) for matrix in (tile, weight, output))
-    return tuple(both)  # type: ignore[return-value]
+
+    def both(matrix: np.ndarray) -> np.ndarray:
+        return np.kron(matrix, matrix).astype(np.float32)
+
+    return both(tile), both(weight), both(output)

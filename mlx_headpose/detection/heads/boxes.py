@@ -11,11 +11,16 @@ MAX_INSIDE = 0.6  # intersection of the boxes of two heads over the smaller one'
 MOST = 10_000  # cells of an image that are looked at, best first
 
 
-def overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(N, 4) and (M, 4) boxes → (N, M) intersection over union."""
+def intersections(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(N, 4) and (M, 4) boxes → (N, M) areas that they share."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.maximum(high - low, 0).prod(-1)
+    return np.maximum(high - low, 0).prod(-1)
+
+
+def overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(N, 4) and (M, 4) boxes → (N, M) intersection over union."""
+    shared = intersections(boxes, others)
     area, other_area = ((b[:, 2:] - b[:, :2]).prod(1) for b in (boxes, others))
     return shared / np.maximum(area[:, None] + other_area[None] - shared, 1e-9)
 
@@ -32,10 +37,8 @@ def select(cells: np.ndarray, min_score: float) -> np.ndarray:
     boxes = cells[:, 1:5]
     area = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1)
     kept: list[int] = []
-    for index, box in enumerate(boxes):
-        better = boxes[kept]
-        low, high = np.maximum(box[:2], better[:, :2]), np.minimum(box[2:], better[:, 2:])
-        shared = np.maximum(high - low, 0).prod(1)
+    for index in range(len(boxes)):
+        shared = intersections(boxes[index : index + 1], boxes[kept])[0]
         if (shared <= MAX_INSIDE * np.minimum(area[index], area[kept])).all():
             kept.append(index)
     return cells[kept]

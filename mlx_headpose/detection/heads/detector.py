@@ -40,8 +40,40 @@ FAINT = 0.03  # least score that a look is asked for about another's head
 GPU_BATCH = 16
 
 
-class SurroundHeadDetector:
-    """Finds heads from every side, seen or hidden faces included.
+class HeadFinder:
+    """Finds heads from every side, seen or hidden faces included."""
+
+    name = "head detector"
+    finds = "landmarks"  # `Detections.boxes` bound the 68 landmarks of faces, seen or hidden
+    detect_size: int
+
+    def __call__(
+        self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
+    ) -> list[Detections]:
+        """Find the heads of some images.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each.
+            min_score: heads below this score are left out.
+
+        Returns:
+            One `Detections` per image: `boxes` of faces, `heads` of whole heads.
+        """
+        return self.search(images, self.detect_size, min_score)
+
+    def quick(
+        self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
+    ) -> list[Detections]:
+        """A coarser search than `__call__`, for one of many frames."""
+        return self.search(images, min(QUICK_SIZE, self.detect_size), min_score)
+
+    def search(self, images: Sequence[np.ndarray], size: int, min_score: float) -> list[Detections]:
+        """As `__call__`, in images that are scaled down to a longer side of `size`."""
+        raise NotImplementedError
+
+
+class SurroundHeadDetector(HeadFinder):
+    """The heads that a network sees, by itself.
 
     Args:
         network: a trained `headdetector` network, whose batch norms are folded in place.
@@ -51,9 +83,6 @@ class SurroundHeadDetector:
     Raises:
         InputError: the network is of another method, or the size is impossible.
     """
-
-    name = "head detector"
-    finds = "landmarks"  # `Detections.boxes` bound the 68 landmarks of faces, seen or hidden
 
     def __init__(self, network: Estimator, size: int = DEFAULT_SIZE):
         if not isinstance(network.config, Config):
@@ -84,57 +113,34 @@ class SurroundHeadDetector:
             raise InputError(f"{path}: holds no head detector; give another file")
         return cls(load_network(path), size)
 
-    def __call__(
-        self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
-    ) -> list[Detections]:
-        """Find the heads of some images.
-
-        Args:
-            images: (H, W, 3) uint8 RGB each.
-            min_score: heads below this score are left out.
-
-        Returns:
-            One `Detections` per image: `boxes` of faces, `heads` of whole heads.
-        """
-        return self._search(images, self.detect_size, min_score)
-
-    def quick(
-        self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
-    ) -> list[Detections]:
-        """A coarser search than `__call__`, for one of many frames."""
-        return self._search(images, min(QUICK_SIZE, self.detect_size), min_score)
-
     @in_lasting_thread
-    def _search(
-        self, images: Sequence[np.ndarray], size: int, min_score: float
-    ) -> list[Detections]:
-        passes = [(i, *p) for i, image in enumerate(images) for p in prepare(image, size)]
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for number, (_, pixels, _) in enumerate(passes):
-            by_shape.setdefault(pixels.shape, []).append(number)
-        cells: list[np.ndarray] = [np.zeros(0)] * len(passes)
+    def search(self, images: Sequence[np.ndarray], size: int, min_score: float) -> list[Detections]:
+        """See `HeadFinder.search`."""
+        looks = [prepare(image, size) for image in images]
+        by_shape: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+        for index, own in enumerate(looks):
+            for number, (pixels, _) in enumerate(own):
+                by_shape.setdefault(pixels.shape, []).append((index, number))
+        cells = [[np.zeros(0)] * len(own) for own in looks]
         head = self.network.head
         assert isinstance(head, DetectionHead)
-        least = min_score if len(passes) == len(images) else min(min_score, FAINT)
+        several = any(len(own) > 1 for own in looks)
+        least = min(min_score, FAINT) if several else min_score
         # A CPU is faster one image at a time: their features stay in its cache.
         batch_size = GPU_BATCH if mx.default_device() == mx.gpu else 1
         for same in by_shape.values():
             for start in range(0, len(same), batch_size):
-                numbers = same[start : start + batch_size]
-                batch = mx.array(np.stack([passes[n][1] for n in numbers]))
+                places = same[start : start + batch_size]
+                batch = mx.array(np.stack([looks[i][number][0] for i, number in places]))
                 found = head.likely(self.network(batch), least)
-                for number, likely in zip(numbers, found, strict=True):
-                    likely[:, 1:9] *= np.tile(passes[number][2], 4)
-                    cells[number] = likely
+                for (i, number), likely in zip(places, found, strict=True):
+                    likely[:, 1:9] *= np.tile(looks[i][number][1], 4)
+                    cells[i][number] = likely
         detections = []
-        for index, image in enumerate(images):
-            own = [number for number, (of, _, _) in enumerate(passes) if of == index]
-            looks = [cells[number] for number in own]
-            best = select(np.concatenate(looks), min_score)
-            seen = None
-            if len(looks) > 1:
-                shrunk = [float(passes[number][2].max()) for number in own]
-                seen = _looks(best[:, 1:5], looks, shrunk)
+        for image, own, found in zip(images, looks, cells, strict=True):
+            best = select(np.concatenate(found), min_score)
+            shrunk = [float(factors.max()) for _, factors in own]
+            seen = _looks(best[:, 1:5], found, shrunk) if len(own) > 1 else None
             detections.append(_detections(best, image, seen))
         return detections
 
