@@ -15,10 +15,11 @@ import pytest
 from mlx_headpose.cli.predict import run
 from mlx_headpose.detection.yunet import Detections
 from mlx_headpose.errors import InputError
-from mlx_headpose.inference import loop
+from mlx_headpose.inference import loop, video_estimator
 from mlx_headpose.inference.estimator import Head, HeadPoseEstimator
 from mlx_headpose.inference.loop import Seen, stream
 from mlx_headpose.inference.video import Frame, VideoReader
+from mlx_headpose.inference.video_estimator import VideoEstimator
 from mlx_headpose.live.hud import draw_hud
 from mlx_headpose.live.recording import Recorder, Replay, sidecar
 from mlx_headpose.live.window import Watch
@@ -343,6 +344,21 @@ def test_cones_by_direction_follow_the_zero():
     assert Attention().update([zone], place, aside, 0.03, relative=np.zeros(3)) == "ahead"
 
 
+def test_a_replay_by_the_bundled_networks_gives_the_same_numbers(tmp_path, monkeypatch, capsys):
+    """To the bit: sums of floats depend on how many threads share them."""
+    monkeypatch.chdir(tmp_path)
+    common = ["--detector", "bundled", "--draw", "none"]
+    run("predict.py", ["--demo", "--no_window", "--seconds", "1.5", "--record", "r.avi",
+                       "--json", "a.json", *common])  # fmt: skip
+    run("predict.py", ["--replay", "r.avi", "--json", "b.json", *common])
+    seen, again = (
+        [frame["heads"] for frame in json.loads(Path(name).read_text())["results"][0]["frames"]]
+        for name in ("a.json", "b.json")
+    )
+    assert any(seen)
+    assert seen == again
+
+
 @pytest.mark.parametrize(("ahead", "entered"), [(0, []), (3, ["in", "out"])])
 def test_matrix_products_use_one_thread_while_a_search_goes_on_beside(monkeypatch, ahead, entered):
     seen = []
@@ -367,14 +383,14 @@ def test_matrix_products_use_one_thread_while_a_search_goes_on_beside(monkeypatc
         def __iter__(self):
             return iter([1, 2, 3])
 
-    class Video:
+    class Video(VideoEstimator):
         def __init__(self):
             self.ahead = ahead
 
         def __call__(self, frame):
             return [frame]
 
-    monkeypatch.setattr(loop, "one_thread", one_thread)
+    monkeypatch.setattr(video_estimator, "one_thread", one_thread)
     assert [found.heads for found in loop.follow(Video(), Reader())] == [[1], [2], [3]]
     assert seen == entered
     left = loop.follow(Video(), Reader())

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..cpu.blas import one_thread
 from ..detection import DEFAULT_MIN_SCORE
 from ..errors import InputError
 from ..space.facing import Zone
@@ -140,8 +138,7 @@ def stream(
 
 def follow(video: VideoEstimator, reader: VideoReader) -> Iterator[Seen]:
     """See `stream`."""
-    # A search and the following of heads beside it would wait for each other's matrix products.
-    with reader, one_thread() if video.ahead else nullcontext():
+    with reader, video.computing():
         for frame in reader:
             heads = video(frame)
             latency = None

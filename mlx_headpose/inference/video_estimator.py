@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import numpy as np
 
 from .. import process
+from ..cpu.blas import one_thread
 from ..detection import DEFAULT_MIN_SCORE
 from ..detection.heads.boxes import overlap
 from ..detection.yunet import Detections
@@ -103,6 +105,14 @@ class VideoEstimator:
                     )
                     shown.append(track)
         return self._heads(frame, shown, likeness, dt)
+
+    def computing(self) -> AbstractContextManager[None]:
+        """What every loop over frames is in, of cameras and of their recordings.
+
+        A search and the following of heads beside it would wait for each other's matrix products,
+        and sums depend on how many threads share them.
+        """
+        return one_thread() if self.ahead else nullcontext()
 
     def _find(self, frame: Frame, dt: float) -> tuple[Detections, bool]:
         """The faces of the next frame, and whether they may begin tracks."""

@@ -47,7 +47,7 @@ def follow_video(
 
     from tqdm import tqdm  # slow to load, and photos do without
 
-    with reader, ExitStack() as ends:
+    with reader, video.computing(), ExitStack() as ends:
         ends.callback(end)
         bar = tqdm(
             reader, Path(name).name, total=reader.announced or None, unit="frame", disable=None
