@@ -212,7 +212,7 @@ def test_missing_folders_end_in_one_sentence(tmp_path):
         ("--kind people --count 1", "--kind people needs --count and --mesh"),
         ("--kind things --textures x", "--kind things needs --count and --textures"),
         ("--kind things --count 1 --textures x --poses wide", "--poses: not for --kind things"),
-        ("--count 1 --textures x", "--textures: for --kind people and things"),
+        ("--count 1 --textures x", "--textures: for --kind things"),
         ("--kind people --count 1 --mesh missing.npz", "missing.npz: cannot be read"),
     ],
 )

@@ -41,6 +41,8 @@ def open_for(
     size = config.preprocessing.size
     crop = crop or config.preprocessing.crop
     dataset = open_dataset(name, folder, filename_list, crop=crop, input_size=size, **given)
+    if not config.learns_absence:
+        dataset.drop(np.isnan(dataset.poses).any(axis=1), "no head")
     return config.inputs.open(dataset)
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from .._version import __version__
@@ -22,9 +23,15 @@ if TYPE_CHECKING:
     from ..synthetic.render_set import Settings
 
 COLUMNS = 8
-HEADS, PEOPLE, THINGS = "heads", "people", "things"
+HEADS, PEOPLE, THINGS, CROPS = "heads", "people", "things", "crops"
 SPLIT_SEEDS = {"train": 0, "val": 1}  # of sprites
 ANGLES = ("yaw", "pitch", "roll")
+CROPPED_SIDE = 640  # of scenes whose heads are cut out
+FAINT_SCORE = 0.15  # of boxes that are cut out
+SAME, OTHER = (
+    0.45,
+    0.2,
+)  # overlap with a head from which a box shows it, and below which it does not
 STEEP = (180.0, 80.0, 95.0)  # largest angles with --poses wide
 # Count, split, side of an image in pixels, and largest angles, where the command line gives none.
 SET, SHEET = (None, "train", 160, (180.0, 50.0, 50.0)), (48, "val", 128, (90.0, 40.0, 40.0))
@@ -33,10 +40,14 @@ SET, SHEET = (None, "train", 160, (180.0, 50.0, 50.0)), (48, "val", 128, (90.0, 
 def run(program: str, arguments: list[str]) -> None:
     """Render the set, the sheet or the sprites that the command line asks for."""
     args, given = _parser(program).parse_given(arguments)
+    if args.kind == CROPS:
+        _write_crops(args, given)
+        return
     if args.kind != HEADS:
         _write_sprites(args, given)
         return
-    refuse(given, ("environments", "textures"), "for --kind people and things")
+    refuse(given, ("textures",), "for --kind things")
+    refuse(given, ("scenes", "detector"), "for --kind crops")
     from ..synthetic.render_set import Settings
 
     count, split, size, largest = SHEET if args.out is None else SET
@@ -45,8 +56,10 @@ def run(program: str, arguments: list[str]) -> None:
         raise InputError("--out needs --count, the number of heads")
     if args.out is None and (args.part or args.workers):
         raise InputError("--part and --workers are for --out; leave them out")
-    if args.mesh is None and (args.identities or args.poses in ("natural", "wide")):
-        raise InputError("--identities and --poses natural or wide need --mesh")
+    if args.mesh is None and (
+        args.identities or args.environments or args.poses in ("natural", "wide")
+    ):
+        raise InputError("--identities, --environments and --poses natural or wide need --mesh")
     if args.poses == "wide":
         largest = STEEP
     limits = {}
@@ -68,6 +81,7 @@ def run(program: str, arguments: list[str]) -> None:
         natural=args.mesh is not None and args.poses != "uniform",
         tilted=args.poses == "wide",
         camera_without=None if camera is None else without(camera),
+        environments=args.environments,
     )
     if args.out is None:
         _write_sheet(args.sheet, settings.heads(count))
@@ -125,6 +139,47 @@ def _write_sprites(args: argparse.Namespace, given: set[str]) -> None:
     print(f"{args.count} sprites in {args.out}, {new} of them new")
 
 
+def _write_crops(args: argparse.Namespace, given: set[str]) -> None:
+    common = {"kind", "out", "count", "split", "part", "seed", "scenes", "detector"}
+    refuse(given, given - common, "not for --kind crops")
+    if not {"out", "count", "part", "scenes"} <= given:
+        raise InputError("--kind crops needs --out, --part, --count and --scenes")
+    from ..core.scene import HEAD
+    from ..detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
+    from ..evaluation.detection import overlaps
+    from ..synthetic.render_set import digest, part_folder
+    from ..synthetic.scenes.crops import render_crops
+    from ..synthetic.scenes.dataset import open_dataset
+
+    file = args.detector or BUNDLED_DETECTOR
+    detector = SurroundHeadDetector.from_pretrained(file, CROPPED_SIDE)
+
+    def find(image: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        (found,) = detector([image], FAINT_SCORE)
+        assert found.heads is not None
+        shares, _ = overlaps(found.heads, targets[:, :4])
+        shares = np.where(targets[:, 10] == 0, 0.0, shares)
+        best = shares.argmax(1)
+        clear = (shares.max(1) >= SAME) & (targets[best, 10] == HEAD)
+        which = np.where(clear, best, np.where(shares.max(1) < OTHER, -1, -2))
+        return found.boxes, found.heads, which
+
+    split = args.split or "train"
+    settings = {"kind": CROPS, "seed": args.seed, "split": split, "version": __version__}
+    settings["detector"] = digest(file)
+    scenes = open_dataset(
+        args.scenes,
+        train=split == "train",
+        seed=args.seed,
+        samples=args.count,
+        input_size=CROPPED_SIDE,
+    )
+    folder = args.out / part_folder(split, args.part)
+    with _stopped_with("Stopped; groups of scenes that were whole are listed."):
+        crops = render_crops(scenes, find, folder, settings)
+    print(f"{crops} crops of {args.count} scenes in {folder}")
+
+
 @contextmanager
 def _stopped_with(words: str) -> Iterator[None]:
     """Within, Ctrl-C ends the command with these words."""
@@ -151,10 +206,11 @@ def _parser(program: str) -> Parser:
     add = parser.add_argument
     add(
         "--kind",
-        choices=(HEADS, PEOPLE, THINGS),
+        choices=(HEADS, PEOPLE, THINGS, CROPS),
         default=HEADS,
-        help="what to render: heads with known poses, or sprites of people with their shoulders "
-        "or of things that are no heads (default: heads)",
+        help="what to render: heads with known poses, sprites of people with their shoulders or of "
+        "things that are no heads, or what a detector finds in --count scenes of those, heads and "
+        "others, as a part of a set of heads (default: heads)",
     )
     add("--count", type=positive, help="number of heads or sprites (default: 48 on a sheet)")
     add("--split", choices=("train", "val"), help="split (default: train, of a sheet val)")
@@ -164,7 +220,14 @@ def _parser(program: str) -> Parser:
         help="name of a further part of the split, such as one of other poses, with another --seed",
     )
     add("--mesh", type=Path, help="head model (default: the built-in heads)")
-    add("--environments", type=Path, metavar="FOLDER", help="panoramas that light sprites")
+    add(
+        "--environments",
+        type=Path,
+        metavar="FOLDER",
+        help="panoramas that light sprites, and light and surround half of the heads",
+    )
+    add("--scenes", type=Path, metavar="FOLDER", help="sprites and places of scenes, for crops")
+    add("--detector", type=Path, help="head detector that finds crops (default: the bundled one)")
     add("--textures", type=Path, metavar="FOLDER", help="texture swatches of things")
     add(
         "--identities",

@@ -120,6 +120,8 @@ class ModelConfig:
     legacy_errors: ClassVar[bool] = False
     # Whether the network is one graph of operations; a search that looks at values is not.
     compiles: ClassVar[bool] = True
+    # Whether it trains on crops without a head as well, whose poses are NaN.
+    learns_absence: ClassVar[bool] = False
     # Whether float16 moves no angle by more than 0.05°, as measured with real weights on photos
     # (bench/accuracy/float16.py).
     float16: ClassVar[bool] = False

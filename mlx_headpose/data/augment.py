@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..pose import matrix_to_pose, pose_to_matrix
+from ..pose import turned_in_plane
 
 SHIFT = 0.1  # of the box's width and height, at most, to each side
 AREA = (0.8, 1.0)  # of the box's area that a random resized crop keeps
@@ -47,10 +47,7 @@ class Change:
 
     def turned(self, pose: np.ndarray) -> np.ndarray:
         """(3,) pose → that of the same head in the turned image."""
-        if not self.turn:
-            return pose
-        in_plane = pose_to_matrix(np.array([0.0, 0.0, self.turn]))
-        return np.asarray(matrix_to_pose(in_plane @ pose_to_matrix(pose), full_yaw=True))
+        return np.asarray(turned_in_plane(pose, self.turn)) if self.turn else pose
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Dataset:
     Attributes:
         name: name in reports.
         ids: one name per sample, for reports and error messages.
-        poses: (N, 3) float32 yaw, pitch, roll in degrees.
+        poses: (N, 3) float32 yaw, pitch, roll in degrees; NaN where a crop shows no head.
         boxes: (N, 4) float64 x_min, y_min, x_max, y_max before `margins`: of the kind
             that these are for.
         margins: margins that make a crop of a box.

@@ -45,6 +45,7 @@ from .rotations import (
     quaternion_to_matrix,
     r_to_pose,
     rotation_6d_to_matrix,
+    turned_in_plane,
     wrap,
 )
 
@@ -87,6 +88,7 @@ __all__ = [
     "to_opal",
     "to_sixdrepnet",
     "to_vision",
+    "turned_in_plane",
     "twin_angle_errors",
     "vector_errors",
     "wrap",

@@ -86,6 +86,16 @@ def matrix_to_pose(matrix: Array, full_yaw: bool = False) -> Array:
     return wrap(pose)
 
 
+def turned_in_plane(pose: Array, angle: float) -> Array:
+    """(..., 3) poses as they look in an image that was turned clockwise by an angle in degrees.
+
+    A pose of NaN stays one.
+    """
+    xp, pose = as_floats(pose)
+    in_plane = pose_to_matrix(xp.array([0.0, 0.0, angle]))
+    return matrix_to_pose(in_plane @ pose_to_matrix(pose), full_yaw=True)
+
+
 def matrix_to_r(matrix: Array) -> Array:
     """D → R or R → D, (..., 3, 3): R = F · Dᵀ · F and D = F · Rᵀ · F."""
     xp, matrix = as_floats(matrix)

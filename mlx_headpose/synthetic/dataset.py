@@ -16,6 +16,7 @@ from ..pose import pose_to_matrix
 from .builtin import BuiltInPeople
 from .effects import photo as camera
 from .effects import without
+from .environments import Environments
 from .mesh import MeshPeople
 from .people import People, disturbed
 from .photo import PLAIN, Photo
@@ -56,6 +57,7 @@ class SyntheticHeads(Dataset):
         natural: whether the head model's poses are denser where people's heads are (see
             `mesh.people.sample_poses`) instead of uniform.
         tilted: whether many of its heads are seen by a tilted camera, see `MeshPeople`.
+        environments: places that light every second person of the head model, or None.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class SyntheticHeads(Dataset):
         identities: int | None = None,
         natural: bool = False,
         tilted: bool = False,
+        environments: Environments | None = None,
     ):
         self.seed = (seed, SPLITS[split])
         self.size = size
@@ -83,7 +86,9 @@ class SyntheticHeads(Dataset):
         self.people: People = (
             BuiltInPeople(self.seed, count, limits)
             if mesh is None
-            else MeshPeople(mesh, self.seed, count, limits, identities, natural, tilted)
+            else MeshPeople(
+                mesh, self.seed, count, limits, identities, natural, tilted, environments
+            )
         )
         self.numbers = np.arange(count)
         self._kept: dict[tuple[int, bytes], np.ndarray] = {}

@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 
 from ..errors import InputError
 from . import occlusion, surroundings
+from .environments import Environments
 from .light import sample_tint
 from .photo import PLAIN, Photo
 
@@ -37,9 +38,12 @@ def without(names: str) -> tuple[str, ...]:
     return () if names == "none" else tuple(names.split(","))
 
 
-def photo(groups: Collection[str] | None) -> Photo:
-    """The camera without some groups of effects; None means the plain camera."""
-    return PLAIN if groups is None else Effects(groups)
+def photo(groups: Collection[str] | None, environments: Environments | None = None) -> Photo:
+    """The camera without some groups of effects, perhaps before real places.
+
+    Without groups (None) it is the plain camera, before no place.
+    """
+    return PLAIN if groups is None else Effects(groups, environments)
 
 
 class Effects(Photo):
@@ -47,23 +51,31 @@ class Effects(Photo):
 
     Args:
         without: names of groups to leave out. Without "background", the head is before one grey.
+        environments: panoramas of which every second background is a view, or None.
 
     Raises:
         InputError: no such group.
     """
 
-    def __init__(self, without: Collection[str] = ()):
+    def __init__(self, without: Collection[str] = (), environments: Environments | None = None):
         for name in without:
             if name not in GROUPS:
                 raise InputError(f"no camera effect {name!r}; choose of: {', '.join(GROUPS)}")
         self.without = frozenset(without)
+        self.environments = environments
 
     def background(self, side: int, rng: np.random.Generator) -> Image.Image:
         """An RGB picture to put the head on."""
         stream = self._streams(rng)["background"]
         if "background" in self.without:
             return Image.new("RGB", (side, side), (128, 128, 128))
-        return surroundings.background(side, stream)
+        if self.environments is None or stream.random() < 0.5:
+            return surroundings.background(side, stream)
+        picture = self.environments.view(side, stream)
+        if stream.random() < 0.5:  # out of focus
+            radius = side * np.exp(stream.uniform(np.log(0.005), np.log(0.05)))
+            picture = picture.filter(ImageFilter.BoxBlur(float(radius)))
+        return picture
 
     def occlude(self, picture: Image.Image, skin: np.ndarray, rng: np.random.Generator) -> None:
         """At times put a hand of the (3,) albedo `skin`, or a thing, before the head."""

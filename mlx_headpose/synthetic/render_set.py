@@ -31,6 +31,7 @@ from ..errors import InputError
 from ..files import atomic_path, write_json
 from .dataset import FACE, HEAD, Range, SyntheticHeads
 from .effects import photo
+from .environments import LIGHTING, Environments
 from .rendered import COLUMNS, LANDMARKS, LIST, open_landmarks
 
 SETTINGS = "render.json"
@@ -50,6 +51,7 @@ class Settings:
         seed, split, size, yaw, pitch, roll, mesh, identities, natural, tilted: see
             `SyntheticHeads`.
         camera_without: groups of camera effects to leave out; None means the plain camera.
+        environments: folder of panoramas that light and surround half of the heads, or None.
     """
 
     seed: int = 0
@@ -63,33 +65,40 @@ class Settings:
     natural: bool = False
     tilted: bool = False
     camera_without: tuple[str, ...] | None = None
+    environments: Path | None = None
 
     def heads(self, count: int, around: BoxMargins = FACE) -> SyntheticHeads:
         """The set itself, with exact boxes."""
         arguments = asdict(self)
-        camera = photo(arguments.pop("camera_without"))
+        folder = self.environments
+        places = None if folder is None else Environments.of_split(folder, self.split)
+        arguments["environments"] = places
+        camera = photo(arguments.pop("camera_without"), places)
         return SyntheticHeads(count, around=around, jitter=0, photo=camera, **arguments)
 
     def record(self) -> dict[str, Any]:
-        """The settings as JSON, with the version; the mesh by its content, not its place."""
+        """The settings as JSON, with the version; files by their content, not their place."""
         record = {"version": __version__, **json.loads(json.dumps(asdict(self), default=str))}
-        if not self.tilted:  # as sets were noted before there was a choice
-            del record["tilted"]
+        for name in ("tilted", "environments"):
+            if not record[name]:  # as sets were noted before there was a choice
+                del record[name]
+        if self.environments is not None:
+            record["environments"] = digest(self.environments / LIGHTING)
         if self.mesh is not None:
             record["mesh"] = digest(self.mesh)
         return record
 
 
-def digest(mesh: Path) -> str:
-    """SHA-256 of a head model's file.
+def digest(path: Path) -> str:
+    """SHA-256 of a file.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        return hashlib.sha256(mesh.read_bytes()).hexdigest()
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(f"{mesh}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def render_set(

@@ -1,8 +1,9 @@
 """Synthetic heads that were rendered to disk: JPEGs and one list of boxes and poses.
 
-`mlx-headpose render` makes such a folder. Anything else may make one too:
-a folder `train`, a folder `val`, and in each a `heads.csv` whose columns are `COLUMNS`. Folders
-beside these whose names begin with `train-` or `val-` are further parts of the same split.
+`mlx-headpose render` makes such a folder. Anything else may make one too: a folder `train`, a
+folder `val`, and in each a `heads.csv` whose columns are `COLUMNS`; the three angles of what is no
+head are empty, and training alone reads it. Folders beside these whose names begin with `train-` or
+`val-` are further parts of the same split.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ BOXES = ("landmarks", "head")
 BOX = ("x", "y", "width", "height")
 FACE = ("face_x", "face_y", "face_width", "face_height")
 COLUMNS = ("image", *BOX, "yaw", "pitch", "roll", *FACE)
+_ANGLES = slice(4, 7)  # of a row's numbers
 
 
 class RenderedHeads(Dataset):
@@ -136,10 +138,12 @@ def open_landmarks(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:
 def read_list(path: Path) -> tuple[list[str], np.ndarray]:
     """The pictures of a list and their (N, 11) float64 numbers, in the order of `COLUMNS`.
 
+    Three empty angles, of a crop that shows no head, become NaN.
+
     Raises:
         InputError: it is missing, empty, no such list, or a row is broken.
     """
-    names, rows = [], []
+    names, rows, absent = [], [], []
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
@@ -151,6 +155,9 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray]:
                     raise ValueError(f"{name!r} is no picture inside the folder")
                 if len(numbers) != len(COLUMNS) - 1:
                     raise ValueError(f"it has {1 + len(numbers)} columns, not {len(COLUMNS)}")
+                absent.append(not any(numbers[_ANGLES]))
+                if absent[-1]:
+                    numbers[_ANGLES] = ["0"] * 3
                 rows.append([float(number) for number in numbers])
                 names.append(name)
     except FileNotFoundError:
@@ -168,6 +175,7 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray]:
     if broken.any():
         row = int(np.argmax(broken)) + 1
         raise InputError(f"{path}: row {row} has an impossible box or angle; fix it")
+    values[np.array(absent), _ANGLES] = np.nan
     return names, values
 
 
@@ -206,7 +214,7 @@ def open_dataset(
         lists = {part.name: (part, part / LIST) for part in parts}
     around = crop.around("rendered", BOXES, train)
     whole = around.kind == "head"
-    return RenderedHeads(
+    heads = RenderedHeads(
         lists,
         around,
         yaw=yaw or (180 if whole else LIMIT),
@@ -215,3 +223,6 @@ def open_dataset(
         jitter=0.03,
         loose=0.35 if train and not whole else 0.0,
     )
+    if not train:
+        heads.drop(np.isnan(heads.poses).any(axis=1), "no head")
+    return heads

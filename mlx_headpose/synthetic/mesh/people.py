@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 from scipy.special import ndtri
 
 from ...pose import matrix_to_pose, pose_to_matrix
+from ..environments import Environments
 from ..people import Cameras, People
 from .identity import EXPRESSION_COLUMNS, Identities, rows_of
 from .looks import Looks, sample_looks
@@ -34,6 +35,7 @@ class MeshPeople(People):
         natural: whether poses are denser where people's heads are, instead of uniform.
         tilted: whether half of the samples are seen from above or below and a third by a turned
             camera, or lie.
+        environments: places that light every second sample, or None.
     """
 
     hair_margin = 12.0
@@ -48,8 +50,10 @@ class MeshPeople(People):
         identities: int | None = None,
         natural: bool = False,
         tilted: bool = False,
+        environments: Environments | None = None,
     ):
         self.head = load_head(path)
+        self.environments = environments
         self.seed = seed
         self.identities = Identities(self.head.targets)
         self.people_rows = rows_of(np.random.SeedSequence((*seed, 11)), self.identities.columns)
@@ -122,6 +126,7 @@ class MeshPeople(People):
             pose,
             body,
             np.clip(rng.normal(0, (11, 6)), (-32, -16), (32, 16)),
+            self.environments,
         )
 
 

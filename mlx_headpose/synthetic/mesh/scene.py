@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from ...pose import pose_to_matrix
+from ..environments import Environments
 from ..grid import smoothstep
 from ..light import Finish, Light, sample_lamps, sample_light
 from ..material import Material, Painter
@@ -105,6 +106,7 @@ class MeshScene(Scene):
         pose: (3,) yaw, pitch, roll of the head in degrees.
         body: (3, 3) float32 rotation of the shoulders.
         gaze: (2,) degrees, see `PersonPainter`.
+        environments: places whose light every second person is in; None means lamps alone.
     """
 
     head: HeadMesh
@@ -114,6 +116,7 @@ class MeshScene(Scene):
     pose: np.ndarray
     body: np.ndarray
     gaze: np.ndarray
+    environments: Environments | None
     finish = _FINISH
     two_sided = (Material.CLOTH, Material.HAIR, Material.HAT)
 
@@ -122,8 +125,11 @@ class MeshScene(Scene):
         return self.looks.person.skin
 
     def sample_light(self, rng: np.random.Generator) -> Light:
-        light = sample_light(rng)
-        light = replace(light, exposure=float(np.clip(light.exposure, 0.6, 1.5)))
+        if self.environments is not None and rng.random() < 0.5:
+            light = self.environments.light(rng)
+        else:
+            light = sample_light(rng)
+            light = replace(light, exposure=float(np.clip(light.exposure, 0.6, 1.5)))
         return replace(light, others=sample_lamps(rng, light))
 
     def painter(self) -> Painter:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from ..environments import Environments
 from ..photo import Photo, natural
-from .environments import Environments
 from .textures import TILE, Textures
 
-_VIEWS = 48  # directions and fields of view that panoramas are seen in
-_SOFT = 2  # a panorama has fewer pixels than a scene by about this factor
 _PLAIN = Photo()
 _NEAREST, _SMOOTH = Image.Resampling.NEAREST, Image.Resampling.BILINEAR
 
@@ -27,13 +23,13 @@ class Backgrounds:
 
     def __init__(self, environments: Environments, textures: Textures):
         self.textures = textures
-        self.panoramas = [environments.panorama(i) for i in range(len(environments.backgrounds))]
+        self.environments = environments
 
     def draw(self, size: int, rng: np.random.Generator) -> Image.Image:
         """A background of `size` × `size` pixels."""
         kind = rng.random()
         if kind < 0.5:
-            picture = self.view(size, rng)
+            picture = self.environments.view(size, rng)
         elif kind < 0.72:
             picture = self.room(size, rng)
         elif kind < 0.88:
@@ -45,22 +41,6 @@ class Backgrounds:
         if rng.random() < 0.3:
             picture = picture.filter(ImageFilter.BoxBlur(float(rng.uniform(0.3, 5) * size / 320)))
         return picture
-
-    def view(self, size: int, rng: np.random.Generator) -> Image.Image:
-        """A perspective view of a panorama, exposed as a camera would, or darker or lighter."""
-        pixels, scale, maximum = self.panoramas[int(rng.integers(len(self.panoramas)))]
-        height, width = pixels.shape[:2]
-        row, column = _directions(-(-size // _SOFT), height, width)[int(rng.integers(_VIEWS))]
-        column = (column + int(rng.integers(width))) % width
-        seen = pixels[row, column]
-        radiance = scale * np.expm1(np.arange(256) / 255 * np.log1p(maximum / scale))
-        mean = np.median(radiance[seen[..., 1].ravel()[::17]]) + 1e-4
-        exposed = radiance * (0.18 * np.exp(rng.normal(0.2, 0.5)) / mean)
-        tone = 255 * np.clip(exposed / (1 + 0.4 * exposed), 0, 1) ** (1 / 2.2)
-        picture = Image.fromarray(tone.astype(np.uint8)[seen])
-        if rng.random() < 0.5:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return picture.resize((size, size), Image.Resampling.BICUBIC)
 
     def surface(self, size: int, rng: np.random.Generator, *kinds: str) -> Image.Image:
         """A wall, floor or cloth that fills the picture, seen at some angle."""
@@ -85,7 +65,7 @@ class Backgrounds:
             wall = self.surface(size, rng, "Plaster", "Paint", "Bricks", "WoodSiding", "Wallpaper",
                                 "Concrete", "Tiles", "Planks", "Marble", "Fabric")  # fmt: skip
         else:
-            wall = self.view(size, rng)
+            wall = self.environments.view(size, rng)
         tile = self.textures.some(rng, *(() if indoors else ("Grass", "Ground", "Asphalt", "Gravel",
                                   "PavingStones", "Snow", "Road", "Rocks")))  # fmt: skip
         repeat = int(rng.integers(2, 8))
@@ -129,23 +109,3 @@ def levels(rng: np.random.Generator) -> list[int]:
     gamma, gain = np.exp(rng.normal(0, 0.25)), np.exp(rng.normal(0, 0.12, 3) * (1, 0.6, 1))
     table = [np.clip(255 * g * x**gamma, 0, 255).astype(int) for g in gain]
     return np.concatenate(table).tolist()
-
-
-@lru_cache(maxsize=4)
-def _directions(side: int, height: int, width: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows and columns (side, side) of a panorama that pictures in some directions show."""
-    rng = np.random.default_rng(5)
-    views = []
-    y, x = np.meshgrid(*(2 * [(np.arange(side) + 0.5) / side * 2 - 1]), indexing="ij")
-    for _ in range(_VIEWS):
-        zoom = np.tan(np.radians(rng.uniform(35, 110)) / 2)
-        pitch, roll = np.radians(rng.normal(-6, 14)), np.radians(rng.normal(0, 5))
-        across = zoom * (x * np.cos(roll) - y * np.sin(roll))
-        down = zoom * (x * np.sin(roll) + y * np.cos(roll))
-        up = np.sin(pitch) - np.cos(pitch) * down
-        ahead = np.cos(pitch) + np.sin(pitch) * down
-        azimuth, elevation = np.arctan2(across, ahead), np.arctan2(up, np.hypot(across, ahead))
-        row = np.clip((0.5 - elevation / np.pi) * height, 0, height - 1).astype(np.intp)
-        column = ((azimuth / (2 * np.pi) + 0.5) * width).astype(np.intp) % width
-        views.append((row, column))
-    return views

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.scene import HEAD, IGNORE, MAX_HEADS, TARGET
+from ...pose import turned_in_plane
 from .backgrounds import Backgrounds, levels
 from .bodies import SOLID, paint_body
 from .camera import develop
@@ -20,7 +21,7 @@ _BILINEAR = Image.Resampling.BILINEAR
 
 @dataclass
 class _Placed:
-    """A sprite as it lies in a scene: pictures, where, and its points in the scene."""
+    """A sprite as it lies in a scene: pictures, where, its points and pose in the scene."""
 
     colours: Image.Image
     alpha: Image.Image
@@ -28,7 +29,8 @@ class _Placed:
     top: int
     outline: np.ndarray
     landmarks: np.ndarray
-    yaw: float
+    yaw: float  # before it was turned
+    pose: np.ndarray
     angle: float
 
 
@@ -46,11 +48,14 @@ class Composer:
         self.with_head = np.flatnonzero(with_heads)
         self.without = np.flatnonzero(~with_heads)
 
-    def draw(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        self, size: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A scene of `size` × `size` pixels.
 
         Returns:
-            (size, size, 3) uint8 and (12, 11) float32 targets as `DetectionHead.loss` takes them.
+            (size, size, 3) uint8, (12, 11) float32 targets as `DetectionHead.loss` takes them, and
+            (12, 3) float32 poses of the heads in degrees, NaN in unused rows.
         """
         picture = self.backgrounds.draw(size, rng)
         owner = np.zeros((size, size), np.int16)
@@ -81,9 +86,11 @@ class Composer:
         if rng.random() < 0.25:
             self._thing(picture, owner, base, rng)
         targets = np.zeros((MAX_HEADS, TARGET), np.float32)
+        poses = np.full((MAX_HEADS, 3), np.nan, np.float32)
         for row, (number, (head, box, total)) in enumerate(found):
             targets[row] = _target(head, box, total, owner, number)
-        return develop(picture, rng), targets
+            poses[row] = head.pose
+        return develop(picture, rng), targets, poses
 
     def _person(
         self,
@@ -219,8 +226,10 @@ def _place(
         points @ (scale * turn).T + shift
         for points in (sprites.outline[index], sprites.landmarks[index])
     )
-    yaw = mirror * float(sprites.pose[index, 0])
-    return _Placed(colours, alpha, int(left), int(top), outline, landmarks, yaw, angle)
+    pose = sprites.pose[index] * np.array((mirror, 1, mirror), np.float32)
+    turned = np.asarray(turned_in_plane(pose, angle))
+    yaw = float(pose[0])
+    return _Placed(colours, alpha, int(left), int(top), outline, landmarks, yaw, turned, angle)
 
 
 def _paste(picture: Image.Image, owner: np.ndarray, number: int, placed: _Placed) -> None:

@@ -10,15 +10,14 @@ import numpy as np
 from ...core.crop import NONE
 from ...data.base import Dataset
 from ...errors import InputError
+from ..environments import HELD_OUT, Environments
 from .backgrounds import Backgrounds
 from .compose import Composer
-from .environments import Environments
 from .sprites import Sprites
 from .textures import Textures
 
 KEPT_BYTES = 2 << 30
 COUNTS = {"train": 8000, "val": 240}  # scenes in a set, where nobody says how many
-HELD_OUT = 6  # every so many panoramas and textures only validation shows
 
 
 class SceneSet(Dataset):
@@ -40,15 +39,13 @@ class SceneSet(Dataset):
 
     def __init__(self, folder: Path, count: int, split: str, seed: int, size: int):
         ending = "" if split == "train" else "-val"
-        environments = folder / "environments"
-        names = sorted(Environments(environments).backgrounds)
-        used = [n[0] for i, n in enumerate(names) if (i % HELD_OUT == 0) == (split == "val")]
         keep = (0,) if split == "val" else tuple(range(1, HELD_OUT))
         self.composer = Composer(
             Sprites(folder / f"people{ending}"),
             Sprites(folder / f"things{ending}"),
             Backgrounds(
-                Environments(environments, used), Textures(folder / "textures", keep, HELD_OUT)
+                Environments.of_split(folder / "environments", split),
+                Textures(folder / "textures", keep, HELD_OUT),
             ),
         )
         self.size = size
@@ -79,12 +76,16 @@ class SceneSet(Dataset):
         number = int(self.numbers[index])
         scene = self._kept.get(number)
         if scene is None:
-            own = np.random.default_rng((self.seed, 41, number))
-            scene = self.composer.draw(self.size, own)
+            scene = self.posed(index)[:2]
             if (number + 1) * scene[0].nbytes <= KEPT_BYTES:
                 self._kept[number] = scene
         mirrored = rng is not None and rng.random() < 0.5
         return _mirrored(*scene) if mirrored else scene
+
+    def posed(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scene `index`, composed anew, as `Composer.draw` returns it."""
+        own = np.random.default_rng((self.seed, 41, int(self.numbers[index])))
+        return self.composer.draw(self.size, own)
 
     def select(self, keep: np.ndarray) -> None:
         """Keep the samples where the (N,) boolean `keep` is true."""

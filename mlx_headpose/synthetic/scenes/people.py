@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...pose import matrix_to_pose, pose_to_matrix
-from ..light import Light, sample_lamps, sample_light, sample_tint
+from ..light import Light, sample_tint
 from ..material import Material, Painter
 from ..mesh import MeshPeople
 from ..mesh.looks import BEANIE, Looks
@@ -51,8 +51,7 @@ class PeopleSprites(SpriteSource):
         rng = np.random.default_rng((*self.seed, 21, number))
         side = SIDE * (2 if rng.random() < LARGE else 1)
         scene, camera = self._scene(number, rng)
-        light = self._light(rng)
-        light = replace(light, others=sample_lamps(rng, light))
+        light = scene.sample_light(rng)
         mesh = scene.mesh()
         if rng.random() < HEADLESS:
             corners = _on_head(mesh.material, mesh.attributes[:, REST].T)
@@ -79,16 +78,11 @@ class PeopleSprites(SpriteSource):
             pose.astype(np.float32),
             (camera @ body).astype(np.float32),
             np.clip(rng.normal(0, (11, 6)), (-32, -16), (32, 16)),
+            self.environments,
             rng,
         )
         distance = float(np.exp(rng.uniform(np.log(600), np.log(6000))))
         return scene, Camera(distance, 1 / FIELD, _PIVOT)
-
-    def _light(self, rng: np.random.Generator) -> Light:
-        if self.environments is not None and rng.random() < 0.5:
-            return self.environments.light(rng)
-        light = sample_light(rng)
-        return replace(light, exposure=float(np.clip(light.exposure, 0.6, 1.5)))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ...errors import InputError
 from ...files import write_json
-from .environments import Environments
+from ..environments import Environments
 from .sprites import Sprite, write_shard
 
 PER_SHARD = 100

@@ -7,15 +7,20 @@ radiance on a logarithmic scale, and `lighting.npz` (names, and radiance (N, 64,
 from __future__ import annotations
 
 import csv
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ...errors import InputError
-from ..light import Light
+from ..errors import InputError
+from .light import Light
 
 _BRIGHT = 0.35  # of the brightest pixel: what belongs to the lamp
+_VIEWS = 48  # directions and fields of view that panoramas are seen in
+_SOFT = 2  # a panorama has fewer pixels than an image by about this factor
+LIGHTING = "lighting.npz"
+HELD_OUT = 6  # every so many panoramas only validation shows
 
 
 class Environments:
@@ -31,10 +36,11 @@ class Environments:
 
     def __init__(self, folder: Path, names: list[str] | None = None):
         self.folder = folder
+        self._pixels: dict[int, np.ndarray] = {}
         try:
             with (folder / "environments.csv").open(newline="", encoding="utf-8") as file:
                 rows = [r for r in csv.DictReader(file) if names is None or r["file"] in names]
-            with np.load(folder / "lighting.npz") as lighting:
+            with np.load(folder / LIGHTING) as lighting:
                 radiance = dict(zip(lighting["names"].tolist(), lighting["radiance"], strict=True))
             self.backgrounds = [
                 (r["file"], float(r["scale"]), float(r["maximum"]))
@@ -45,6 +51,13 @@ class Environments:
             self.radiance = np.stack([radiance[n] for n in stems])
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise InputError(f"{folder}: no folder of environments ({error})") from None
+
+    @classmethod
+    def of_split(cls, folder: Path, split: str) -> Environments:
+        """The panoramas that a split ("train" or "val") shows; they share none."""
+        names = sorted(name for name, *_ in cls(folder).backgrounds)
+        shown = [n for i, n in enumerate(names) if (i % HELD_OUT == 0) == (split == "val")]
+        return cls(folder, shown)
 
     def light(self, rng: np.random.Generator) -> Light:
         """The light of a place, turned by some angle: a lamp where it is brightest, and the rest.
@@ -91,15 +104,57 @@ class Environments:
             float(np.exp(rng.normal(0.1, 0.25))),
         )
 
-    def panorama(self, number: int) -> tuple[np.ndarray, float, float]:
-        """Pixels (H, W, 3) uint8 of background `number`, and its scale and maximum.
+    def view(self, size: int, rng: np.random.Generator) -> Image.Image:
+        """A perspective view of a panorama, exposed as a camera would, or darker or lighter.
+
+        Args:
+            size: side in pixels.
+            rng: source of place, direction and exposure.
 
         Raises:
-            InputError: the file cannot be read.
+            InputError: the panorama's file cannot be read.
         """
+        pixels, scale, maximum = self._panorama(int(rng.integers(len(self.backgrounds))))
+        height, width = pixels.shape[:2]
+        row, column = _directions(-(-size // _SOFT), height, width)[int(rng.integers(_VIEWS))]
+        column = (column + int(rng.integers(width))) % width
+        seen = pixels[row, column]
+        radiance = scale * np.expm1(np.arange(256) / 255 * np.log1p(maximum / scale))
+        mean = np.median(radiance[seen[..., 1].ravel()[::17]]) + 1e-4
+        exposed = radiance * (0.18 * np.exp(rng.normal(0.2, 0.5)) / mean)
+        tone = 255 * np.clip(exposed / (1 + 0.4 * exposed), 0, 1) ** (1 / 2.2)
+        picture = Image.fromarray(tone.astype(np.uint8)[seen])
+        if rng.random() < 0.5:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return picture.resize((size, size), Image.Resampling.BICUBIC)
+
+    def _panorama(self, number: int) -> tuple[np.ndarray, float, float]:
+        """Pixels (H, W, 3) uint8 of background `number`, kept, and its scale and maximum."""
         name, scale, maximum = self.backgrounds[number]
-        try:
-            pixels = np.asarray(Image.open(self.folder / name).convert("RGB"))
-        except OSError as error:
-            raise InputError(f"{self.folder / name}: cannot be read ({error})") from None
-        return pixels, scale, maximum
+        if number not in self._pixels:
+            try:
+                with Image.open(self.folder / name) as file:
+                    self._pixels[number] = np.asarray(file.convert("RGB"))
+            except OSError as error:
+                raise InputError(f"{self.folder / name}: cannot be read ({error})") from None
+        return self._pixels[number], scale, maximum
+
+
+@lru_cache(maxsize=4)
+def _directions(side: int, height: int, width: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows and columns (side, side) of a panorama that pictures in some directions show."""
+    rng = np.random.default_rng(5)
+    views = []
+    y, x = np.meshgrid(*(2 * [(np.arange(side) + 0.5) / side * 2 - 1]), indexing="ij")
+    for _ in range(_VIEWS):
+        zoom = np.tan(np.radians(rng.uniform(35, 110)) / 2)
+        pitch, roll = np.radians(rng.normal(-6, 14)), np.radians(rng.normal(0, 5))
+        across = zoom * (x * np.cos(roll) - y * np.sin(roll))
+        down = zoom * (x * np.sin(roll) + y * np.cos(roll))
+        up = np.sin(pitch) - np.cos(pitch) * down
+        ahead = np.cos(pitch) + np.sin(pitch) * down
+        azimuth, elevation = np.arctan2(across, ahead), np.arctan2(up, np.hypot(across, ahead))
+        row = np.clip((0.5 - elevation / np.pi) * height, 0, height - 1).astype(np.intp)
+        column = ((azimuth / (2 * np.pi) + 0.5) * width).astype(np.intp) % width
+        views.append((row, column))
+    return views
