@@ -350,3 +350,16 @@ def test_gradient_equals_finite_differences(name):
         expected[index] = ((function(point + delta) - function(point - delta)) * weights).sum()
     expected /= 2 * step
     np.testing.assert_allclose(np.array(gradient), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_turning_an_image_turns_its_poses():
+    angles = np.array(((0, 0, 10), (40, -20, 5), (170, 30, -60), (np.nan,) * 3))
+    turned = pose.turned_in_plane(angles, 25)
+    np.testing.assert_allclose(turned[0], (0, 0, 35), atol=1e-9)
+    x, y = np.cos(np.radians(25)), np.sin(np.radians(25))
+    before, after = pose.pose_to_matrix(angles[:3]), pose.pose_to_matrix(turned[:3])
+    # What points to the right in the image points downwards a little after it was turned clockwise.
+    np.testing.assert_allclose(after[:, 0], x * before[:, 0] - y * before[:, 1], atol=1e-9)
+    np.testing.assert_allclose(after[:, 1], y * before[:, 0] + x * before[:, 1], atol=1e-9)
+    assert np.isnan(turned[3]).all()
+    np.testing.assert_allclose(pose.turned_in_plane(mx.array(angles), 25), turned, atol=1e-3)

@@ -101,6 +101,21 @@ def test_a_calibrated_confidence_is_a_chance_that_grows_with_the_length():
     assert calibrated.head.min_confidence == pytest.approx(chance[16], abs=0.01)
 
 
+def test_crops_without_a_head_pull_towards_the_zero_matrix():
+    head = build(Config()).head
+    poses = mx.array([[20.0, -10.0, 5.0], [float("nan")] * 3])
+    outputs = mx.random.normal((2, 3, 3), key=mx.random.key(0))
+    one, none = (float(head.loss((outputs[i : i + 1],), poses[i : i + 1])[0]) for i in range(2))
+    assert none == pytest.approx(float(mx.linalg.norm(outputs[1])), rel=1e-4)
+    assert float(head.loss((outputs,), poses)[0]) == pytest.approx((one + none) / 2, rel=1e-5)
+    slopes = mx.grad(lambda o: head.loss((o,), poses)[0])(mx.zeros_like(outputs))
+    assert np.isfinite(np.array(slopes)).all()
+    assert not np.array(slopes[1]).any()
+    alone = head.error((outputs[:1],), poses[:1])
+    np.testing.assert_allclose(np.array(head.error((outputs,), poses)), np.array(alone), rtol=1e-5)
+    assert not np.array(head.error((outputs[1:],), poses[1:])).any()
+
+
 @pytest.mark.parametrize("calibration", [(1.0,), (1.0, float("nan")), (1.0, 2.0, 3.0)])
 def test_impossible_calibrations_are_refused(calibration):
     with pytest.raises(InputError, match="calibration"):

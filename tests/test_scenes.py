@@ -11,9 +11,10 @@ from PIL import Image
 from mlx_headpose import cli
 from mlx_headpose.core.scene import HEAD, IGNORE
 from mlx_headpose.errors import InputError
+from mlx_headpose.pose import turned_in_plane
+from mlx_headpose.synthetic.environments import Environments
 from mlx_headpose.synthetic.scenes import compose, rendering
 from mlx_headpose.synthetic.scenes.dataset import SceneSet, _mirrored, open_dataset
-from mlx_headpose.synthetic.scenes.environments import Environments
 from mlx_headpose.synthetic.scenes.people import PeopleSprites
 from mlx_headpose.synthetic.scenes.sprites import (
     Sprite,
@@ -120,6 +121,9 @@ def test_the_outline_bounds_the_head_wherever_a_sprite_is_placed(folder, angle, 
     box = np.concatenate((placed.outline.min(0), placed.outline.max(0)))
     assert np.abs(seen - box).max() < 1.5 + 2 * scale
     assert abs(abs(placed.yaw) - 30) < 1e-4
+    # The line through two points that lie level on the head is as the pose's roll says.
+    flat = np.asarray(turned_in_plane(np.array((placed.yaw, 0, 0)), angle))
+    np.testing.assert_allclose(placed.pose, flat, atol=1e-4)
 
 
 def test_a_hidden_head_is_ignored_and_a_covered_one_is_none(folder):
@@ -180,9 +184,12 @@ def test_validation_shows_other_places_and_textures(folder):
     ]
     assert not tiles[0] & tiles[1]
     assert len(tiles[0]) + len(tiles[1]) == 14
-    counts = [len(s.composer.backgrounds.panoramas) for s in (training, validation)]
-    assert sum(counts) == 4
-    assert min(counts) == 1
+    names = [
+        {name for name, *_ in scenes.composer.backgrounds.environments.backgrounds}
+        for scenes in (training, validation)
+    ]
+    assert not names[0] & names[1]
+    assert sorted(map(len, names)) == [1, 3]
 
 
 def test_light_comes_from_where_a_place_is_bright(folder):
@@ -213,6 +220,10 @@ def test_missing_folders_end_in_one_sentence(tmp_path):
         ("--kind things --textures x", "--kind things needs --count and --textures"),
         ("--kind things --count 1 --textures x --poses wide", "--poses: not for --kind things"),
         ("--count 1 --textures x", "--textures: for --kind things"),
+        ("--count 1 --scenes x", "--scenes: for --kind crops"),
+        ("--count 1 --environments x", "--environments and --poses natural or wide need --mesh"),
+        ("--kind crops --count 1 --scenes x", "--kind crops needs --out, --part, --count and"),
+        ("--kind crops --count 1 --part a --scenes x --yaw 0 1", "--yaw: not for --kind crops"),
         ("--kind people --count 1 --mesh missing.npz", "missing.npz: cannot be read"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from mlx_headpose.synthetic.mesh.model import load_head
 from mlx_headpose.synthetic.mesh.people import sample_body, sample_poses, tilt
 from mlx_headpose.synthetic.mesh.places import LANDMARKS_68
 from mlx_headpose.synthetic.rasterize import rasterize
+from mlx_headpose.synthetic.render_set import Settings, digest
+from tests.test_scenes import make_folder
 
 
 def egg(rows: int = 24, columns: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -405,3 +408,22 @@ def test_hair_hats_and_glasses_are_drawn_where_somebody_has_them(real):
         assert (Material.FRAME in kinds) == (looks.person.glasses is not None)
         seen |= kinds
     assert seen >= {Material.SKIN, Material.EYE, Material.TEETH, Material.CLOTH, Material.HAIR}
+
+
+def test_places_light_and_surround_half_of_the_heads(model, tmp_path, capsys):
+    folder = make_folder(tmp_path / "scenes") / "environments"
+    without = Settings(seed=2, size=48, mesh=model, camera_without=())
+    places = replace(without, environments=folder)
+    plain, lit, again = (settings.heads(16) for settings in (without, places, places))
+    images = [[np.asarray(s.rendered(i)[0]) for i in range(16)] for s in (plain, lit, again)]
+    np.testing.assert_array_equal(images[1], images[2])
+    np.testing.assert_array_equal(plain.poses, lit.poses)
+    same = [np.array_equal(a, b) for a, b in zip(*images[:2], strict=True)]
+    assert not all(same)
+    record = places.record()
+    assert record.pop("environments") == digest(folder / "lighting.npz")
+    assert record == without.record()
+    words = ["--mesh", str(model), "--environments", str(tmp_path), "--count", "1"]
+    with pytest.raises(SystemExit):
+        run_command("render", [*words, "--out", str(tmp_path / "out")])
+    assert "no folder of environments" in capsys.readouterr().err

@@ -390,7 +390,7 @@ def test_training_and_testing_on_rendered_heads(rendered, tmp_path, monkeypatch,
         ("--out x", "--out needs --count"),
         ("--count 2", "one of the arguments --out --sheet is required"),
         ("--sheet s.png --part p", "--part and --workers are for --out"),
-        ("--sheet s.png --poses wide", "--identities and --poses natural or wide need --mesh"),
+        ("--sheet s.png --poses wide", "--identities, --environments and --poses natural or"),
     ],
 )
 def test_impossible_wishes_are_refused_in_a_sentence(

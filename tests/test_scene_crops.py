@@ -1,0 +1,123 @@
+"""Crops of scenes as a rendered set: poses of heads, and boxes without a head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlx_headpose import cli
+from mlx_headpose.cli.datasets import open_for
+from mlx_headpose.core.crop import AROUND_LANDMARKS
+from mlx_headpose.core.scene import HEAD
+from mlx_headpose.data import open_dataset
+from mlx_headpose.errors import InputError
+from mlx_headpose.methods import config_class
+from mlx_headpose.synthetic.rendered import read_list
+from mlx_headpose.synthetic.scenes import crops
+from mlx_headpose.synthetic.scenes.crops import MOST_OTHERS, render_crops
+from mlx_headpose.synthetic.scenes.dataset import SceneSet
+from tests.test_scenes import make_folder
+
+RED = 60  # how much redder a head is than anything else
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("scenes"))
+
+
+def perfect(image: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The true boxes, six that show nothing, and one that is neither."""
+    heads = np.flatnonzero(targets[:, 10] == HEAD)
+    nothing = np.tile(np.array((2.0, 2, 14, 14)), (7, 1))
+    faces = np.concatenate((targets[heads, 4:8], nothing))
+    boxes = np.concatenate((targets[heads, :4], nothing))
+    return faces, boxes, np.concatenate((heads, [-1] * 6, [-2]))
+
+
+def made(folder: Path, out: Path, count: int, seed: int = 3, find=perfect) -> int:
+    return render_crops(SceneSet(folder, count, "train", seed, 96), find, out, {"seed": seed})
+
+
+def test_heads_keep_their_poses_and_nothing_has_none(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(crops, "NOTHING", 0.0)
+    scenes = SceneSet(folder, 30, "train", 3, 96)
+    count = made(folder, tmp_path / "train", 30)
+    names, values = read_list(tmp_path / "train" / "heads.csv")
+    assert len(names) == count
+    there = ~np.isnan(values[:, 4])
+    true = []
+    for index in range(30):
+        _, targets, poses = scenes.posed(index)
+        large = (targets[:, 6:8] - targets[:, 4:6]).min(1) >= crops.SMALLEST
+        true.append(poses[(targets[:, 10] == HEAD) & large])
+    np.testing.assert_allclose(values[there, 4:7], np.concatenate(true), atol=6e-4)
+    assert (~there).sum() == 30 * MOST_OTHERS
+    # A box of the list bounds in its image what it bounded in the scene: the red head.
+    heads = open_dataset("rendered", tmp_path, crop=AROUND_LANDMARKS, train=True, yaw=180)
+    reds = []
+    for index in np.flatnonzero(there):
+        x, y, width, height = values[index, 7:]
+        pixels = np.asarray(heads.image(int(index))).astype(int)
+        assert min(x, y) > -1e-3 or min(pixels.shape[:2]) < 96
+        middle = pixels[int(y + height / 2), min(int(x + width / 2), pixels.shape[1] - 1)]
+        reds.append(middle[0] - middle[1:].mean())
+    assert np.median(reds) > RED
+
+
+def test_scenes_that_are_there_stay_and_more_are_added(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(crops, "PER_FOLDER", 4)
+    asked = []
+
+    def find(image, targets):
+        asked.append(1)
+        return perfect(image, targets)
+
+    made(folder, tmp_path / "a" / "train", 8, find=find)
+    held = (tmp_path / "a" / "train" / "heads.csv").read_text().splitlines()
+    made(folder, tmp_path / "a" / "train", 12, find=find)
+    assert len(asked) == 12
+    made(folder, tmp_path / "b" / "train", 12)
+    lists = [(tmp_path / name / "train" / "heads.csv").read_text() for name in "ab"]
+    assert lists[0] == lists[1]
+    assert lists[0].splitlines()[: len(held)] == held
+    with pytest.raises(InputError, match="holds heads of other settings"):
+        made(folder, tmp_path / "a" / "train", 12, seed=4)
+
+
+def test_an_interrupt_lists_whole_groups(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(crops, "PER_FOLDER", 2)
+    calls = iter(range(100))
+
+    def find(image, targets):
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+        return perfect(image, targets)
+
+    with pytest.raises(KeyboardInterrupt):
+        made(folder, tmp_path / "train", 8, find=find)
+    names, _ = read_list(tmp_path / "train" / "heads.csv")
+    assert {name.split("/")[0] for name in names} == {"000", "001"}
+
+
+def test_only_training_of_methods_that_learn_it_reads_nothing(folder, tmp_path):
+    made(folder, tmp_path / "train", 10)
+    made(folder, tmp_path / "val", 10)
+    validation = open_dataset("rendered", tmp_path, yaw=180)
+    assert validation.dropped["no head"] >= 10 * MOST_OTHERS
+    assert np.isfinite(validation.poses).all()
+    for method, learns in (("rotation9d", True), ("hopenet", False)):
+        config = config_class(method)()
+        heads = open_for(config, "rendered", tmp_path, None, train=True, yaw=180)
+        assert np.isnan(heads.poses).any() == learns
+
+
+def test_the_command_cuts_what_the_bundled_detector_finds(folder, tmp_path, capsys):
+    words = ["--kind", "crops", "--scenes", str(folder), "--out", str(tmp_path), "--part", "x"]
+    cli.main("render", [*words, "--count", "3"])
+    count = int(capsys.readouterr().out.split()[0])
+    if count:
+        assert len(read_list(tmp_path / "train-x" / "heads.csv")[0]) == count
+    assert (tmp_path / "train-x" / "heads.csv").is_file()
