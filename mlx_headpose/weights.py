@@ -65,6 +65,36 @@ def load_strictly(module: nn.Module, tensors: dict[str, mx.array], source: str |
     compute_arrays(module)
 
 
+def load_to_train(model: Estimator, tensors: dict[str, mx.array], source: str | Path) -> list[str]:
+    """Fill a network that is to be trained, see `load_strictly`.
+
+    Returns:
+        The names of the tensors that only training uses (`PoseHead.training_only`) and that the
+        source lacks; they keep their random values.
+    """
+    layers = {f"head.{name}" for name in model.head.training_only}
+    begun = {
+        name: value
+        for name, value in tensors_of(model).items()
+        if name not in tensors and name.rpartition(".")[0] in layers
+    }
+    load_strictly(model, tensors | begun, source)
+    return list(begun)
+
+
+def for_inference(model: Estimator) -> Estimator:
+    """The same network, in evaluation mode, without the layers that only training computes."""
+    config = model.config.for_inference()
+    if config == model.config:
+        return model
+    network = build(config)
+    needed = tensors_of(network)
+    tensors = {name: value for name, value in tensors_of(model).items() if name in needed}
+    load_strictly(network, tensors, "the trained network")
+    network.eval()
+    return network
+
+
 def compute_arrays(module: nn.Module) -> None:
     """Compute every array that a module holds, also those that are no parameters."""
     private = [v for part in module.modules() for v in part.values() if isinstance(v, mx.array)]

@@ -5,7 +5,8 @@
 
 With `--average`, the network's weights are first averaged with those of the earlier network that
 its training began from, which keeps what that one knew (Wortsman et al., "Robust fine-tuning of
-zero-shot models", CVPR 2022); `--share` is the snapshot's own.
+zero-shot models", CVPR 2022); `--share` is the snapshot's own. What only training computes is left
+out.
 
 Logistic regression (Platt 1999) of "the mean error of the three angles is within 10°" on the
 length of the nine outputs. Half of the heads are shown darker, brighter or turned, so that the
@@ -23,7 +24,6 @@ import mlx_headpose  # noqa: F401  first: it loads the fast BLAS before MLX
 
 import mlx.core as mx  # isort: skip
 import numpy as np
-from mlx.utils import tree_map
 from scipy.optimize import minimize
 
 from mlx_headpose.data import open_dataset
@@ -31,7 +31,13 @@ from mlx_headpose.data.augment import Augmentation, apply
 from mlx_headpose.methods import build
 from mlx_headpose.methods.rotation9d.network import NineHead, logarithm
 from mlx_headpose.pose import angle_errors
-from mlx_headpose.weights import from_pretrained, save_pretrained
+from mlx_headpose.weights import (
+    for_inference,
+    from_pretrained,
+    load_strictly,
+    save_pretrained,
+    tensors_of,
+)
 
 BATCH = 64
 RIGHT = 10.0  # degrees
@@ -56,13 +62,15 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.7, help="of the snapshot in the average")
     parser.add_argument("--output", type=Path, help="where the network is written with it")
     options = parser.parse_args()
-    model = from_pretrained(options.snapshot)
+    model = for_inference(from_pretrained(options.snapshot))
     if options.average:
-        earlier = from_pretrained(options.average).parameters()
+        earlier = tensors_of(for_inference(from_pretrained(options.average)))
         share = options.share
-        model.update(
-            tree_map(lambda new, old: share * new + (1 - share) * old, model.parameters(), earlier)
-        )
+        averaged = {
+            name: share * new + (1 - share) * earlier[name]
+            for name, new in tensors_of(model).items()
+        }
+        load_strictly(model, averaged, options.average)
     head = model.head
     if not isinstance(head, NineHead):
         parser.error(f"{options.snapshot}: only rotation9d networks are calibrated")

@@ -43,7 +43,7 @@ def open_for(
     dataset = open_dataset(name, folder, filename_list, crop=crop, input_size=size, **given)
     if not config.learns_absence:
         dataset.drop(np.isnan(dataset.poses).any(axis=1), "no head")
-    return config.inputs.open(dataset)
+    return config.inputs.open(dataset, given.get("train", False))
 
 
 def box_source(given: str) -> Path | Callable[[Image.Image], np.ndarray | None]:

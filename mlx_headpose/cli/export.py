@@ -14,7 +14,7 @@ from ..export.mlxfn import READERS, export_mlxfn, metadata_path, usual_device
 from ..files import require_apart
 from ..inference.estimator import find_network
 from ..quantization import fold_branches
-from ..weights import from_pretrained
+from ..weights import for_inference, from_pretrained
 from .options import Parser, positive, refuse
 from .quantize import CALIBRATION, add_options, write_quantized
 
@@ -117,7 +117,7 @@ def run(program: str, arguments: list[str]) -> None:
     require_apart([network, Path(network) / "model.safetensors"], written)
     origin = origin_of(network)
     origin = replace(origin, licence=options.licence or origin.licence)
-    model = from_pretrained(network)
+    model = for_inference(from_pretrained(network))
     if options.fold:
         model = fold_branches(model)
     if options.quantize:

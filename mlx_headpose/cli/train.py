@@ -44,7 +44,7 @@ def run(program: str, arguments: list[str]) -> None:
     say: Callable[[str], None] = print if processes.rank == 0 else lambda line: None
     mx.random.seed(getattr(args, "seed", TrainingOptions.seed))
     given_weights = "snapshot" in args
-    model, pretrained = make_model(args, state)
+    model, pretrained = make_model(args, state, say)
     for name in PICTURE_OPTIONS:
         if name in args and not model.config.inputs.augments:
             raise InputError(f"--{name} is for networks that read crops of heads; leave it out")

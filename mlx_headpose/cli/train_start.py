@@ -30,7 +30,7 @@ from ..places import command, find_weights
 from ..readers.safetensors_file import read_config
 from ..training.checkpoint import read_network, read_run
 from ..training.options import TrainingOptions
-from ..weights import load_strictly
+from ..weights import load_strictly, load_to_train
 from .datasets import open_for
 from .options import make_config, model_options, refuse_unused
 
@@ -198,7 +198,9 @@ def cropped(args: argparse.Namespace, model: Estimator) -> Estimator:
     )
 
 
-def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator, bool]:
+def make_model(
+    args: argparse.Namespace, state: Path | None, say: Callable[[str], None] = print
+) -> tuple[Estimator, bool]:
     """The network to train, and whether its weights were trained before this training."""
     size = getattr(args, "input_size", None)
     if state is not None:
@@ -226,7 +228,8 @@ def make_model(args: argparse.Namespace, state: Path | None) -> tuple[Estimator,
     if method != args.model:
         raise InputError(f"{path}: is a {method} network; add --model {method}")
     model = build(_as_asked(args, config, size))
-    load_strictly(model, tensors, path)
+    if new := load_to_train(model, tensors, path):
+        say(f"{path} lacks what only training uses, so that begins at random: {', '.join(new)}.")
     return model, True
 
 

@@ -138,6 +138,10 @@ class ModelConfig:
         """Largest absolute yaw, pitch and roll that the method is for, in degrees; None: all."""
         return None
 
+    def for_inference(self) -> ModelConfig:
+        """The config of the network without what only its training computes."""
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON can hold it; `config_from_dict` reads it back."""
         return {"model_type": self.model_type, **dataclasses.asdict(self)}
@@ -186,6 +190,8 @@ class PoseHead(nn.Module):
     classifies: ClassVar[bool] = False
     # Confidence below which a crop most likely shows no head.
     min_confidence: ClassVar[float] = 0.15
+    # Names of its layers that only training computes; weights to start from may lack them.
+    training_only: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, features: Any) -> Outputs:
         """Features → the method's raw outputs, always a tuple of arrays with batch first."""

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..errors import InputError
 from .crop import Margins, cut
+from .landmarks import POINTS, in_crop
 from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Input:
         landmarks: number of landmarks of a face, or 0 for images.
         in_shards: whether a batch is worth cutting into parts, one per core.
         augments: whether training changes the pixels of a batch.
-        target: shape of a sample's training target; (3,) for yaw, pitch and roll.
+        target: shape of a sample's training target; (3,) for yaw, pitch and roll, which come
+            first where there is more of it.
     """
 
     landmarks = 0
@@ -43,11 +45,15 @@ class Input:
     augments = False
     target: tuple[int, ...] = (3,)
 
-    def open(self, dataset: Dataset) -> Dataset:
+    def open(self, dataset: Dataset, train: bool = False) -> Dataset:
         """A dataset as this input can read it.
 
+        Args:
+            dataset: the samples.
+            train: whether a network is to be trained on them.
+
         Raises:
-            InputError: it lacks what the network reads.
+            InputError: it lacks what the network reads or learns.
         """
         if dataset.shows_scenes:
             raise InputError(
@@ -98,17 +104,33 @@ class ImageInput(Input):
 
     Args:
         preprocessing: size, resize rule, mean and deviation.
+        learns_landmarks: whether training samples have 68 landmarks as a further target: x and y of
+            each in the crop, as `in_crop` has them, NaN where they are not known.
     """
 
     in_shards = True
     augments = True
 
-    def __init__(self, preprocessing: Preprocessing):
+    def __init__(self, preprocessing: Preprocessing, learns_landmarks: bool = False):
         self.preprocessing = preprocessing
+        self.learns_landmarks = learns_landmarks
+        if learns_landmarks:
+            self.target = (3 + 2 * POINTS,)
 
     def __str__(self) -> str:
         size = self.preprocessing.size
         return f"images of {size} × {size} pixels"
+
+    def open(self, dataset: Dataset, train: bool = False) -> Dataset:
+        """See `Input.open`."""
+        dataset = super().open(dataset, train)
+        places = map(dataset.image_landmarks, range(len(dataset)))
+        if train and self.learns_landmarks and not any(np.isfinite(p).any() for p in places):
+            raise InputError(
+                f"{dataset.name}: none of its images has known landmarks to learn; leave "
+                "--landmarks out, or train on --dataset rendered"
+            )
+        return dataset
 
     def sample(self, dataset: Dataset, index: int) -> np.ndarray:
         """(size, size, 3) uint8, cut as the published evaluations do."""
@@ -121,7 +143,7 @@ class ImageInput(Input):
         rng: np.random.Generator,
         augmentation: Augmentation | None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """(size, size, 3) uint8 with random margins, position and augmentation."""
+        """(size, size, 3) uint8 with random margins, position and augmentation, and its target."""
         size = self.preprocessing.size
         box, pose, turn, changes = dataset.crop_box(index, rng), dataset.poses[index], 0.0, None
         if augmentation is not None:
@@ -132,6 +154,9 @@ class ImageInput(Input):
             box = square_inside(box, RANDOM_CROP, rng)
         elif self.preprocessing.resize == "pad":
             box = SQUARED.apply(box)
+        if self.learns_landmarks:
+            places = in_crop(dataset.image_landmarks(index)[:, :2], box, turn)
+            pose = np.concatenate((pose, places.ravel()))
         return dataset.cut(index, box, size, turn), pose, changes
 
     def head_reader(self, margins: Margins, landmarker: Landmarker | None) -> HeadReader:

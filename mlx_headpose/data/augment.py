@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from ..core.landmarks import MIRRORED, POINTS
 from ..pose import turned_in_plane
 
 SHIFT = 0.1  # of the box's width and height, at most, to each side
@@ -139,27 +140,39 @@ def random_crop(box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def apply(
-    images: mx.array, poses: mx.array, changes: mx.array, key: mx.array | None = None
+    images: mx.array, targets: mx.array, changes: mx.array, key: mx.array | None = None
 ) -> tuple[mx.array, mx.array]:
     """Flip, blur, change brightness and contrast, and add noise, for a whole batch.
 
     Args:
         images: (N, H, W, 3) uint8.
-        poses: (N, 3) yaw, pitch, roll in degrees.
+        targets: (N, 3) yaw, pitch, roll in degrees, or (N, 139) with landmarks in the crops behind
+            them, see `core.inputs.ImageInput`.
         changes: (N, 5), see `Augmentation.draw`.
         key: random key of the noise; None takes MLX's global one.
 
     Returns:
-        (N, H, W, 3) uint8 images and (N, 3) poses; mirrored heads have yaw and roll negated.
+        (N, H, W, 3) uint8 images and their targets, see `mirrored`.
     """
     columns = [changes[:, i].reshape(-1, 1, 1, 1) for i in range(5)]
     flip = columns[FLIP] > 0
     x = mx.where(flip, images[:, :, ::-1], images).astype(mx.float32)
-    poses = mx.where(flip.reshape(-1, 1), poses * mx.array([-1.0, 1.0, -1.0]), poses)
+    targets = mx.where(flip.reshape(-1, 1), mirrored(targets), targets)
     x = blurred(x, changes[:, BLUR_SIGMA])
     x = (x - 127.5) * columns[CONTRAST_SCALE] + 127.5 + columns[BRIGHTNESS_SHIFT]
     x = x + columns[NOISE_SIGMA] * mx.random.normal(x.shape, key=key)
-    return mx.clip(mx.round(x), 0, 255).astype(mx.uint8), poses
+    return mx.clip(mx.round(x), 0, 255).astype(mx.uint8), targets
+
+
+def mirrored(targets: mx.array) -> mx.array:
+    """(N, 3) or (N, 139) targets of mirrored images: yaw, roll and all x negated, the landmarks of
+    the face's two sides exchanged.
+    """
+    poses = targets[:, :3] * mx.array([-1.0, 1.0, -1.0])
+    if targets.shape[1] == 3:
+        return poses
+    places = targets[:, 3:].reshape(-1, POINTS, 2)[:, mx.array(MIRRORED)] * mx.array([-1.0, 1.0])
+    return mx.concatenate([poses, places.flatten(1)], axis=1)
 
 
 def blurred(x: mx.array, sigma: mx.array) -> mx.array:

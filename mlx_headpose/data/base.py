@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.crop import NONE, Margins
+from ..core.landmarks import POINTS
 from ..errors import InputError
 from ..readers.pictures import open_reduced
 
@@ -71,6 +72,15 @@ class Dataset:
     def landmarks(self, index: int) -> np.ndarray:
         """(L, 3) float32 landmarks of sample `index`, in image axes."""
         raise InputError(f"{self.name} has no 3D landmarks; use a set that has, such as synthetic")
+
+    def image_landmarks(self, index: int) -> np.ndarray:
+        """300W's landmarks in sample `index`.
+
+        Returns:
+            (68, 3) float32 x and y in pixels of the image, and 1 where a landmark is seen or 0; NaN
+            where they are not known.
+        """
+        return np.full((POINTS, 3), np.nan, np.float32)
 
     def scene(
         self, index: int, rng: np.random.Generator | None = None

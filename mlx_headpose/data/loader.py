@@ -35,7 +35,7 @@ class Batch:
 
     Attributes:
         inputs: (N, size, size, 3) uint8 images, or (N, L, 3) float32 landmarks.
-        poses: (N, 3) float32 yaw, pitch, roll in degrees, or the scenes' targets.
+        poses: (N, 3) float32 yaw, pitch, roll in degrees, or what else the network learns.
         changes: (N, 5) float32 pixel augmentation, for `augment.apply`.
         ids: the samples' names.
     """
@@ -132,7 +132,7 @@ class Loader:
                 )
 
     def sample(self, index: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Input, pose (or a scene's targets) and changes of a sample, and its index.
+        """Input, pose (or what else is learned) and changes of a sample, and its index.
 
         The index is not the one asked for if that sample is broken.
         """

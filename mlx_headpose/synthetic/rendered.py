@@ -76,7 +76,7 @@ class RenderedHeads(Dataset):
             margins=around.margins,
             protocol=f"rendered heads of {', '.join(lists) or 'a list'}, {around}",
         )
-        self._landmarks: dict[Path, np.ndarray] = {}
+        self._landmarks: dict[Path, np.ndarray | None] = {}
         self.folders = {beginning: folder for beginning, (folder, _) in lists.items()}
         self.drop(np.abs(self.poses[:, 0]) > yaw, f"a yaw outside ±{yaw:g}°")
         if not self.ids:
@@ -96,22 +96,20 @@ class RenderedHeads(Dataset):
         return self.folders[beginning] / name
 
     def image_landmarks(self, index: int) -> np.ndarray:
-        """(68, 3) float32 of sample `index`: x and y in pixels, and 1 where a landmark is seen.
+        """See `Dataset.image_landmarks`.
 
         Raises:
-            InputError: the folder has no landmarks of it.
+            InputError: the file of landmarks is damaged.
         """
         path = self.path(index)
         place = path.parent.parent / LANDMARKS
         if place not in self._landmarks:
-            self._landmarks[place] = open_landmarks(place)
+            self._landmarks[place] = open_landmarks(place) if place.exists() else None
+        rows = self._landmarks[place]
         row = int(path.stem) if path.stem.isdecimal() else -1
-        if not 0 <= row < len(self._landmarks[place]):
-            raise InputError(f"{place}: has no row for {path.name}; render the heads again")
-        values = np.array(self._landmarks[place][row])
-        if not np.isfinite(values).all():
-            raise InputError(f"{place}: its row {row} is empty; render the heads again")
-        return values
+        if rows is None or not 0 <= row < len(rows):
+            return super().image_landmarks(index)
+        return np.array(rows[row])
 
 
 def open_landmarks(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:

@@ -24,7 +24,7 @@ class LandmarkInput(Input):
     def __str__(self) -> str:
         return f"{self.landmarks} landmarks of a face"
 
-    def open(self, dataset: Dataset) -> Dataset:
+    def open(self, dataset: Dataset, train: bool = False) -> Dataset:
         """The set with its own landmarks, or those that MediaPipe finds in its photos."""
         return with_landmarks(dataset, self.landmarks)
 

@@ -6,12 +6,15 @@ The small network that this project trains on rendered heads. The nine numbers a
 true matrix before they become a rotation, so the loss has no plateau anywhere on the full circle of
 yaw: from random weights it learns there in minutes, where losses on angles or on finished rotations
 wait for thousands of steps.
+
+Where landmarks are known, training may ask for them as well, from the same hidden layer: what tells
+where they are also tells the pose. Outside training no network computes them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import mlx.core as mx
@@ -22,6 +25,8 @@ from ...backbones.mobilenet import MobileNetV2
 from ...backbones.resnet import ResNet
 from ...core.crop import AROUND_LANDMARKS
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
+from ...core.inputs import ImageInput
+from ...core.landmarks import POINTS
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
 from ...nn import relu
@@ -30,6 +35,7 @@ from ...pose import as_floats, matrix_to_pose, nearest_rotation, pose_to_matrix,
 ARCHS = ("resnet18", "mobilenetv2")
 REDUCED = 64
 LEAST = 0.01  # that a length lacks to 1
+LANDMARKS_WEIGHT = 0.5  # of their mean distance in half crops, in the loss
 SMOOTH = 1e-4  # under the root, where the gradient would be infinite at 0
 
 
@@ -48,6 +54,7 @@ class Config(ModelConfig):
     arch: str = option("resnet18", "backbone", choices=ARCHS)
     stages: int = option(3, "stages of the ResNet-18", choices=(2, 3, 4))
     width: int = option(256, "width of the layer before the nine numbers")
+    landmarks: bool = option(False, "train on 68 landmarks as well, which only training computes")
     # a and b of `NineHead.confidence`, fitted by bench/accuracy/calibrate.py.
     calibration: tuple[float, ...] = ()
 
@@ -65,6 +72,15 @@ class Config(ModelConfig):
             )
 
     @property
+    def inputs(self) -> ImageInput:
+        """Crops of heads."""
+        return ImageInput(self.preprocessing, self.landmarks)
+
+    def for_inference(self) -> Config:
+        """See `ModelConfig.for_inference`."""
+        return replace(self, landmarks=False)
+
+    @property
     def stride(self) -> int:
         """By how much the backbone shrinks a picture."""
         return 2 << self.stages if self.arch == "resnet18" else 32
@@ -73,43 +89,79 @@ class Config(ModelConfig):
 class NineHead(PoseHead):
     """Feature map (N, h, w, C) → (N, 3, 3), which is not orthogonal.
 
+    In training, where it learns landmarks, also their (N, 68, 2) places in the crop, as
+    `core.landmarks.in_crop` has them.
+
     Args:
         channels: C.
         side: h and w.
         width: width of the hidden layer.
         calibration: see `confidence`.
+        landmarks: whether it learns them.
     """
 
     # Of the bundled network a twelfth of what shows no head reaches it, and 71 % of the backs of
     # heads.
     min_length = 0.8
 
-    def __init__(self, channels: int, side: int, width: int, calibration: tuple[float, ...] = ()):
+    training_only = ("landmarks",)
+
+    def __init__(
+        self,
+        channels: int,
+        side: int,
+        width: int,
+        calibration: tuple[float, ...] = (),
+        landmarks: bool = False,
+    ):
         super().__init__()
         self.calibration = calibration
         self.reduce = nn.Linear(channels, REDUCED)
         self.fc1 = nn.Linear(REDUCED * side * side, width)
         self.fc2 = nn.Linear(width, 9)
         self.fc2.weight *= 0.1  # starts near "no idea", the zero matrix
+        if landmarks:
+            self.landmarks = nn.Linear(width, 2 * POINTS)
+            self.landmarks.weight *= 0.1
 
     def __call__(self, features: mx.array) -> Outputs:
         x = self.reduce(features).flatten(1)  # where in the picture something is must not be lost
-        return (self.fc2(relu(self.fc1(x))).reshape(-1, 3, 3),)
+        x = relu(self.fc1(x))
+        nine = self.fc2(x).reshape(-1, 3, 3)
+        if self.training and "landmarks" in self:
+            return nine, self.landmarks(x).reshape(-1, POINTS, 2)
+        return (nine,)
 
-    def loss(self, outputs: Outputs, pose: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
+    def loss(self, outputs: Outputs, target: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
         """Mean Frobenius distance to the true matrix, or where no head is (NaN) to the zero matrix.
 
         The paper squares it. Unsquared, pictures on which nobody could see the pose weigh less:
         after 20,000 rendered heads the median rotation error was 19.4° in place of 22.6°.
+
+        A network that learns landmarks adds their mean distance, of those that are known.
+
+        Args:
+            outputs: what the network returned.
+            target: (N, 3) poses in degrees or (N, 139), see `core.inputs.ImageInput`.
         """
+        pose = target[:, :3]
         there = ~mx.isnan(pose).any(-1)[:, None, None]
         true = mx.where(there, pose_to_matrix(mx.nan_to_num(pose)), 0)
         square = mx.square(outputs[0] - true).sum((-2, -1))
         distance = mx.sqrt(square + SMOOTH).mean()
-        return distance, {"distance": distance}
+        if len(outputs) == 1:
+            return distance, {"distance": distance}
+        places = target[:, 3:].reshape(-1, POINTS, 2)
+        known = ~mx.isnan(places).any(-1)
+        off = mx.where(known[..., None], outputs[1] - places, 0)
+        far = mx.sqrt(mx.square(off).sum(-1) + SMOOTH) * known
+        landmarks = far.sum() / mx.maximum(known.sum(), 1)
+        parts = {"distance": distance, "landmarks": landmarks}
+        return distance + LANDMARKS_WEIGHT * landmarks, parts
 
-    def error(self, outputs: Outputs, pose: mx.array) -> mx.array:
+    def error(self, outputs: Outputs, target: mx.array) -> mx.array:
         """See `PoseHead.error`; of the heads alone, 0 if there is none."""
+        pose = target[:, :3]
         there = ~mx.isnan(pose).any(-1, keepdims=True)
         errors = mx.abs(wrap(mx.stop_gradient(self.decode(outputs)) - mx.nan_to_num(pose)))
         return (errors * there).sum(0) / mx.maximum(there.sum(), 1)
@@ -149,6 +201,5 @@ def build(config: Config) -> Estimator:
     resnet = config.arch == "resnet18"
     backbone = ResNet(18, stages=config.stages) if resnet else MobileNetV2()
     side = config.preprocessing.size // config.stride
-    return Estimator(
-        config, backbone, NineHead(backbone.channels, side, config.width, config.calibration)
-    )
+    head = NineHead(backbone.channels, side, config.width, config.calibration, config.landmarks)
+    return Estimator(config, backbone, head)
