@@ -4,7 +4,9 @@
         --imagenet weights/mobilenetv2_backbone.safetensors --work /tmp/ablation
 
 Every variant renders as many heads, trains as long on them, and is tested on the same unseen
-rendered heads and on AFLW2000. Started again, it goes on with the first variant that is missing.
+rendered heads and, if `--photos` are given, on AFLW2000. Variants that need a file which is not
+given are left out, and with `--only` all but the named. Started again, it goes on with the first
+variant that is missing.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from mlx_headpose.files import atomic_path
 ROOT = Path(__file__).resolve().parents[2]
 RENDER = [sys.executable, "-m", "mlx_headpose", "render", "--size", "96"]
 SMALL = ["--arch", "mobilenetv2"]
-# What is left out → options of rendering, options of training, the variant it shares heads with.
+WHOLE = "nothing: every picture another person"
+# What is left out or changed → options of rendering and of training, and the variant whose heads
+# it shares.
 VARIANTS: dict[str, tuple[list[str], list[str], str]] = {
-    "nothing: every picture another person": ([], [], ""),
+    WHOLE: ([], [], ""),
     "background and occlusion": (["--camera_without", "background,occlusion"], [], ""),
     "exposure and colour": (["--camera_without", "exposure,colour"], [], ""),
     "blur and low resolution": (["--camera_without", "blur,resolution"], [], ""),
@@ -31,12 +35,14 @@ VARIANTS: dict[str, tuple[list[str], list[str], str]] = {
     "people: 1000": (["--identities", "1000"], [], ""),
     "people: half of these, 500": (["--identities", "500"], [], ""),
     "people: double, 2000": (["--identities", "2000"], [], ""),
-    "ResNet-18: MobileNetV2 instead": ([], SMALL, "nothing: every picture another person"),
+    "ResNet-18: MobileNetV2 instead": ([], SMALL, WHOLE),
     "the same from ImageNet's weights": (
         [],
         [*SMALL, "--snapshot", "{imagenet}", "--lr", "0.001", "--schedule", "cosine"],
-        "nothing: every picture another person",
+        WHOLE,
     ),
+    "lamps and painted backgrounds: places instead": (["--environments", "{environments}"], [], ""),
+    "poses alone: landmarks as well": ([], ["--landmarks"], WHOLE),
 }
 
 
@@ -44,16 +50,31 @@ def run(*command: object, folder: Path) -> None:
     subprocess.run([str(word) for word in command], cwd=folder, check=True)
 
 
+def with_files(words: list[str], options: argparse.Namespace) -> list[str]:
+    """Options with the files that they name in braces."""
+    return [
+        str(Path(getattr(options, word[1:-1])).resolve()) if word[0] == "{" else word
+        for word in words
+    ]
+
+
+def possible(name: str, options: argparse.Namespace) -> bool:
+    """Whether the files that a variant needs are given, and it is asked for."""
+    render, train, _ = VARIANTS[name]
+    needed = [word[1:-1] for word in [*render, *train] if word[0] == "{"]
+    asked = not options.only or any(name.startswith(only) for only in options.only)
+    return asked and all(getattr(options, file) for file in needed)
+
+
 def measure(name: str, options: argparse.Namespace, number: int) -> dict[str, list[float]]:
     """Train one variant and return yaw, pitch, roll and MAE on both test sets."""
     work = Path(options.work).resolve()
     render, train, shared = VARIANTS[name]
+    render, train = (with_files(words, options) for words in (render, train))
     heads = work / f"heads{list(VARIANTS).index(shared) if shared else number}"
     if not shared:
         mesh = Path(options.mesh).resolve()
         run(*RENDER, "--mesh", mesh, "--out", heads, "--count", options.heads, *render, folder=ROOT)
-    if "{imagenet}" in train:
-        train = [str(Path(options.imagenet).resolve()) if w == "{imagenet}" else w for w in train]
     run(
         *[sys.executable, ROOT / "train.py", "--config", ROOT / "weights" / "headpose.txt"],
         *["--data_dir", heads, "--val_data_dir", work, "--val_dataset", "rendered", "--resume"],
@@ -61,7 +82,10 @@ def measure(name: str, options: argparse.Namespace, number: int) -> dict[str, li
         folder=work,
     )
     found = {}
-    for dataset, folder in (("rendered", work), ("AFLW2000", Path(options.photos).resolve())):
+    sets = {"rendered": work}
+    if options.photos:
+        sets["AFLW2000"] = Path(options.photos).resolve()
+    for dataset, folder in sets.items():
         report = work / f"{dataset}{number}.json"
         run(
             *[sys.executable, ROOT / "test.py", "--dataset", dataset, "--data_dir", folder],
@@ -79,8 +103,10 @@ def main() -> None:
         "bench/accuracy/ablation.py", "Short trainings with one thing left out of each."
     )
     parser.add_argument("--mesh", required=True, help="head model (.npz)")
-    parser.add_argument("--photos", required=True, help="folder of AFLW2000")
-    parser.add_argument("--imagenet", required=True, help="converted ImageNet MobileNetV2")
+    parser.add_argument("--photos", help="folder of AFLW2000")
+    parser.add_argument("--imagenet", help="converted ImageNet MobileNetV2")
+    parser.add_argument("--environments", help="folder of panoramas")
+    parser.add_argument("--only", nargs="+", help="beginnings of the variants' names")
     parser.add_argument("--work", required=True, help="folder to work in")
     parser.add_argument("--heads", type=positive, default=4000, help="training heads of a variant")
     parser.add_argument("--epochs", type=positive, default=5)
@@ -91,13 +117,13 @@ def main() -> None:
     val = ["--out", work.resolve(), "--split", "val", "--count", 1000]
     run(*RENDER, "--mesh", Path(options.mesh).resolve(), *val, folder=ROOT)
     for number, name in enumerate(VARIANTS):
-        if name not in done:
+        if name not in done and possible(name, options):
             done[name] = measure(name, options, number)
             with atomic_path(results) as path:
                 path.write_text(json.dumps(done, indent=1))
     print(f"{'left out':40}  rendered heads: yaw pitch roll MAE    AFLW2000: yaw pitch roll MAE")
     for name, found in done.items():
-        numbers = [f"{value:6.2f}" for value in (*found["rendered"], *found["AFLW2000"])]
+        numbers = [f"{value:6.2f}" for values in found.values() for value in values]
         print(f"{name:40} {' '.join(numbers)}")
 
 
