@@ -127,12 +127,21 @@ def in_half(tensors: dict[str, mx.array], dtype: mx.Dtype = mx.float16) -> dict[
         name: value.astype(dtype) if value.ndim > 1 and value.dtype == mx.float32 else value
         for name, value in tensors.items()
     }
-    for name, value in half.items():
+    require_range(half, dtype)
+    return half
+
+
+def require_range(tensors: dict[str, mx.array], dtype: mx.Dtype) -> None:
+    """Refuse weights that have become infinite in a narrower type.
+
+    Raises:
+        InputError: one of the tensors of this type has such a weight.
+    """
+    for name, value in tensors.items():
         if value.dtype == dtype and not mx.isfinite(value).all().item():
             raise InputError(
                 f"{name} has weights that {dtype_name(dtype)} cannot hold; keep float32"
             )
-    return half
 
 
 def save_pretrained(

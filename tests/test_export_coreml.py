@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 
 import mlx.core as mx
 import numpy as np
@@ -33,7 +34,7 @@ def test_operations_equal_mlxs(operation, tmp_path):
         values = np.random.default_rng(0).normal(size=(batch, 448))
         return mx.array(values.astype(np.float32))
 
-    translate(function, example, ["y"]).save(str(tmp_path / "y.mlpackage"))
+    translate(function, example, ["y"], tmp_path / "y.mlpackage")
     x = example(1)
     found = Package(tmp_path / "y.mlpackage")(np.array(x[0]))["y"]
     np.testing.assert_allclose(found, np.array(function(x)[0]), atol=1e-5)
@@ -46,7 +47,7 @@ def test_colours_turned_round_and_images(tmp_path):
     def example(batch):
         return mx.array(np.arange(batch * 60, dtype=np.uint8).reshape(batch, 4, 5, 3))
 
-    translate(function, example, ["y"]).save(str(tmp_path / "y.mlpackage"))
+    translate(function, example, ["y"], tmp_path / "y.mlpackage")
     found = Package(tmp_path / "y.mlpackage")(np.array(example(1)[0]))["y"]
     np.testing.assert_array_equal(found, np.array(function(example(1))[0]))
 
@@ -79,7 +80,7 @@ def test_what_the_neural_engine_leaves_to_others(tmp_path):
     def function(x):
         return [mx.sin(x.astype(mx.float16) + 1).astype(mx.float32) * 2]
 
-    translate(function, lambda n: mx.ones((n, 3)), ["y"]).save(str(tmp_path / "y.mlpackage"))
+    translate(function, lambda n: mx.ones((n, 3)), ["y"], tmp_path / "y.mlpackage")
     outside = outside_neural_engine(tmp_path / "y.mlpackage")
     assert outside["sin"] == 1
     assert outside["in float32"] >= 1
@@ -93,6 +94,15 @@ def test_an_unknown_operation_leaves_nothing_behind(tmp_path):
     with pytest.raises(InputError, match=r"net\.mlpackage: .* to Core ML: it uses Sort"):
         export_coreml(network, tmp_path / "net.mlpackage")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_leaves_nothing_in_the_temporary_folder(tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    export_coreml(HeadPoseEstimator().model, tmp_path / "net.mlpackage")
+    assert (tmp_path / "net.mlpackage").is_dir()
+    assert not list(temporary.iterdir())
 
 
 def test_export_as_a_user_types_it(tmp_path):

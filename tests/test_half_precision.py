@@ -6,16 +6,19 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_headpose.backbones.vit import EPSILON
 from mlx_headpose.data.augment import UNCHANGED
+from mlx_headpose.errors import InputError
+from mlx_headpose.export.mlxfn import narrow
 from mlx_headpose.methods import METHODS, build, config_class, config_from_dict
 from mlx_headpose.methods.tokenhpe.network import TokenAttention
 from mlx_headpose.nn import Conv2d, mean_pool2d
 from mlx_headpose.training.optimizer import Optimizer
 from mlx_headpose.training.options import TrainingOptions
 from mlx_headpose.training.step import in_bfloat16, make_step
+from mlx_headpose.weights import save_pretrained
 
 HALVES = [mx.float16, mx.bfloat16]
 # Small networks. Largest differences in degrees, in float16 and bfloat16: eight times the bits, and
@@ -35,6 +38,19 @@ NETWORKS = {
 
 def test_every_method_is_here():
     assert set(NETWORKS) == set(METHODS)
+
+
+def test_weights_beyond_float16_are_refused(tmp_path):
+    model = build(config_from_dict({"model_type": "hopenet", "arch": "mobilenetv2"}))
+    weights = tree_flatten(model.backbone.parameters())
+    name, weight = [(name, value) for name, value in weights if value.ndim > 1][-1]
+    model.backbone.update(tree_unflatten([(name, weight + 1e6)]))
+    with pytest.raises(InputError, match="has weights that float16 cannot hold; keep float32"):
+        save_pretrained(model, tmp_path / "net.safetensors", half=True)
+    assert not list(tmp_path.iterdir())
+    save_pretrained(model, tmp_path / "net.safetensors", half=True, dtype=mx.bfloat16)
+    with pytest.raises(InputError, match=f"{name} has weights that float16 cannot hold"):
+        narrow(model, mx.float16)
 
 
 @pytest.mark.parametrize("method", NETWORKS)

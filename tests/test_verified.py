@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlx.utils import tree_map
 
+from mlx_headpose import HeadPoseEstimator
 from mlx_headpose.detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
 from mlx_headpose.detection.yunet import Detections
 from mlx_headpose.errors import InputError
+from mlx_headpose.inference import detectors
 from mlx_headpose.inference.detectors import BUNDLED_NAME, load_detector
 from mlx_headpose.inference.pictures import open_picture
 from mlx_headpose.inference.verified import LEAST, VerifiedHeadDetector, joint
@@ -98,6 +101,21 @@ def test_the_bundled_detector_is_verified(astronaut):
     detector.detect_size = 320
     assert detector.plain.detect_size == 320
     assert len(detector([astronaut])[0]) >= 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_bundled_network_is_loaded_once(astronaut, monkeypatch, named):
+    (wanted,) = load_detector(BUNDLED_NAME)([astronaut])
+    monkeypatch.setattr(detectors, "at_hand", lambda: False)
+    monkeypatch.setattr(detectors, "from_pretrained", None)
+    if named:
+        estimator = HeadPoseEstimator.from_pretrained(detector=BUNDLED_NAME)
+    else:
+        estimator = HeadPoseEstimator()
+    # What becomes of the estimator's network is nothing to the detector.
+    estimator.model.update(tree_map(lambda value: 0 * value, estimator.model.parameters()))
+    (found,) = estimator.detector([astronaut])
+    np.testing.assert_array_equal(found.scores, wanted.scores)
 
 
 def test_a_detector_without_numbers_decides_alone(tmp_path):

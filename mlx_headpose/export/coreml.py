@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlx.core as mx
@@ -121,19 +122,21 @@ def export_coreml(
         narrow = not model.config.inputs.landmarks and model.quantization is None
         dtype = mx.float16 if narrow else mx.float32
     about = metadata(model, (1,), name, licence, dtype)
-    try:
-        function = pose_function(model, dtype)
-        package = translate(function, model.config.inputs.example, about["outputs"])
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    package.short_description = f"Head pose by mlx-headpose: {about['signs']}"
-    package.license = licence
-    package.version = about["version"]
-    for key, value in about.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        package.user_defined_metadata[key] = text
-    with atomic_folder(path) as temporary:
-        package.save(str(temporary))
+    with TemporaryDirectory() as folder:
+        try:
+            function = pose_function(model, dtype)
+            example, outputs = model.config.inputs.example, about["outputs"]
+            package = translate(function, example, outputs, Path(folder) / f"network{SUFFIX}")
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        package.short_description = f"Head pose by mlx-headpose: {about['signs']}"
+        package.license = licence
+        package.version = about["version"]
+        for key, value in about.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            package.user_defined_metadata[key] = text
+        with atomic_folder(path) as temporary:
+            package.save(str(temporary))
     return about
 
 
@@ -141,13 +144,19 @@ def translate(
     function: Callable[[mx.array], list[mx.array]],
     example: Callable[[int], mx.array],
     output_names: list[str],
+    path: Path,
 ) -> Any:
-    """The Core ML model of any function of one image, or of one array of numbers.
+    """Write the Core ML package of any function of one image, or of one array of numbers.
 
     Args:
         function: (1, ...) array → arrays. A uint8 input is (1, H, W, 3), an RGB image.
         example: N → an input.
         output_names: a name for each of the arrays.
+        path: `.mlpackage` to write, of which nothing is there yet. Without one, coremltools would
+            leave the package in the system's temporary folder until the process exits.
+
+    Returns:
+        coremltools' model of it.
 
     Raises:
         InputError: coremltools is not installed, or the function cannot be translated.
@@ -195,6 +204,7 @@ def translate(
             compute_precision=tools.precision.FLOAT32,
             pass_pipeline=tools.PassPipeline([f"common::{name}" for name in PASSES], "head pose"),
             skip_model_load=True,
+            package_dir=str(path),
         )
 
 

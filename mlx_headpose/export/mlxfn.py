@@ -25,7 +25,7 @@ from ..quantization import folded
 from ..quantization.fold import PRODUCTS
 from ..quantization.tree import Watched, layers, replace
 from ..readers import mlxfn as container
-from ..weights import compute_arrays, dtype_name
+from ..weights import compute_arrays, dtype_name, require_range
 from .metadata import NO_LICENCE, describe
 
 BATCH_SIZES = tuple(range(1, 9))
@@ -111,10 +111,7 @@ def narrow(model: Estimator, dtype: mx.Dtype) -> None:
     name, first = first_product(model)
     replace(model, {name: nn.Identity()})
     model.backbone.set_dtype(dtype)
-    weights: Any = tree_flatten(model.backbone.parameters())
-    for weight_name, weight in weights:
-        if not mx.isfinite(weight).all().item():
-            raise InputError(f"{weight_name} has weights that float16 cannot hold; keep float32")
+    require_range(dict(tree_flatten(model.backbone.parameters())), dtype)
     replace(model, {name: Before(first, dtype)})
 
 

@@ -8,6 +8,7 @@ from ..detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
 from ..detection.heads.network import Config as HeadDetectorConfig
 from ..detection.yolo import HeadDetector
 from ..detection.yunet import FaceDetector, at_hand
+from ..methods import Estimator
 from ..readers.safetensors_file import read_config
 from ..weights import BUNDLED, from_pretrained
 from .verified import VerifiedHeadDetector
@@ -17,36 +18,47 @@ BUNDLED_NAME = "bundled"  # the bundled head detector
 Detector = FaceDetector | HeadDetector | SurroundHeadDetector | VerifiedHeadDetector
 
 
-def load_detector(source: str | Path) -> Detector:
+def load_detector(source: str | Path, bundled: Estimator | None = None) -> Detector:
     """The detector in a file: ours, YuNet, or whatever head detector an ONNX file holds.
 
     Args:
         source: the file, or `BUNDLED_NAME`.
+        bundled: the bundled pose network where it is loaded already; our own detector wants it.
 
     Raises:
         InputError: the file is missing, damaged, or no detector.
     """
     if str(source) == BUNDLED_NAME:
-        return _head_detector(BUNDLED_DETECTOR)
+        return _head_detector(BUNDLED_DETECTOR, bundled)
     if Path(source).suffix == ".onnx":
         from ..detection.yunet_checkpoint import is_yunet
 
         if not is_yunet(source):
             return HeadDetector(source)
     elif read_config(source).get("model_type") == HeadDetectorConfig.model_type:
-        return _head_detector(source)
+        return _head_detector(source, bundled)
     return FaceDetector.from_pretrained(source)
 
 
-def default_detector() -> Detector:
-    """YuNet where its file is at hand, which still finds more faces; else the bundled detector."""
-    return FaceDetector.from_pretrained() if at_hand() else _head_detector(BUNDLED_DETECTOR)
+def default_detector(bundled: Estimator | None = None) -> Detector:
+    """YuNet where its file is at hand, which still finds more faces; else the bundled detector.
+
+    Args:
+        bundled: see `load_detector`.
+    """
+    if at_hand():
+        return FaceDetector.from_pretrained()
+    return _head_detector(BUNDLED_DETECTOR, bundled)
 
 
-def _head_detector(source: str | Path) -> SurroundHeadDetector | VerifiedHeadDetector:
+def _head_detector(
+    source: str | Path, bundled: Estimator | None
+) -> SurroundHeadDetector | VerifiedHeadDetector:
     """Our own detector, with the bundled pose network beside it if the file knows its word."""
     detector = SurroundHeadDetector.from_pretrained(source)
     numbers = detector.config.verification
     if not numbers:
         return detector
-    return VerifiedHeadDetector(detector, from_pretrained(BUNDLED), numbers)
+    if bundled is None:
+        bundled = from_pretrained(BUNDLED)
+    return VerifiedHeadDetector(detector, bundled, numbers)

@@ -22,6 +22,7 @@ from ..methods import SUGGESTION, Estimator
 from ..places import command, find_weights
 from ..predictor import Predictor
 from ..process import in_lasting_thread
+from ..quantization.tree import sharing_copy_of
 from ..space.intrinsics import DEFAULT_FOV, Camera
 from ..space.perspective import relative_to_camera, straightened
 from ..space.position import HEAD_SIZE, head_position
@@ -124,8 +125,11 @@ class HeadPoseEstimator:
     ):
         if isinstance(model, str | Path) or isinstance(detector, str | Path):
             raise InputError("for files of networks use HeadPoseEstimator.from_pretrained")
+        # For the detector, which verifies heads with it whatever becomes of the network.
+        self._bundled: Estimator | None = None
         if model is None:
             model = from_pretrained(find_network())
+            self._bundled = sharing_copy_of(model)
         if crop_of is not None:
             if model.config.inputs.landmarks:
                 raise InputError(f"{crop_of} is for networks that read images, not landmarks")
@@ -174,14 +178,19 @@ class HeadPoseEstimator:
         Raises:
             InputError: the network or the detector is missing or damaged.
         """
-        found = None if detector is None else load_detector(detector)
-        return cls(from_pretrained(find_network(source), revision), found, **options)
+        network = find_network(source)
+        model = from_pretrained(network, revision)
+        bundled = sharing_copy_of(model) if network == weights.BUNDLED else None
+        found = None if detector is None else load_detector(detector, bundled)
+        estimator = cls(model, found, **options)
+        estimator._bundled = bundled
+        return estimator
 
     @property
     def detector(self) -> Detector:
         """What finds the faces or heads."""
         if self._detector is None:
-            self._detector = default_detector()
+            self._detector = default_detector(self._bundled)
             margins = self._margins(self._detector.finds)
             self._read_found = self.model.config.inputs.head_reader(margins, self._landmarker)
         return self._detector
