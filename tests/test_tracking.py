@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mlx_headpose.detection.yunet import Detections
+from mlx_headpose.detection.finder import Detections
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference import video as video_module
 from mlx_headpose.inference.estimator import Head

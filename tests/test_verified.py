@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlx_headpose.detection.finder import Detections
 from mlx_headpose.detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
-from mlx_headpose.detection.yunet import Detections
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference.detectors import BUNDLED_NAME, load_detector
 from mlx_headpose.inference.pictures import open_picture
