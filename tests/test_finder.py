@@ -127,14 +127,14 @@ def small_heads(shared: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
     """An image of rendered heads of 30 to 40 pixels, and their boxes."""
     from mlx_headpose.synthetic.scenes.people import PeopleSprites
 
-    people = PeopleSprites(shared / "meshes" / "makehuman_head.npz", None, (77, 1), 12)
+    people = PeopleSprites(shared / "meshes" / "makehuman_head.npz", None, (77, 1), 6)
     picture, boxes = Image.new("RGB", size, (96, 120, 140)), []
-    for number in range(12):
+    for number in range(6):
         sprite = people.draw(number)
         if np.isnan(sprite.pose[0]):
             continue
         side = 80
-        corner = 100 + 240 * number, 150 + 60 * (number % 3)
+        corner = 100 + 480 * number, 50 + 60 * (number % 3)
         cut = Image.fromarray(sprite.pixels, "RGBA").resize((side, side), Image.Resampling.BOX)
         picture.paste(cut, corner, cut)
         outline = sprite.outline * (side / len(sprite.pixels)) + corner
@@ -143,7 +143,7 @@ def small_heads(shared: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
 
 
 def test_the_bundled_detector_finds_small_heads_in_large_images(shared, detector):
-    image, true = small_heads(shared, (3000, 500))
+    image, true = small_heads(shared, (3000, 300))
     (first,), (found,) = detector.whole([image]), detector([image])
 
     def recall(some: Detections) -> float:
@@ -166,7 +166,7 @@ def test_smaller_images_are_searched_once(shared, detector, size):
 
 def test_a_given_size_is_that_of_one_search(shared, monkeypatch):
     detector = load_detector(BUNDLED_NAME)
-    image, _ = small_heads(shared, (3000, 500))
+    image, _ = small_heads(shared, (3000, 300))
     monkeypatch.setattr(type(detector.plain), "finer", None)
     detector.detect_size = 640
     (found,), (quick,) = detector([image], 0.3), detector.quick([image], 0.3)

@@ -37,7 +37,7 @@ KNOWN = (14, 330)
 # Chosen on rendered scenes of 1920 to 4000 pixels: at this doubt there are as many false boxes with
 # the finer searches as without. A tile is looked at twice, like an image at the first search.
 TILING = Tiling(
-    first=DEFAULT_SIZE, worth=4 / 3, tile=1120, overlap=160, largest=128, small=64, doubt=0.3
+    first=DEFAULT_SIZE, worth=4 / 3, tile=1120, overlap=160, largest=128, small=64, doubt=0.25
 )
 # Two looks see the same head if their boxes overlap by as much (intersection over union).
 SAME = 0.5
