@@ -10,9 +10,13 @@ from PIL import Image
 
 from mlx_headpose.detection.finder import Detections, Finder, Tiling, joined, tiles
 from mlx_headpose.detection.heads.boxes import distinct
-from mlx_headpose.detection.heads.detector import DEFAULT_SIZE, TILING
+from mlx_headpose.detection.heads.detector import DEFAULT_SIZE, TILING, SurroundHeadDetector
 from mlx_headpose.evaluation.detection import overlaps
 from mlx_headpose.inference.detectors import BUNDLED_NAME, Detector, load_detector
+from mlx_headpose.inference.estimator import HeadPoseEstimator
+from mlx_headpose.inference.video import Frame
+from mlx_headpose.inference.video_estimator import VideoEstimator
+from mlx_headpose.weights import BUNDLED
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -171,3 +175,21 @@ def test_a_given_size_is_that_of_one_search(shared, monkeypatch):
     detector.detect_size = 640
     (found,), (quick,) = detector([image], 0.3), detector.quick([image], 0.3)
     np.testing.assert_array_equal(found.heads, quick.heads)
+
+
+def test_frames_of_videos_are_searched_once(monkeypatch):
+    estimator = HeadPoseEstimator.from_pretrained(BUNDLED, BUNDLED_NAME)
+    monkeypatch.setattr(SurroundHeadDetector, "finer", None)
+    sizes: list[int] = []
+    search = SurroundHeadDetector.search
+
+    def counted(self, images, size, min_score):
+        sizes.append(size)
+        return search(self, images, size, min_score)
+
+    monkeypatch.setattr(SurroundHeadDetector, "search", counted)
+    video = VideoEstimator(estimator, detect_every=1)
+    image = np.zeros((64, 2000, 3), np.uint8)
+    for number in range(11):
+        video(Frame(number, number / 25, image))
+    assert sizes == [960, *[640] * 9, 960]
