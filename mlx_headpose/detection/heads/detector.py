@@ -34,8 +34,9 @@ MIN_SIZE, MAX_SIZE = 64, 8192
 SMALLER, NO_SMALLER = 0.4, 448
 # Longer sides in pixels of the heads that a look is for, as it sees them.
 KNOWN = (14, 330)
-# Chosen on rendered scenes of 1920 to 4000 pixels: at this doubt there are as many false boxes with
-# the finer searches as without. A tile is looked at twice, like an image at the first search.
+# Chosen on rendered scenes. In 60 of 1920 pixels the finer search finds 93 % of the heads where the
+# first finds 78 %, with 0.27 false boxes each instead of 0.23; without doubt it is 0.32. A tile is
+# looked at twice, like an image at the first search.
 TILING = Tiling(
     first=DEFAULT_SIZE, worth=4 / 3, tile=1120, overlap=160, largest=128, small=64, doubt=0.25
 )
