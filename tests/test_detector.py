@@ -12,7 +12,8 @@ from PIL import Image
 from mlx_headpose import cli
 from mlx_headpose.detection import yunet as face_detector
 from mlx_headpose.detection import yunet_checkpoint as yunet
-from mlx_headpose.detection.yunet import Detections, FaceDetector, prepare, suppress
+from mlx_headpose.detection.finder import Detections
+from mlx_headpose.detection.yunet import FaceDetector, prepare, suppress
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference.detectors import load_detector
 from mlx_headpose.weights import save_tensors

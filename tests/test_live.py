@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mlx_headpose.cli.predict import run
-from mlx_headpose.detection.yunet import Detections
+from mlx_headpose.detection.finder import Detections
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference import loop, video_estimator
 from mlx_headpose.inference.estimator import Head, HeadPoseEstimator

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.squares import DT, FakeDetector, FakeEstimator, faces, square
 
-from mlx_headpose.detection.yunet import Detections
+from mlx_headpose.detection.finder import Detections
 from mlx_headpose.inference.estimator import Head
 from mlx_headpose.inference.tracking import (
     CARRY_S,

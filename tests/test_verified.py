@@ -10,8 +10,8 @@ import pytest
 from mlx.utils import tree_map
 
 from mlx_headpose import HeadPoseEstimator
+from mlx_headpose.detection.finder import Detections
 from mlx_headpose.detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
-from mlx_headpose.detection.yunet import Detections
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference import detectors
 from mlx_headpose.inference.detectors import BUNDLED_NAME, load_detector

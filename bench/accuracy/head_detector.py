@@ -10,6 +10,13 @@ threshold at which validation scenes have 0.25 false boxes each (or as given):
     python -m bench.accuracy.head_detector --detector SNAPSHOT --scenes datasets/scenes \\
         --output mlx_headpose/bundled/headdetector.safetensors
 
+Large scenes, and scenes of many small heads, of ten times ten scenes of 400 pixels; `--detect_size`
+turns the detector's further searches of large images off:
+
+    python -m bench.accuracy.head_detector --scenes datasets/scenes --size 4000 --count 20
+    python -m bench.accuracy.head_detector --scenes datasets/scenes --size 4000 --mosaic 10 \\
+        --count 4
+
 A program that scores callables of an image can load `ours` from this file.
 
 In AFLW2000 a face counts as found if a face box overlaps the box around `pt3d_68` by at least 0.4
@@ -35,7 +42,7 @@ from tqdm import tqdm
 
 from mlx_headpose.core.crop import AROUND_LANDMARKS
 from mlx_headpose.core.scene import HEAD
-from mlx_headpose.data import open_dataset
+from mlx_headpose.data import Dataset, open_dataset
 from mlx_headpose.detection.heads.boxes import overlap
 from mlx_headpose.detection.heads.detector import (
     BUNDLED_DETECTOR,
@@ -60,9 +67,9 @@ THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 def ours() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """The detector in the file that HEAD_DETECTOR names, or the bundled one: boxes and scores."""
-    size = int(os.environ.get("HEAD_DETECTOR_SIZE", DEFAULT_SIZE))
     detector = load_detector(os.environ.get("HEAD_DETECTOR", BUNDLED_NAME))
-    detector.detect_size = size
+    if size := os.environ.get("HEAD_DETECTOR_SIZE"):
+        detector.detect_size = int(size)
 
     def detect(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         heads = detector([image], min_score=0.05)[0]
@@ -71,22 +78,54 @@ def ours() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     return detect
 
 
-def on_scenes(
-    detector: Detector,
-    folder: Path,
-    size: int,
-    count: int,
-    rate: float,
-    figure: Path | None = None,
-) -> float:
+class Mosaics(Dataset):
+    """Images of several scenes each, side by side.
+
+    Args:
+        scenes: a multiple of `side`² of them.
+        side: scenes in a row and in a column.
+    """
+
+    def __init__(self, scenes: Dataset, side: int):
+        count = len(scenes) // side**2
+        super().__init__(
+            name="mosaics",
+            ids=[f"mosaic-{i:06d}" for i in range(count)],
+            poses=np.zeros((count, 3), np.float32),
+            boxes=np.zeros((count, 4)),
+            protocol=f"{count} images of {side} × {side} {scenes.protocol}",
+        )
+        self.scenes, self.side = scenes, side
+
+    def scene(
+        self, index: int, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """An image (size, size, 3) uint8, and the targets (M, 11) of its scenes."""
+        rows, targets = [], []
+        for row in range(self.side):
+            images = []
+            for column in range(self.side):
+                number = (index * self.side + row) * self.side + column
+                image, those = self.scenes.scene(number, rng)
+                there = those[those[:, 10] != 0]
+                corner = np.array([column, row]) * image.shape[0]
+                there[:, :8] += np.tile(corner, 4)
+                images.append(image)
+                targets.append(there)
+            rows.append(np.concatenate(images, 1))
+        return np.concatenate(rows), np.concatenate(targets)
+
+
+def on_scenes(detector: Detector, scenes: Dataset, rate: float, figure: Path | None) -> float:
     """Print the table, and draw it; returns the threshold at a rate of false boxes a scene."""
-    scenes = open_dataset("scenes", folder, samples=count, input_size=size)
     print(scenes.protocol)
 
     def find(images: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(found.heads, found.scores) for found in detector(images, MIN_SCORE)]
 
     detection = evaluate_finder(find, scenes)
+    recall = "  ".join(f"{k} {v:.3f}" for k, v in detection.recall(DEFAULT_MIN_SCORE).items())
+    print(f"at {DEFAULT_MIN_SCORE}: {detection.false(DEFAULT_MIN_SCORE):.2f} false/scene, {recall}")
     print("\n".join(table(detection)))
     if figure is not None:
         draw_curves(detection, figure)
@@ -183,7 +222,9 @@ def timed(detector: Detector, size: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--detector", type=Path, default=BUNDLED_DETECTOR)
-    parser.add_argument("--size", type=int, default=DEFAULT_SIZE)
+    parser.add_argument("--size", type=int, default=DEFAULT_SIZE, help="side of the images")
+    parser.add_argument("--detect_size", type=int, help="search once, at this size")
+    parser.add_argument("--mosaic", type=int, default=1, help="scenes in a row of an image")
     parser.add_argument("--scenes", type=Path, help="folder of scenes")
     parser.add_argument("--count", type=int, default=400, help="scenes")
     parser.add_argument("--aflw2000", help="folder")
@@ -196,11 +237,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="file to write (.safetensors)")
     options = parser.parse_args()
     detector = load_detector(options.detector)
-    detector.detect_size = options.size
+    if options.detect_size:
+        detector.detect_size = options.detect_size
     threshold = options.threshold
     if options.scenes:
-        where = options.scenes, options.size, options.count
-        chosen = on_scenes(detector, *where, options.rate, options.figure)
+        side = options.mosaic
+        scenes: Dataset = open_dataset(
+            "scenes",
+            options.scenes,
+            samples=options.count * side**2,
+            input_size=options.size // side,
+        )
+        scenes = Mosaics(scenes, side) if side > 1 else scenes
+        chosen = on_scenes(detector, scenes, options.rate, options.figure)
         threshold = threshold or chosen
     if options.scenes and options.sheet:
         sheet(detector, options.scenes, options.sheet)

@@ -70,8 +70,8 @@ def make_parser(program: str) -> Parser:
         "--detect_size",
         type=_detect_size,
         metavar="PIXELS",
-        help="scale larger images down to this longer side to look for faces; by default as "
-        "finely as the faces that come up ask for",
+        help="scale larger images down to this longer side to look for faces; by default large "
+        "images are searched as finely as the faces that come up ask for",
     )
     faces.add_argument("--max_faces", type=positive, help="take only so many faces, the largest")
     faces.add_argument(

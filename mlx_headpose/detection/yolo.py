@@ -18,7 +18,8 @@ from PIL import Image
 
 from ..errors import InputError
 from .exposure import brightened
-from .yunet import Detections, suppress
+from .finder import Detections
+from .yunet import suppress
 
 # Where the file leaves its input size open.
 DEFAULT_SIDE = 640

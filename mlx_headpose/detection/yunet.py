@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
@@ -26,19 +25,11 @@ from ..readers.safetensors_file import load_tensors, read_config
 from ..weights import load_strictly
 from . import DEFAULT_MIN_SCORE
 from .exposure import brightened
+from .finder import Detections, Finder, Tiling
 
 MODEL_TYPE = "yunet"
 STRIDES = (8, 16, 32)
 MAX_OVERLAP = 0.3
-# Pictures are searched at this longer side first, and then at twice and four times it and so on, in
-# tiles, up to their own size: as long as faces come up that are small at the scale at hand. The
-# second search takes place in any case, for small faces behind a large one.
-FIRST_SIDE = 640
-SMALL = 64
-TILE = 1280
-# Only faces up to this side are taken from tiles, which overlap by more.
-LARGEST_IN_TILE = 200
-TILE_OVERLAP = 256
 GPU_BATCH = 16
 
 ONNX_NAME = "face_detection_yunet_2023mar.onnx"
@@ -155,28 +146,7 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, max_overlap: float = MAX_OVE
     return np.array(kept, np.int64)
 
 
-@dataclass(frozen=True)
-class Detections:
-    """Faces of one picture, best first, in its pixels.
-
-    Attributes:
-        boxes: (N, 4) float32 x_min, y_min, x_max, y_max.
-        scores: (N,) float32 in 0..1.
-        heads: (N, 4) float32 boxes of the whole heads, where the detector tells; else None.
-        looks: (N, L) scores of the same heads in each of the detector's looks at the image, NaN in
-            a look that is for heads of other sizes; None from detectors that look once.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    heads: np.ndarray | None = None
-    looks: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-
-class FaceDetector:
+class FaceDetector(Finder):
     """Finds faces in pictures.
 
     Args:
@@ -187,6 +157,7 @@ class FaceDetector:
 
     finds = "faces"
     name = "YuNet"
+    tiling = Tiling(first=640, worth=1, tile=1280, overlap=256, largest=200, small=64)
 
     def __init__(self, network: YuNet, detect_size: int | None = None):
         self.network = network
@@ -230,22 +201,23 @@ class FaceDetector:
             One `Detections` per picture. Pictures of one size go through the network together.
         """
         found = self.quick(images, min_score)
-        return [self._finer(*pair, min_score) for pair in zip(images, found, strict=True)]
+        return [
+            self.finer(*pair, min_score, self.detect_size)
+            for pair in zip(images, found, strict=True)
+        ]
 
     def quick(
         self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
     ) -> list[Detections]:
         """The first, coarsest search of `__call__` alone."""
-        side = min(FIRST_SIDE, self.detect_size or FIRST_SIDE)
-        return self._search(images, side, min_score)
+        first = self.tiling.first
+        return self.search(images, min(first, self.detect_size or first), min_score)
 
     @in_lasting_thread
-    def _search(
-        self, images: Sequence[np.ndarray], side: int, min_score: float
-    ) -> list[Detections]:
-        """Faces of pictures scaled down to a longer side."""
+    def search(self, images: Sequence[np.ndarray], size: int, min_score: float) -> list[Detections]:
+        """See `Finder.search`."""
         require_mlx()
-        prepared = [prepare(image, side) for image in images]
+        prepared = [prepare(image, size) for image in images]
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for index, (pixels, _) in enumerate(prepared):
             by_shape.setdefault(pixels.shape, []).append(index)
@@ -261,58 +233,9 @@ class FaceDetector:
                     found[index] = select(row, prepared[index][1], min_score)
         return [found[index] for index in range(len(prepared))]
 
-    def _finer(self, image: np.ndarray, found: Detections, min_score: float) -> Detections:
-        """The faces of a picture together with those that finer searches find."""
-        longer = max(image.shape[:2])
-        most = min(longer, self.detect_size or longer)
-        side = FIRST_SIDE
-        searches = [found]
-        while side < most:
-            side = 2 * side if 2.6 * side < most else most
-            searches.append(self._in_tiles(image, side, min_score))
-            if self.detect_size is None and not _has_small(searches[-1], side / longer):
-                break
-        if len(searches) == 1:
-            return found
-        boxes, scores = (
-            np.concatenate([getattr(one, name) for one in searches]) for name in ("boxes", "scores")
-        )
-        kept = suppress(boxes, scores)
-        return Detections(boxes[kept], scores[kept])
-
-    def _in_tiles(self, image: np.ndarray, side: int, min_score: float) -> Detections:
-        """Small faces of a picture scaled down to a longer side, searched piece by piece."""
-        height, width = image.shape[:2]
-        scale = min(1.0, side / max(height, width))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        scaled = image
-        if scale < 1:
-            scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-        corners = [(x, y) for y in _starts(size[1]) for x in _starts(size[0])]
-        tiles = [scaled[y : y + TILE, x : x + TILE] for x, y in corners]
-        boxes, scores = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
-        for (x, y), faces in zip(corners, self._search(tiles, TILE, min_score), strict=True):
-            low, high = faces.boxes[:, :2], faces.boxes[:, 2:]
-            whole = (high - low).max(1, initial=0) <= LARGEST_IN_TILE
-            # A face that an inner edge cuts is whole in the next tile.
-            cut_low = (low < 1) & (np.array([x, y]) > 0)
-            cut_high = (high > TILE - 1) & (np.array([x, y]) + TILE < size)
-            whole &= ~(cut_low | cut_high).any(1)
-            boxes.append((faces.boxes[whole] + np.array([x, y, x, y], np.float32)) / scale)
-            scores.append(faces.scores[whole])
-        return Detections(np.concatenate(boxes).astype(np.float32), np.concatenate(scores))
-
-
-def _starts(length: int) -> list[int]:
-    """Where tiles begin that cover a length, the last one flush with its end."""
-    last = max(0, length - TILE)
-    return [*range(0, last, TILE - TILE_OVERLAP), last]
-
-
-def _has_small(faces: Detections, scale: float) -> bool:
-    """Whether likely faces are so small at a scale that still smaller ones may have been missed."""
-    sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(1, initial=0) * scale
-    return bool((sides[faces.scores >= DEFAULT_MIN_SCORE] < SMALL).any())
+    def distinct(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """See `Finder.distinct`."""
+        return suppress(boxes, scores)
 
 
 def prepare(image: np.ndarray, max_side: int) -> tuple[np.ndarray, np.ndarray]:

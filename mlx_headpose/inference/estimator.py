@@ -16,7 +16,7 @@ from ..core.crop import Margins
 from ..core.inputs import Landmarker
 from ..data.protocols import find_demo
 from ..detection import DEFAULT_MIN_SCORE
-from ..detection.yunet import Detections
+from ..detection.finder import Detections
 from ..errors import InputError
 from ..methods import SUGGESTION, Estimator
 from ..places import command, find_weights

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from ..detection.finder import Detections
 from ..detection.heads.boxes import overlap
 from ..detection.heads.detector import SurroundHeadDetector
 from ..detection.yolo import HeadDetector
-from ..detection.yunet import Detections, FaceDetector, suppress
+from ..detection.yunet import FaceDetector, suppress
 from . import CARRY_S
 from .smoothing import OneEuro, PoseFilter, blend
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..detection.finder import Detections
 from ..detection.heads.detector import HeadFinder, SurroundHeadDetector
-from ..detection.yunet import Detections
 from ..methods import Estimator
 from ..pose import sigmoid
 from ..predictor import Predictor
@@ -47,16 +47,18 @@ class VerifiedHeadDetector(HeadFinder):
         self._predictor = Predictor(model)
 
     @property
-    def detect_size(self) -> int:
-        """See `SurroundHeadDetector`."""
+    def detect_size(self) -> int | None:
+        """See `HeadFinder`."""
         return self.plain.detect_size
 
     @detect_size.setter
-    def detect_size(self, size: int) -> None:
+    def detect_size(self, size: int | None) -> None:
         self.plain.detect_size = size
 
     @in_lasting_thread
-    def search(self, images: Sequence[np.ndarray], size: int, min_score: float) -> list[Detections]:
+    def search(
+        self, images: Sequence[np.ndarray], size: int | None, min_score: float
+    ) -> list[Detections]:
         """See `HeadFinder.search`."""
         found = self.plain.search(images, size, LEAST)
         return [

@@ -13,8 +13,8 @@ import numpy as np
 from .. import process
 from ..cpu.blas import one_thread
 from ..detection import DEFAULT_MIN_SCORE
+from ..detection.finder import Detections
 from ..detection.heads.boxes import overlap
-from ..detection.yunet import Detections
 from ..space.facing import Attention, Zone
 from . import CARRY_S
 from .estimator import Head, HeadPoseEstimator
@@ -125,7 +125,7 @@ class VideoEstimator:
             # Small faces are looked for now and then; once found, they are followed.
             search = getattr(detector, "quick", detector)
             if self._searches % FINE_EVERY == 1:
-                search = detector
+                search = getattr(detector, "whole", detector)
             if not (self.ahead and self.tracker.tracks):  # who is followed need not wait
                 (faces,) = search([frame.image], low)
                 return faces, True

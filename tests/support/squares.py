@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from mlx_headpose.detection.yunet import Detections
+from mlx_headpose.detection.finder import Detections
 from mlx_headpose.inference.estimator import Head
 
 DT = 1 / 30

@@ -26,19 +26,23 @@ def overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def select(cells: np.ndarray, min_score: float) -> np.ndarray:
-    """(cells, 11) decoded cells of one image → (N, 11) those that are its heads, best first.
+    """(cells, 11) decoded cells of one image → (N, 11) those that are its heads, best first."""
+    cells = cells[cells[:, 0] >= min_score]
+    cells = cells[np.argsort(-cells[:, 0], kind="stable")[:MOST]]
+    return cells[distinct(cells[:, 1:5], cells[:, 0])]
+
+
+def distinct(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Indices of the boxes (N, 4) that are each a head of its own, best first.
 
     Of two boxes of one place the better is kept, also where one is a part of the other: a large
     head's eye, or a head with its shoulders.
     """
-    cells = cells[cells[:, 0] >= min_score]
-    cells = cells[np.argsort(-cells[:, 0], kind="stable")[:MOST]]
-    cells = cells[suppress(cells[:, 1:5], cells[:, 0], MAX_OVERLAP)]
-    boxes = cells[:, 1:5]
+    order = suppress(boxes, scores, MAX_OVERLAP)
     area = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1)
     kept: list[int] = []
-    for index in range(len(boxes)):
+    for index in order.tolist():
         shared = intersections(boxes[index : index + 1], boxes[kept])[0]
         if (shared <= MAX_INSIDE * np.minimum(area[index], area[kept])).all():
             kept.append(index)
-    return cells[kept]
+    return np.array(kept, np.int64)

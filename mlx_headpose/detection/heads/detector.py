@@ -16,8 +16,8 @@ from ...quantization.fold import fold_batch_norms
 from ...readers.safetensors_file import read_config
 from ...weights import BUNDLED, load_network
 from ..exposure import brightened
-from ..yunet import Detections
-from .boxes import overlap, select
+from ..finder import Detections, Finder, Tiling
+from .boxes import distinct, overlap, select
 from .network import STRIDES, Config, DetectionHead
 
 BUNDLED_DETECTOR = BUNDLED.with_name("headdetector.safetensors")
@@ -34,6 +34,12 @@ MIN_SIZE, MAX_SIZE = 64, 8192
 SMALLER, NO_SMALLER = 0.4, 448
 # Longer sides in pixels of the heads that a look is for, as it sees them.
 KNOWN = (14, 330)
+# Chosen on rendered scenes. In 60 of 1920 pixels the finer search finds 93 % of the heads where the
+# first finds 78 %, with 0.27 false boxes each instead of 0.23; without doubt it is 0.32. A tile is
+# looked at twice, like an image at the first search.
+TILING = Tiling(
+    first=DEFAULT_SIZE, worth=4 / 3, tile=1120, overlap=160, largest=128, small=64, doubt=0.25
+)
 # Two looks see the same head if their boxes overlap by as much (intersection over union).
 SAME = 0.5
 FAINT = 0.03  # least score that a look is asked for about another's head
@@ -41,11 +47,16 @@ GPU_BATCH = 16
 
 
 class HeadFinder:
-    """Finds heads from every side, seen or hidden faces included."""
+    """Finds heads from every side, seen or hidden faces included.
+
+    Attributes:
+        detect_size: longer side in pixels to which images are scaled down for one search; None
+            searches large images several times, as finely as the heads that come up ask for.
+    """
 
     name = "head detector"
     finds = "landmarks"  # `Detections.boxes` bound the 68 landmarks of faces, seen or hidden
-    detect_size: int
+    detect_size: int | None
 
     def __call__(
         self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
@@ -61,33 +72,42 @@ class HeadFinder:
         """
         return self.search(images, self.detect_size, min_score)
 
+    def whole(
+        self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
+    ) -> list[Detections]:
+        """As `__call__`, but images of any size are searched once, for frames of videos."""
+        return self.search(images, self.detect_size or DEFAULT_SIZE, min_score)
+
     def quick(
         self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
     ) -> list[Detections]:
-        """A coarser search than `__call__`, for one of many frames."""
-        return self.search(images, min(QUICK_SIZE, self.detect_size), min_score)
+        """A coarser search than `whole`, for one of many frames."""
+        return self.search(images, min(QUICK_SIZE, self.detect_size or QUICK_SIZE), min_score)
 
-    def search(self, images: Sequence[np.ndarray], size: int, min_score: float) -> list[Detections]:
-        """As `__call__`, in images that are scaled down to a longer side of `size`."""
+    def search(
+        self, images: Sequence[np.ndarray], size: int | None, min_score: float
+    ) -> list[Detections]:
+        """As `__call__`, with `size` as `detect_size`."""
         raise NotImplementedError
 
 
-class SurroundHeadDetector(HeadFinder):
+class SurroundHeadDetector(HeadFinder, Finder):
     """The heads that a network sees, by itself.
 
     Args:
         network: a trained `headdetector` network, whose batch norms are folded in place.
-        size: images whose longer side is larger are scaled down to it. Heads of 12 pixels or more
-            at that scale can be found.
+        size: see `HeadFinder.detect_size`. Heads of 12 pixels or more at that scale can be found.
 
     Raises:
         InputError: the network is of another method, or the size is impossible.
     """
 
-    def __init__(self, network: Estimator, size: int = DEFAULT_SIZE):
+    tiling = TILING
+
+    def __init__(self, network: Estimator, size: int | None = None):
         if not isinstance(network.config, Config):
             raise InputError(f"a {network.config.model_type} network finds no heads")
-        if not MIN_SIZE <= size <= MAX_SIZE:
+        if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
             raise InputError(f"detection size {size}: give {MIN_SIZE} to {MAX_SIZE} pixels")
         self.network, self.config = network, network.config
         self.detect_size = size
@@ -97,7 +117,7 @@ class SurroundHeadDetector(HeadFinder):
     @classmethod
     @in_lasting_thread
     def from_pretrained(
-        cls, source: str | Path | None = None, size: int = DEFAULT_SIZE
+        cls, source: str | Path | None = None, size: int | None = None
     ) -> SurroundHeadDetector:
         """Load a head detector.
 
@@ -114,8 +134,13 @@ class SurroundHeadDetector(HeadFinder):
         return cls(load_network(path), size)
 
     @in_lasting_thread
-    def search(self, images: Sequence[np.ndarray], size: int, min_score: float) -> list[Detections]:
+    def search(
+        self, images: Sequence[np.ndarray], size: int | None, min_score: float
+    ) -> list[Detections]:
         """See `HeadFinder.search`."""
+        if size is None:
+            coarse = self.search(images, self.tiling.first, min_score)
+            return [self.finer(*pair, min_score) for pair in zip(images, coarse, strict=True)]
         looks = [prepare(image, size) for image in images]
         by_shape: dict[tuple[int, ...], list[tuple[int, int]]] = {}
         for index, own in enumerate(looks):
@@ -143,6 +168,10 @@ class SurroundHeadDetector(HeadFinder):
             seen = _looks(best[:, 1:5], found, shrunk) if len(own) > 1 else None
             detections.append(_detections(best, image, seen))
         return detections
+
+    def distinct(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """See `Finder.distinct`."""
+        return distinct(boxes, scores)
 
 
 def _looks(heads: np.ndarray, looks: list[np.ndarray], shrunk: list[float]) -> np.ndarray:

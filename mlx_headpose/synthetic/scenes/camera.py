@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageFilter
 
+MOST_LEFT = 256  # pixels by which a scene's grain is moved
 _BILINEAR = Image.Resampling.BILINEAR
 
 
@@ -36,7 +37,9 @@ def develop(picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
         pixels = np.asarray(picture).astype(np.int16)
         strength = np.abs(rng.normal(0, 5))
         grain = _grain()
-        top, left = rng.integers(0, grain.shape[0] - size[1]), rng.integers(0, 256)
+        repeats = -(-(max(size) + MOST_LEFT) // len(grain))  # one up to 1344 pixels
+        grain = np.tile(grain, (repeats, repeats, 1)) if repeats > 1 else grain
+        top, left = rng.integers(0, grain.shape[0] - size[1]), rng.integers(0, MOST_LEFT)
         part = grain[top : top + size[1], left : left + size[0]]
         if rng.random() < 0.4:
             part = part[..., :1]
