@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
+from ..detection.heads.detector import BUNDLED_DETECTOR, HeadFinder, SurroundHeadDetector
 from ..detection.heads.network import Config as HeadDetectorConfig
 from ..detection.yolo import HeadDetector
 from ..detection.yunet import FaceDetector, at_hand
 from ..readers.safetensors_file import read_config
+from ..space.position import Ellipsoid
 from ..weights import BUNDLED, from_pretrained
 from .verified import VerifiedHeadDetector
 
@@ -41,6 +42,12 @@ def load_detector(source: str | Path) -> Detector:
 def default_detector() -> Detector:
     """YuNet where its file is at hand, which still finds more faces; else the bundled detector."""
     return FaceDetector.from_pretrained() if at_hand() else _head_detector(BUNDLED_DETECTOR)
+
+
+def bounded(detector: Detector) -> str | Ellipsoid:
+    """What a detector's boxes bound, for `space.position.head_position`."""
+    numbers = detector.outline if isinstance(detector, HeadFinder) else ()
+    return Ellipsoid.of(numbers) if numbers else detector.finds
 
 
 def _head_detector(source: str | Path) -> SurroundHeadDetector | VerifiedHeadDetector:

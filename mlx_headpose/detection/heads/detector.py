@@ -47,6 +47,11 @@ class HeadFinder:
     finds = "landmarks"  # `Detections.boxes` bound the 68 landmarks of faces, seen or hidden
     detect_size: int
 
+    @property
+    def outline(self) -> tuple[float, ...]:
+        """What its boxes bound in truth, see `Config.outline`."""
+        return ()
+
     def __call__(
         self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
     ) -> list[Detections]:
@@ -112,6 +117,11 @@ class SurroundHeadDetector(HeadFinder):
         if read_config(path).get("model_type") != Config.model_type:
             raise InputError(f"{path}: holds no head detector; give another file")
         return cls(load_network(path), size)
+
+    @property
+    def outline(self) -> tuple[float, ...]:
+        """See `HeadFinder.outline`."""
+        return self.config.outline
 
     @in_lasting_thread
     def search(self, images: Sequence[np.ndarray], size: int, min_score: float) -> list[Detections]:
