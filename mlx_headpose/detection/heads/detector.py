@@ -17,7 +17,7 @@ from ...readers.safetensors_file import read_config
 from ...weights import BUNDLED, load_network
 from ..exposure import brightened
 from ..yunet import Detections
-from .boxes import overlap, select
+from .boxes import SAME, merged, overlap, select
 from .network import STRIDES, Config, DetectionHead
 
 BUNDLED_DETECTOR = BUNDLED.with_name("headdetector.safetensors")
@@ -34,8 +34,6 @@ MIN_SIZE, MAX_SIZE = 64, 8192
 SMALLER, NO_SMALLER = 0.4, 448
 # Longer sides in pixels of the heads that a look is for, as it sees them.
 KNOWN = (14, 330)
-# Two looks see the same head if their boxes overlap by as much (intersection over union).
-SAME = 0.5
 FAINT = 0.03  # least score that a look is asked for about another's head
 GPU_BATCH = 16
 
@@ -151,6 +149,8 @@ class SurroundHeadDetector(HeadFinder):
             best = select(np.concatenate(found), min_score)
             shrunk = [float(factors.max()) for _, factors in own]
             seen = _looks(best[:, 1:5], found, shrunk) if len(own) > 1 else None
+            if len(own) > 1:
+                best = merged(best, found)
             detections.append(_detections(best, image, seen))
         return detections
 
