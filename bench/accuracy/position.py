@@ -8,7 +8,7 @@ person's head size, which users give as --head_size. `--fit` prints the ellipsoi
 `space/position.py`, fitted to people of the training split, and that of the detector's boxes with
 the network's poses. With `--output` a head detector is written that has the latter in its config:
 
-    python -m bench.accuracy.position --fit --count 300 --detector DETECTOR.safetensors \\
+    python -m bench.accuracy.position --fit --count 200 --detector DETECTOR.safetensors \\
         --output DETECTOR.safetensors
 """
 
