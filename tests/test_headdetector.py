@@ -16,7 +16,7 @@ from mlx_headpose.core.crop import AROUND_LANDMARKS
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.core.scene import HEAD, IGNORE, TARGET
 from mlx_headpose.detection.heads import detector as module
-from mlx_headpose.detection.heads.boxes import select
+from mlx_headpose.detection.heads.boxes import merged, select
 from mlx_headpose.detection.heads.detector import SurroundHeadDetector, prepare
 from mlx_headpose.detection.heads.network import (
     CHANNELS,
@@ -178,6 +178,23 @@ def test_a_box_within_a_better_one_is_a_part_of_that_head():
     cells[:, 0] = 0.6, 0.9, 0.7, 0.8
     cells[:, 1:5] = (10, 10, 20, 20), (0, 0, 40, 40), (30, 0, 70, 40), (-40, -40, 80, 80)
     assert select(cells, 0.5)[:, 0].tolist() == pytest.approx([0.9, 0.7])
+
+
+def cell(score, left, side):
+    """(11,) a decoded cell: a square head with its face in the middle."""
+    box = np.array([left, 10, left + side, 10 + side])
+    return np.array([score, *box, *(box + side * np.array([0.2, 0.2, -0.2, -0.2])), 1, 0])
+
+
+def test_boxes_are_means_of_the_looks_that_see_the_head():
+    fine = np.stack([cell(0.8, 10, 40), cell(0.5, 13, 40), cell(0.7, 200, 40)])
+    coarse = np.stack([cell(0.2, 14, 44), cell(0.1, -10, 40), cell(0.6, 90, 20)])
+    heads = fine[[0, 2]]
+    found = merged(heads, [fine, coarse, np.zeros((0, 11))])
+    np.testing.assert_allclose(found[0, 1:9], 0.8 * fine[0, 1:9] + 0.2 * coarse[0, 1:9], rtol=1e-6)
+    np.testing.assert_allclose(found[1], heads[1], rtol=1e-6)  # only one look sees it
+    np.testing.assert_allclose(found[:, [0, 9, 10]], heads[:, [0, 9, 10]], rtol=1e-6)
+    assert merged(np.zeros((0, 11)), [fine, coarse]).shape == (0, 11)
 
 
 def test_matching_counts_as_the_program_that_judges_does(shared: Path):

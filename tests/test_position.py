@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from mlx_headpose import HeadPoseEstimator
+from mlx_headpose.detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
+from mlx_headpose.detection.yunet import Detections
+from mlx_headpose.errors import InputError
 from mlx_headpose.inference.detectors import BUNDLED_NAME, load_detector
+from mlx_headpose.methods import build
 from mlx_headpose.pose import pose_to_matrix
 from mlx_headpose.space.intrinsics import Camera
 from mlx_headpose.space.perspective import CAMERA_AXES, ray_rotation, straightened
-from mlx_headpose.space.position import HEAD_SIZE, SHAPES, head_position, outline
+from mlx_headpose.space.position import (
+    HEAD_SIZE,
+    SHAPES,
+    Ellipsoid,
+    head_position,
+    outline,
+)
 from mlx_headpose.synthetic.film import Actor, Film, facing_camera
+from mlx_headpose.weights import load_network, save_pretrained
 
 IMAGE_TO_CAMERA = (1, 1, -1)
 
@@ -159,3 +172,34 @@ def test_given_boxes_are_of_the_kind_that_the_detector_finds():
         camera = estimator.camera_of((300, 200))
         (place,) = head_position(box, head.pose[None], camera, kind, HEAD_SIZE)
         np.testing.assert_allclose(head.position, place)
+
+
+def test_a_detector_may_know_what_its_boxes_bound(tmp_path):
+    """Positions by detected boxes take that; those by given boxes do not."""
+    model, box = load_network(BUNDLED_DETECTOR), np.array([100.0, 60, 160, 120])
+    larger = (20.0, 35.0, 110.0, 110.0, 90.0, 0.3)
+    for name, numbers in (("plain", ()), ("fitted", larger)):
+        same = build(dataclasses.replace(model.config, outline=numbers))
+        same.update(model.parameters())
+        path = tmp_path / f"{name}.safetensors"
+        save_pretrained(same, path)
+        detector = load_detector(path)
+        assert detector.outline == numbers
+        detector.search = lambda images, *_: [Detections(box[None], np.ones(1)) for _ in images]
+        estimator = HeadPoseEstimator(detector=detector)
+        image = np.full((200, 300, 3), 90, np.uint8)
+        for given in (True, False):
+            (head,) = estimator(image, boxes=box[None]) if given else estimator(image)
+            own = Ellipsoid((20.0, 35.0), (110.0, 110.0, 90.0), 0.3)
+            kind = own if numbers and not given else "landmarks"
+            place = head_position(box, head.pose, estimator.camera_of((300, 200)), kind)
+            np.testing.assert_allclose(head.position, place)
+
+
+@pytest.mark.parametrize(
+    "numbers", [(1.0,), (20, 35, 70, 70, -60, 0.5), (20, 35, 70, 70, 60, 2), (np.nan,) * 6]
+)
+def test_outlines_that_no_boxes_have(numbers):
+    config = SurroundHeadDetector.from_pretrained().config
+    with pytest.raises(InputError, match="outline"):
+        dataclasses.replace(config, outline=numbers)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from mlx_headpose.inference.detectors import bounded
 from mlx_headpose.inference.estimator import HeadPoseEstimator
 from mlx_headpose.inference.motion import PredictiveFilter
 from mlx_headpose.pose import geodesic_degrees, matrix_to_pose, pose_to_matrix
@@ -133,7 +134,7 @@ def network(estimator: HeadPoseEstimator) -> Look:
         if not heads:
             return None
         position = head_position(
-            np.array(heads[0].box), heads[0].pose, film.camera, estimator.detector.finds
+            np.array(heads[0].box), heads[0].pose, film.camera, bounded(estimator.detector)
         )
         return relative_to_camera(heads[0].pose, position), position
 

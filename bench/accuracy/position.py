@@ -5,7 +5,11 @@
 People of the validation split stand anywhere in the image, 0.4 to 2 m away. Poses are what the
 network says of the detected faces, or the true ones. "One size": distances are divided by each
 person's head size, which users give as --head_size. `--fit` prints the ellipsoids of
-`space/position.py`, fitted to people of the training split.
+`space/position.py`, fitted to people of the training split, and that of the detector's boxes with
+the network's poses. With `--output` a head detector is written that has the latter in its config:
+
+    python -m bench.accuracy.position --fit --count 200 --detector DETECTOR.safetensors \\
+        --output DETECTOR.safetensors
 """
 
 from __future__ import annotations
@@ -14,15 +18,19 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, minimize_scalar
 from tqdm import tqdm
 
+from mlx_headpose.detection.heads.detector import BUNDLED_DETECTOR, HeadFinder
+from mlx_headpose.inference.detectors import BUNDLED_NAME, bounded
 from mlx_headpose.inference.estimator import HeadPoseEstimator
 from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
 from mlx_headpose.space.intrinsics import Camera
 from mlx_headpose.space.perspective import ray_rotation
 from mlx_headpose.space.position import HEAD_SIZE, SHAPES, Ellipsoid, head_position, outline
 from mlx_headpose.synthetic.film import Actor, Film, facing_camera
+
+from .verification import store
 
 SIZE = (640, 480)
 FOV = 65.0
@@ -51,18 +59,18 @@ class Sample:
         self.boxes = {
             "heads": film.box(self.placed, self.actor),
             "landmarks": film.box(self.placed, self.actor, "face"),
-            "faces": None,
+            "detected": None,
         }
         self.pose = self.placed.seen
         if estimator is not None:
             heads = estimator(film.frame([self.placed]), max_heads=1)
             if heads:
-                self.boxes["faces"] = np.array(heads[0].box)
+                self.boxes["detected"] = np.array(heads[0].box)
                 self.pose = heads[0].pose
 
 
-def fit(samples: list[Sample], kind: str) -> None:
-    """Print the ellipsoid whose outlines are nearest to the boxes."""
+def fit(samples: list[Sample], kind: str, start: Ellipsoid) -> Ellipsoid:
+    """The ellipsoid whose outlines are nearest to the boxes; detected ones with their poses."""
     used = [s for s in samples if s.boxes[kind] is not None]
     boxes = np.array([s.boxes[kind] for s in used])
     flat = np.concatenate(
@@ -72,45 +80,57 @@ def fit(samples: list[Sample], kind: str) -> None:
         ]
     )
     rays = np.array([s.placed.position for s in used])
-    turns = ray_rotation(rays) @ pose_to_matrix(np.array([s.placed.seen for s in used]))
+    poses = np.array([s.pose if kind == "detected" else s.placed.seen for s in used])
+    turns = ray_rotation(rays) @ pose_to_matrix(poses)
     places = 1000 * rays * np.array([HEAD_SIZE / s.actor.head_size for s in used])[:, None]
     size = np.tile(flat[:, 2:] - flat[:, :2], 2)
 
     def residuals(values: np.ndarray) -> np.ndarray:
-        shape = Ellipsoid(tuple(values[:2]), tuple(values[2:]), 0.5)
-        return ((outline(shape, turns, places) - flat) / size).ravel()
+        return ((outline(Ellipsoid.of((*values, 0.5)), turns, places) - flat) / size).ravel()
 
-    start = SHAPES[kind]
     found = least_squares(residuals, [*start.centre, *start.axes], loss="soft_l1", f_scale=0.05)
     expected = residuals(found.x).reshape(-1, 4) * size + flat
     sides = np.log((expected[:, 2:] - expected[:, :2]) / (flat[:, 2:] - flat[:, :2]))
-    width, height = np.median(np.abs(sides - np.median(sides, 0)), 0) ** -2.0
-    print(
-        f"{kind}: centre {found.x[:2].round(1).tolist()}, axes {found.x[2:].round(1).tolist()},"
-        f" width_weight {width / (width + height):.2f} ({len(used)} boxes)"
-    )
+
+    def off(width_weight: float) -> np.ndarray:
+        return sides @ (width_weight, 1 - width_weight)
+
+    def scatter(width_weight: float) -> float:
+        return float(np.abs(off(width_weight) - np.median(off(width_weight))).mean())
+
+    width_weight = float(minimize_scalar(scatter, bounds=(0, 1), method="bounded").x)
+    # As many heads are to be too near as too far.
+    scaled = found.x * np.exp(-np.median(off(width_weight)))
+    return Ellipsoid.of([*(round(float(v), 1) for v in scaled), round(width_weight, 2)])
 
 
-def errors(used: list[Sample], kind: str, true_pose: bool, one_size: bool) -> np.ndarray:
+def errors(
+    used: list[Sample], kind: str, shape: str | Ellipsoid, true_pose: bool, one_size: bool
+) -> np.ndarray:
     """(N,) relative errors of the distance."""
     found = []
     for sample in used:
         size = sample.actor.head_size if one_size else HEAD_SIZE
         pose = sample.placed.seen if true_pose else sample.pose
-        place = head_position(sample.boxes[kind], pose, sample.camera, kind, size)
+        place = head_position(sample.boxes[kind], pose, sample.camera, shape, size)
         found.append(np.linalg.norm(place) / np.linalg.norm(sample.placed.position) - 1)
     return np.array(found)
 
 
 def distance(estimator: HeadPoseEstimator, count: int, yaw: float) -> None:
     samples = [Sample(i, "val", estimator, yaw) for i in tqdm(range(count), disable=None)]
-    used = [s for s in samples if s.boxes["faces"] is not None]
-    print(f"{len(used)} of {count} faces found")
+    used = [s for s in samples if s.boxes["detected"] is not None]
+    print(f"{len(used)} of {count} heads found")
     print("box        pose     size        distance: median  95th percentile  bias")
-    for kind in ("faces", "landmarks", "heads"):
+    shapes: dict[str, str | Ellipsoid] = {
+        "detected": bounded(estimator.detector),
+        "landmarks": "landmarks",
+        "heads": "heads",
+    }
+    for kind, shape in shapes.items():
         for true_pose in (False, True):
             for one_size in (True, False):
-                error = errors(used, kind, true_pose, one_size)
+                error = errors(used, kind, shape, true_pose, one_size)
                 print(
                     f"{kind:9}  {'true   ' if true_pose else 'network'}"
                     f"  {'one size  ' if one_size else 'everybody'}"
@@ -179,15 +199,27 @@ def main() -> None:
     parser.add_argument("--biwi", type=Path, default=Path("../shared/data/BIWI"))
     parser.add_argument("--only_perspective", action="store_true")
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--output", type=Path, help="head detector to write (.safetensors)")
     options = parser.parse_args()
     estimator = HeadPoseEstimator.from_pretrained(options.snapshot, options.detector)
+    if options.output and not (options.fit and isinstance(estimator.detector, HeadFinder)):
+        parser.error("--output needs --fit and the head detector as --detector")
     if options.fit:
         samples = [
             Sample(i, "train", estimator, options.yaw)
             for i in tqdm(range(options.count), disable=None)
         ]
-        for kind in SHAPES:
-            fit(samples, kind)
+        starts = {**SHAPES, "detected": SHAPES[estimator.detector.finds]}
+        del starts["faces"]  # YuNet's, which only it finds
+        shapes = {kind: fit(samples, kind, start) for kind, start in starts.items()}
+        for kind, shape in shapes.items():
+            print(f"{kind}: {shape}")
+        if options.output:
+            bundled = options.detector == BUNDLED_NAME
+            detector = BUNDLED_DETECTOR if bundled else Path(options.detector)
+            found = shapes["detected"]
+            numbers = (*found.centre, *found.axes, found.width_weight)
+            store(detector, options.output, outline=numbers)
         return
     if not options.only_perspective:
         distance(estimator, options.count, options.yaw)

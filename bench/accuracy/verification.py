@@ -92,6 +92,14 @@ def lowest_score(detector: VerifiedHeadDetector, sets: dict[str, Dataset]) -> fl
     return lowest
 
 
+def store(detector: Path, output: Path, **fields: tuple[float, ...]) -> None:
+    """Write a detector in 16 bits with other fields of its config."""
+    model = load_network(detector)
+    same = build(dataclasses.replace(model.config, **fields))
+    same.update(model.parameters())
+    save_pretrained(same, output, half=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--detector", type=Path, default=BUNDLED_DETECTOR)
@@ -117,11 +125,7 @@ def main() -> None:
     numbers = tuple(round(float(value), 4) for value in shifted)
     print(f"verification {numbers}")
     if options.output:
-        model = load_network(options.detector)
-        config = dataclasses.replace(model.config, verification=numbers)
-        same = build(config)
-        same.update(model.parameters())
-        save_pretrained(same, options.output, half=True)
+        store(options.detector, options.output, verification=numbers)
 
 
 if __name__ == "__main__":

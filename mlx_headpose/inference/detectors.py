@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
+from ..detection.heads.detector import BUNDLED_DETECTOR, HeadFinder, SurroundHeadDetector
 from ..detection.heads.network import Config as HeadDetectorConfig
 from ..detection.yolo import HeadDetector
 from ..detection.yunet import FaceDetector, at_hand
 from ..methods import Estimator
 from ..readers.safetensors_file import read_config
+from ..space.position import Ellipsoid
 from ..weights import BUNDLED, from_pretrained
 from .verified import VerifiedHeadDetector
 
@@ -49,6 +50,12 @@ def default_detector(bundled: Estimator | None = None) -> Detector:
     if at_hand():
         return FaceDetector.from_pretrained()
     return _head_detector(BUNDLED_DETECTOR, bundled)
+
+
+def bounded(detector: Detector) -> str | Ellipsoid:
+    """What a detector's boxes bound, for `space.position.head_position`."""
+    numbers = detector.outline if isinstance(detector, HeadFinder) else ()
+    return Ellipsoid.of(numbers) if numbers else detector.finds
 
 
 def _head_detector(

@@ -28,7 +28,7 @@ from ..space.perspective import relative_to_camera, straightened
 from ..space.position import HEAD_SIZE, head_position
 from ..space.zero import Zero
 from ..weights import from_pretrained
-from .detectors import Detector, default_detector, load_detector
+from .detectors import Detector, bounded, default_detector, load_detector
 from .pictures import Picture, is_one_picture, open_picture
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ class HeadPoseEstimator:
             return []
         boxes = np.array([head.box for head in heads])
         poses = np.array([head.pose for head in heads])
-        kind = self.given if given else self.detector.finds
+        kind = self.given if given else bounded(self.detector)
         places = head_position(boxes, poses, self.camera_of(size), kind, self.head_size)
         if self.camera is not None and self.perspective:
             poses = relative_to_camera(poses, places)

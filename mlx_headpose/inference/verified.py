@@ -47,6 +47,11 @@ class VerifiedHeadDetector(HeadFinder):
         self._predictor = Predictor(model)
 
     @property
+    def outline(self) -> tuple[float, ...]:
+        """See `HeadFinder.outline`."""
+        return self.plain.outline
+
+    @property
     def detect_size(self) -> int | None:
         """See `HeadFinder`."""
         return self.plain.detect_size

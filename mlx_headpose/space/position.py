@@ -8,6 +8,7 @@ head's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,12 @@ class Ellipsoid:
     centre: tuple[float, float]
     axes: tuple[float, float, float]
     width_weight: float
+
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> Ellipsoid:
+        """The ellipsoid of six numbers, in the order of the attributes."""
+        y, z, a, b, c, width_weight = numbers
+        return cls((y, z), (a, b, c), width_weight)
 
 
 # Fitted to boxes of rendered people: `python -m bench.accuracy.position --fit`.
@@ -79,7 +86,7 @@ def head_position(
     box: np.ndarray,
     pose: np.ndarray,
     camera: Camera,
-    kind: str = "faces",
+    kind: str | Ellipsoid = "faces",
     head_size: float = HEAD_SIZE,
 ) -> np.ndarray:
     """Positions of heads' centres.
@@ -90,14 +97,14 @@ def head_position(
             network sees it (see `perspective`).
         camera: camera of the image.
         kind: what the boxes bound, as a detector's `finds` has it: "faces" (as YuNet's), whole
-            "heads", or "landmarks" (300W's 68).
+            "heads", or "landmarks" (300W's 68); or the ellipsoid of a detector's own boxes.
         head_size: circumference above the brows in mm.
 
     Returns:
         (..., 3) x to the image's right, y down, z away from the camera, in metres.
     """
     box, pose = np.asarray(box, np.float64), np.asarray(pose, np.float64)
-    shape = SHAPES[kind]
+    shape = SHAPES[kind] if isinstance(kind, str) else kind
     x, y = (box[..., 0] + box[..., 2]) / 2, (box[..., 1] + box[..., 3]) / 2
     # The middles of the sides, undistorted one by one.
     middles = np.stack([box[..., 0], y, x, box[..., 1], box[..., 2], y, x, box[..., 3]], -1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..yunet import suppress
 
 MAX_OVERLAP = 0.4  # intersection over union of the boxes of two heads
 MAX_INSIDE = 0.6  # intersection of the boxes of two heads over the smaller one's area
+SAME = 0.5  # intersection over union from which two cells see the same head
 MOST = 10_000  # cells of an image that are looked at, best first
 
 
@@ -46,3 +49,25 @@ def distinct(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
         if (shared <= MAX_INSIDE * np.minimum(area[index], area[kept])).all():
             kept.append(index)
     return np.array(kept, np.int64)
+
+
+def merged(heads: np.ndarray, looks: Sequence[np.ndarray]) -> np.ndarray:
+    """(N, 11) heads with the mean boxes of the looks that see them, weighted by score.
+
+    Looks at other scales are off in other ways. (As box voting, Gidaris & Komodakis, 2015,
+    https://arxiv.org/abs/1505.01749, section 5, but only by the best cell of each look: those
+    beside it are off in the same way.)
+
+    Args:
+        heads: cells that `select` keeps.
+        looks: (cells, 11) of each look at the image, those of the heads among them.
+    """
+    boxes, total = np.zeros((len(heads), 8)), np.zeros((len(heads), 1))
+    for cells in looks:
+        if not len(cells):
+            continue
+        scores = np.where(overlap(heads[:, 1:5], cells[:, 1:5]) >= SAME, cells[:, 0], 0)
+        weight = scores.max(1)[:, None]
+        boxes += weight * cells[scores.argmax(1), 1:9]
+        total += weight
+    return np.concatenate([heads[:, :1], boxes / total, heads[:, 9:]], 1).astype(np.float32)

@@ -17,7 +17,7 @@ from ...readers.safetensors_file import read_config
 from ...weights import BUNDLED, load_network
 from ..exposure import brightened
 from ..finder import Detections, Finder, Tiling
-from .boxes import distinct, overlap, select
+from .boxes import SAME, distinct, merged, overlap, select
 from .network import STRIDES, Config, DetectionHead
 
 BUNDLED_DETECTOR = BUNDLED.with_name("headdetector.safetensors")
@@ -40,8 +40,6 @@ KNOWN = (14, 330)
 TILING = Tiling(
     first=DEFAULT_SIZE, worth=4 / 3, tile=1120, overlap=160, largest=128, small=64, doubt=0.25
 )
-# Two looks see the same head if their boxes overlap by as much (intersection over union).
-SAME = 0.5
 FAINT = 0.03  # least score that a look is asked for about another's head
 GPU_BATCH = 16
 
@@ -57,6 +55,11 @@ class HeadFinder:
     name = "head detector"
     finds = "landmarks"  # `Detections.boxes` bound the 68 landmarks of faces, seen or hidden
     detect_size: int | None
+
+    @property
+    def outline(self) -> tuple[float, ...]:
+        """What its boxes bound in truth, see `Config.outline`."""
+        return ()
 
     def __call__(
         self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
@@ -133,6 +136,11 @@ class SurroundHeadDetector(HeadFinder, Finder):
             raise InputError(f"{path}: holds no head detector; give another file")
         return cls(load_network(path), size)
 
+    @property
+    def outline(self) -> tuple[float, ...]:
+        """See `HeadFinder.outline`."""
+        return self.config.outline
+
     @in_lasting_thread
     def search(
         self, images: Sequence[np.ndarray], size: int | None, min_score: float
@@ -166,6 +174,8 @@ class SurroundHeadDetector(HeadFinder, Finder):
             best = select(np.concatenate(found), min_score)
             shrunk = [float(factors.max()) for _, factors in own]
             seen = _looks(best[:, 1:5], found, shrunk) if len(own) > 1 else None
+            if len(own) > 1:
+                best = merged(best, found)
             detections.append(_detections(best, image, seen))
         return detections
 

@@ -64,6 +64,9 @@ class Config(ModelConfig):
     blocks: int = option(2, "residual blocks at each stride")
     # The numbers of `inference.verified.joint`; without, the detector decides alone.
     verification: tuple[float, ...] = ()
+    # What the boxes that it finds bound: the numbers of a `space.position.Ellipsoid`; without, the
+    # 68 landmarks as they are.
+    outline: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         widths = (self.stem, self.narrow, self.middle, self.wide)
@@ -72,6 +75,14 @@ class Config(ModelConfig):
         numbers = self.verification
         if len(numbers) not in (0, 7) or not all(map(math.isfinite, numbers)):
             raise InputError(f"a verification of {numbers} is impossible; give seven numbers")
+        numbers = self.outline
+        if numbers and not (
+            len(numbers) == 6
+            and all(map(math.isfinite, numbers))
+            and min(numbers[2:5]) > 0
+            and 0 <= numbers[5] <= 1
+        ):
+            raise InputError(f"an outline of {numbers} is impossible; give an ellipsoid's numbers")
         if not 1 <= self.blocks <= 16:
             raise InputError(f"{self.blocks} blocks are impossible; give 1 to 16")
         if self.preprocessing.size % STRIDES[-1]:
