@@ -153,12 +153,12 @@ def test_frames_do_not_wait_for_the_search_of_a_whole_one() -> None:
 
         def __init__(self) -> None:
             self.go_on = threading.Event()
-            self.whole = 0
+            self.searches = 0
 
         def __call__(self, images: list[np.ndarray], min_score: float) -> list[Detections]:
             if images and images[0].shape[0] == 240:
-                self.whole += 1
-                assert self.whole == 1 or self.go_on.wait(10)
+                self.searches += 1
+                assert self.searches == 1 or self.go_on.wait(10)
             return super().__call__(images, min_score)
 
     estimator = FakeEstimator()
@@ -173,7 +173,7 @@ def test_frames_do_not_wait_for_the_search_of_a_whole_one() -> None:
             slow.go_on.set()
         heads = video(Frame(i, i * DT, picture))
         counts.append(len(heads))
-    assert slow.whole == 3
+    assert slow.searches == 3
     assert counts == [1] * 8 + [2] * 4
     assert heads[1].box[0] == pytest.approx(140 + 11, abs=3)  # where it is now
 
