@@ -83,8 +83,27 @@ def test_scenes_that_are_there_stay_and_more_are_added(folder, tmp_path, monkeyp
     lists = [(tmp_path / name / "train" / "heads.csv").read_text() for name in "ab"]
     assert lists[0] == lists[1]
     assert lists[0].splitlines()[: len(held)] == held
-    with pytest.raises(InputError, match="holds heads of other settings"):
+    # The last group of ten scenes is a part of one, and is rendered whole later.
+    for count in (10, 12, 10):
+        made(folder, tmp_path / "c" / "train", count)
+        text = (tmp_path / "c" / "train" / "heads.csv").read_text()
+        assert (text == lists[0]) == (count == 12)
+        assert lists[0].startswith(text)
+    with pytest.raises(InputError, match="holds heads of another seed; give another --"):
         made(folder, tmp_path / "a" / "train", 12, seed=4)
+
+
+def test_boxes_without_an_area_are_left_out(folder, tmp_path):
+    def find(image, targets):
+        faces = np.array([[10.0, 10, 30, 30], [10, 10, 10, 30], [40, 40, 60, 60]])
+        heads = np.array([[5.0, 5, 35, 35], [5, 5, 35, 35], [96, 30, 96, 70]])
+        return faces, heads, np.full(3, -1)
+
+    assert made(folder, tmp_path / "train", 5, find=find) >= 5
+    _, values = read_list(tmp_path / "train" / "heads.csv")
+    assert (values[:, [2, 3, 9, 10]] >= 8).all()
+    none = np.zeros((0, 4)), np.zeros((0, 4)), np.zeros(0, int)
+    assert made(folder, tmp_path / "none", 5, find=lambda *_: none) < 5
 
 
 def test_an_interrupt_lists_whole_groups(folder, tmp_path, monkeypatch):
