@@ -88,8 +88,8 @@ def _crops(scenes: SceneSet, index: int, find: Finder, folder: Path) -> Iterator
     faces, heads, which = find(image, targets)
     nothing = which == -1
     kept = (which >= 0) | (nothing & (np.cumsum(nothing) <= MOST_OTHERS))
-    for boxes in (faces, heads):  # a head's is cut at the image's edge
-        kept &= (boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf) >= SMALLEST
+    for each in (faces, heads):  # a head's is cut at the image's edge
+        kept &= (each[:, 2:] - each[:, :2]).min(1, initial=np.inf) >= SMALLEST
     nowhere = np.full(3, np.nan)
     faces, heads = faces[kept], heads[kept]
     poses = np.vstack([poses, nowhere])[which[kept]]  # −1 is the last row
