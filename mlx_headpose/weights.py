@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from .files import atomic_path, read_json, write_json
 from .methods import DETECTORS, Estimator, ModelConfig, build, config_from_dict
 from .process import in_lasting_thread
 from .quantization import Quantization, restructure
+from .quantization.tree import sharing_copy_of
 from .readers.safetensors_file import load_tensors, read_config
 
 FORMAT = "mlx-headpose"
@@ -68,17 +70,18 @@ def load_strictly(module: nn.Module, tensors: dict[str, mx.array], source: str |
 def load_to_train(model: Estimator, tensors: dict[str, mx.array], source: str | Path) -> list[str]:
     """Fill a network that is to be trained, see `load_strictly`.
 
+    Of the layers that only training uses (`PoseHead.training_only`) the source may lack some, and
+    have some that this training does not use.
+
     Returns:
-        The names of the tensors that only training uses (`PoseHead.training_only`) and that the
-        source lacks; they keep their random values.
+        The names of the tensors of such layers that the source lacks; they keep their random
+        values.
     """
-    layers = {f"head.{name}" for name in model.head.training_only}
-    begun = {
-        name: value
-        for name, value in tensors_of(model).items()
-        if name not in tensors and name.rpartition(".")[0] in layers
-    }
-    load_strictly(model, tensors | begun, source)
+    own = tensors_of(model)
+    extra = {name for name in {*own, *tensors} if _layer(name) in _training_layers(model)}
+    begun = {name: own[name] for name in own if name in extra and name not in tensors}
+    held = {name: tensors[name] for name in tensors if name in own or name not in extra}
+    load_strictly(model, held | begun, source)
     return list(begun)
 
 
@@ -87,12 +90,25 @@ def for_inference(model: Estimator) -> Estimator:
     config = model.config.for_inference()
     if config == model.config:
         return model
-    network = build(config)
-    needed = tensors_of(network)
-    tensors = {name: value for name, value in tensors_of(model).items() if name in needed}
-    load_strictly(network, tensors, "the trained network")
+    network: Estimator = sharing_copy_of(model)
+    network.config = config
+    for name in network.head.training_only:
+        network.head.pop(name, None)
+    if (spec := network.quantization) is not None:
+        left = tuple(name for name in spec.layers if name not in _training_layers(model))
+        network.quantization = replace(spec, layers=left)
     network.eval()
     return network
+
+
+def _training_layers(model: Estimator) -> set[str]:
+    """Names of the layers that only training computes."""
+    return {f"head.{name}" for name in model.head.training_only}
+
+
+def _layer(tensor: str) -> str:
+    """Name of a tensor's layer."""
+    return tensor.rpartition(".")[0]
 
 
 def compute_arrays(module: nn.Module) -> None:

@@ -10,7 +10,12 @@ from PIL import Image
 
 from mlx_headpose.detection.finder import Detections, Finder, Tiling, joined, tiles
 from mlx_headpose.detection.heads.boxes import distinct
-from mlx_headpose.detection.heads.detector import DEFAULT_SIZE, TILING, SurroundHeadDetector
+from mlx_headpose.detection.heads.detector import (
+    DEFAULT_SIZE,
+    TILING,
+    SurroundHeadDetector,
+    prepare,
+)
 from mlx_headpose.evaluation.detection import overlaps
 from mlx_headpose.inference.detectors import BUNDLED_NAME, Detector, load_detector
 from mlx_headpose.inference.estimator import HeadPoseEstimator
@@ -31,6 +36,15 @@ def test_tiles_cover_a_length_and_overlap(length, tiling):
     steps = np.diff(starts)
     assert (side - steps >= tiling.overlap - 1).all()
     assert side == length or length > tiling.tile
+
+
+def test_tiles_are_looked_at_as_often_as_the_whole_image():
+    for length in range(1281, 8000, 37):  # the least that is searched again, and up
+        for size in (length, 1920, 3840):
+            _, side = tiles(min(size, length), TILING)
+            tile, whole = (np.zeros((1, n, 3), np.uint8) for n in (side, length))
+            looks = len(prepare(whole, TILING.first)), len(prepare(tile, TILING.tile))
+            assert looks == (2, 2), "whose scores `joined` puts side by side"
 
 
 class Squares(Finder):

@@ -195,6 +195,13 @@ def test_boxes_are_means_of_the_looks_that_see_the_head():
     np.testing.assert_allclose(found[1], heads[1], rtol=1e-6)  # only one look sees it
     np.testing.assert_allclose(found[:, [0, 9, 10]], heads[:, [0, 9, 10]], rtol=1e-6)
     assert merged(np.zeros((0, 11)), [fine, coarse]).shape == (0, 11)
+    flat = cell(0.7, 30, 0)[None]
+    np.testing.assert_allclose(merged(flat, [fine, flat]), flat, rtol=1e-6)
+
+
+def test_files_from_before_there_was_an_outline_are_read():
+    stored = {k: v for k, v in tiny().to_dict().items() if k not in ("outline", "verification")}
+    assert config_from_dict(stored) == tiny()
 
 
 def test_matching_counts_as_the_program_that_judges_does(shared: Path):

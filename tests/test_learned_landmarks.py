@@ -24,6 +24,7 @@ from mlx_headpose.data import open_dataset
 from mlx_headpose.data.augment import FLIP, UNCHANGED, Augmentation, apply, mirrored
 from mlx_headpose.methods import build
 from mlx_headpose.methods.rotation9d.network import Config
+from mlx_headpose.quantization import quantize_int8, quantize_weights
 from mlx_headpose.readers.safetensors_file import load_tensors, read_config
 from mlx_headpose.synthetic.mesh.places import LANDMARKS_68
 from mlx_headpose.synthetic.rendered import COLUMNS
@@ -204,6 +205,21 @@ def test_inference_has_no_trace_of_it(tmp_path):
     assert mx.array_equal(from_pretrained(tmp_path / "slim.safetensors")(images)[0], outputs[0])
 
 
+@pytest.mark.parametrize("scheme", ["int8", "mlx8"])
+def test_quantised_networks_lose_the_layer_as_well(tmp_path, scheme):
+    model = build(SMALL)
+    model.eval()
+    images = mx.random.randint(0, 256, (4, 32, 32, 3)).astype(mx.uint8)
+    inputs = np.array(images)
+    small = quantize_int8(model, inputs) if scheme == "int8" else quantize_weights(model, 8, inputs)
+    slim = for_inference(small)
+    assert not [name for name in tensors_of(slim) if "landmarks" in name]
+    save_pretrained(slim, tmp_path / "slim.safetensors")
+    read = from_pretrained(tmp_path / "slim.safetensors")
+    assert read.config == SMALL.for_inference()
+    assert mx.array_equal(read(images)[0], small(images)[0])
+
+
 def test_weights_to_start_from_may_lack_that_layer_and_no_other():
     plain = build(SMALL.for_inference())
     model = build(SMALL)
@@ -215,6 +231,9 @@ def test_weights_to_start_from_may_lack_that_layer_and_no_other():
     assert mx.array_equal(model.head.landmarks.weight, begun)
     assert mx.array_equal(model.head.fc2.weight, tensors["head.fc2.weight"])
     assert load_to_train(build(SMALL), tensors_of(model), "x") == []
+    assert load_to_train(plain, tensors_of(model), "x") == []
+    assert mx.array_equal(plain.head.fc2.weight, model.head.fc2.weight)
+    assert "landmarks" not in plain.head
     del tensors["head.fc2.weight"]
     with pytest.raises(ValueError, match=r"head\.fc2\.weight is missing"):
         load_to_train(build(SMALL), tensors, "x")
@@ -239,6 +258,12 @@ def test_train_py_learns_them_and_goes_on_from_a_network_without(tmp_path, monke
     line = "--snapshot workdirs_with/best.safetensors --output slim.safetensors"
     main("export", line.split())
     assert from_pretrained("slim.safetensors").config == SMALL.for_inference()
+    # Without --landmarks it is trained further on what has none, and keeps no layer for them.
+    a_set(tmp_path / "bare", None, count=12)
+    a_set(tmp_path / "bare", None, "val", 2)
+    line = f"{words.replace('heads', 'bare')} --snapshot workdirs_with/best.safetensors"
+    main("train", [*line.split(), "--output_string", "on"])
+    assert from_pretrained("workdirs_on/best.safetensors").config == SMALL.for_inference()
 
 
 def test_sets_without_landmarks_are_refused(tmp_path, monkeypatch, capsys):

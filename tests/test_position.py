@@ -197,7 +197,14 @@ def test_a_detector_may_know_what_its_boxes_bound(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "numbers", [(1.0,), (20, 35, 70, 70, -60, 0.5), (20, 35, 70, 70, 60, 2), (np.nan,) * 6]
+    "numbers",
+    [
+        (1.0,),
+        (20, 35, 70, 70, -60, 0.5),
+        (20, 35, 70, 70, 60, 2),
+        (1e9, 35, 70, 70, 60, 0.5),
+        (np.nan,) * 6,
+    ],
 )
 def test_outlines_that_no_boxes_have(numbers):
     config = SurroundHeadDetector.from_pretrained().config

@@ -9,8 +9,9 @@ import pytest
 
 from mlx_headpose import cli
 from mlx_headpose.cli.datasets import open_for
+from mlx_headpose.cli.render import shown
 from mlx_headpose.core.crop import AROUND_LANDMARKS
-from mlx_headpose.core.scene import HEAD
+from mlx_headpose.core.scene import HEAD, IGNORE
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
 from mlx_headpose.methods import config_class
@@ -83,8 +84,27 @@ def test_scenes_that_are_there_stay_and_more_are_added(folder, tmp_path, monkeyp
     lists = [(tmp_path / name / "train" / "heads.csv").read_text() for name in "ab"]
     assert lists[0] == lists[1]
     assert lists[0].splitlines()[: len(held)] == held
-    with pytest.raises(InputError, match="holds heads of other settings"):
+    # The last group of ten scenes is a part of one, and is rendered whole later.
+    for count in (10, 12, 10):
+        made(folder, tmp_path / "c" / "train", count)
+        text = (tmp_path / "c" / "train" / "heads.csv").read_text()
+        assert (text == lists[0]) == (count == 12)
+        assert lists[0].startswith(text)
+    with pytest.raises(InputError, match="holds heads of another seed; give another --"):
         made(folder, tmp_path / "a" / "train", 12, seed=4)
+
+
+def test_boxes_without_an_area_are_left_out(folder, tmp_path):
+    def find(image, targets):
+        faces = np.array([[10.0, 10, 30, 30], [10, 10, 10, 30], [40, 40, 60, 60]])
+        heads = np.array([[5.0, 5, 35, 35], [5, 5, 35, 35], [96, 30, 96, 70]])
+        return faces, heads, np.full(3, -1)
+
+    assert made(folder, tmp_path / "train", 5, find=find) >= 5
+    _, values = read_list(tmp_path / "train" / "heads.csv")
+    assert (values[:, [2, 3, 9, 10]] >= 8).all()
+    none = np.zeros((0, 4)), np.zeros((0, 4)), np.zeros(0, int)
+    assert made(folder, tmp_path / "none", 5, find=lambda *_: none) < 5
 
 
 def test_an_interrupt_lists_whole_groups(folder, tmp_path, monkeypatch):
@@ -112,6 +132,30 @@ def test_only_training_of_methods_that_learn_it_reads_nothing(folder, tmp_path):
         config = config_class(method)()
         heads = open_for(config, "rendered", tmp_path, None, train=True, yaw=180)
         assert np.isnan(heads.poses).any() == learns
+
+
+def test_which_head_a_box_shows():
+    targets = np.zeros((4, 11), np.float32)
+    targets[1, [0, 1, 2, 3, 10]] = 10, 10, 50, 50, HEAD
+    targets[2, [0, 1, 2, 3, 10]] = 60, 10, 90, 40, IGNORE
+    boxes = np.array([[12.0, 10, 50, 50], [30, 10, 70, 50], [60, 10, 90, 40], [0, 60, 20, 90]])
+    # A third of the second box's union is the head: neither clearly it nor clearly none.
+    assert shown(boxes, targets).tolist() == [1, -2, -2, -1]
+    assert shown(boxes, np.zeros_like(targets)).tolist() == [-1] * 4
+    assert shown(boxes[:0], targets).shape == (0,)
+
+
+def test_a_set_of_nothing_is_refused_where_heads_are_needed(folder, tmp_path):
+    def find(image, targets):
+        return *2 * (np.array([[10.0, 10, 30, 30]]),), np.array([-1])
+
+    for split in ("train", "val"):
+        made(folder, tmp_path / split, 4, find=find)
+    with pytest.raises(InputError, match="none of its crops shows a head"):
+        open_dataset("rendered", tmp_path)
+    with pytest.raises(InputError, match="none of its crops shows a head"):
+        open_for(config_class("hopenet")(), "rendered", tmp_path, None, train=True)
+    assert len(open_for(config_class("rotation9d")(), "rendered", tmp_path, None, train=True)) >= 4
 
 
 def test_the_command_cuts_what_the_bundled_detector_finds(folder, tmp_path, capsys):

@@ -206,6 +206,11 @@ def test_missing_folders_end_in_one_sentence(tmp_path):
         Textures(tmp_path)
     with pytest.raises(InputError, match="no folder of environments"):
         Environments(tmp_path)
+    (tmp_path / "environments.csv").write_text("file,use,scale,maximum\n")
+    for damaged in (b"", b"PK\3\4 and no more"):
+        (tmp_path / "lighting.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match="no folder of environments"):
+            Environments(tmp_path)
     with pytest.raises(InputError, match="--data_dir"):
         open_dataset()
     (tmp_path / "00000.npz").write_bytes(b"nothing")

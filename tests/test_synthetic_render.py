@@ -350,6 +350,8 @@ ROW = "a.jpg,1,2,30,40,10,-5,0,8,9,20,22\n"
         (HEADER + "a.jpg,1,2\n", "row 1 is broken .it has 3 columns, not 12"),
         (HEADER + ROW.replace("-5", "down"), "row 1 is broken .could not convert"),
         (HEADER + ROW + ROW.replace("-5", "nan"), "row 2 has an impossible box or angle"),
+        (HEADER + ROW + ROW.replace("10,-5,0", "10,,"), "row 2 is broken .could not convert"),
+        (HEADER + ROW.replace("10,-5,0", ",,"), "none of its crops shows a head"),
         (HEADER + ROW.replace("30", "0"), "row 1 has an impossible box or angle"),
         (HEADER + ROW.replace("10", "181"), "row 1 has an impossible box or angle"),
         (HEADER + ROW.replace("10", "150"), "no head has a yaw within ±99°"),

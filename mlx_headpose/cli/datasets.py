@@ -42,7 +42,7 @@ def open_for(
     crop = crop or config.preprocessing.crop
     dataset = open_dataset(name, folder, filename_list, crop=crop, input_size=size, **given)
     if not config.learns_absence:
-        dataset.drop(np.isnan(dataset.poses).any(axis=1), "no head")
+        dataset.drop_absent()
     return config.inputs.open(dataset, given.get("train", False))
 
 

@@ -227,7 +227,8 @@ def make_model(
         raise InputError(f"{path}: is a {method} network, from which no training starts")
     if method != args.model:
         raise InputError(f"{path}: is a {method} network; add --model {method}")
-    model = build(_as_asked(args, config, size))
+    # What only training computes is the affair of this training's options.
+    model = build(_as_asked(args, config.for_inference(), size))
     if new := load_to_train(model, tensors, path):
         say(f"{path} lacks what only training uses, so that begins at random: {', '.join(new)}.")
     return model, True

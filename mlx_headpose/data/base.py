@@ -131,6 +131,16 @@ class Dataset:
         self.boxes = self.boxes[keep]
         self.columns = {name: values[keep] for name, values in self.columns.items()}
 
+    def drop_absent(self) -> None:
+        """Leave out, and count, the samples that show no head.
+
+        Raises:
+            InputError: no other is left.
+        """
+        self.drop(np.isnan(self.poses).any(axis=1), "no head")
+        if not self.ids and "no head" in self.dropped:
+            raise InputError(f"{self.name}: none of its crops shows a head; add some that do")
+
     def drop(self, bad: np.ndarray, reason: str) -> None:
         """Leave out, and count, the samples where the (N,) boolean `bad` is true."""
         if bad.any():

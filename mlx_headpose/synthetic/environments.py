@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from functools import lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -40,7 +41,7 @@ class Environments:
         try:
             with (folder / "environments.csv").open(newline="", encoding="utf-8") as file:
                 rows = [r for r in csv.DictReader(file) if names is None or r["file"] in names]
-            with np.load(folder / LIGHTING) as lighting:
+            with (folder / LIGHTING).open("rb") as opened, np.load(opened) as lighting:
                 radiance = dict(zip(lighting["names"].tolist(), lighting["radiance"], strict=True))
             self.backgrounds = [
                 (r["file"], float(r["scale"]), float(r["maximum"]))
@@ -49,7 +50,7 @@ class Environments:
             ]
             stems = [Path(r["file"]).stem for r in rows]
             self.radiance = np.stack([radiance[n] for n in stems])
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except (OSError, EOFError, KeyError, ValueError, TypeError, BadZipFile) as error:
             raise InputError(f"{folder}: no folder of environments ({error})") from None
 
     @classmethod

@@ -122,7 +122,7 @@ def render_set(
     """
     folder = folder / part_folder(settings.split, part)
     faces, wholes = settings.heads(count), settings.heads(count, around=HEAD)
-    _claim(folder, settings)
+    claim(folder, settings.record())
     _make_room(folder / LANDMARKS, count)
     for boxes in (faces.boxes, wholes.boxes):
         boxes[:, 2:] -= boxes[:, :2]
@@ -255,9 +255,13 @@ def picture_name(index: int) -> str:
     return f"{index // PER_FOLDER:03d}/{index:06d}.jpg"
 
 
-def _claim(folder: Path, settings: Settings) -> None:
-    """Note the settings in an empty folder; stop if the folder was claimed for others."""
-    path, record = folder / SETTINGS, settings.record()
+def claim(folder: Path, record: dict[str, Any]) -> None:
+    """Note settings in an empty folder; stop if the folder was claimed for others.
+
+    Raises:
+        InputError: it holds heads of other settings, or something else.
+    """
+    path = folder / SETTINGS
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -271,9 +275,9 @@ def _claim(folder: Path, settings: Settings) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable ({error}); delete it or choose another") from None
     if noted != record:
-        keys = [
-            key for key in record if not isinstance(noted, dict) or noted.get(key) != record[key]
-        ]
+        other = noted if isinstance(noted, dict) else {}
+        # Some are only noted where they are chosen.
+        keys = [key for key in {**record, **other} if other.get(key) != record.get(key)]
         raise InputError(
             f"{folder}: holds heads of another {' and '.join(keys)}; give another --out"
         )

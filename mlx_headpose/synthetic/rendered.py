@@ -222,5 +222,5 @@ def open_dataset(
         loose=0.35 if train and not whole else 0.0,
     )
     if not train:
-        heads.drop(np.isnan(heads.poses).any(axis=1), "no head")
+        heads.drop_absent()
     return heads

@@ -70,4 +70,6 @@ def merged(heads: np.ndarray, looks: Sequence[np.ndarray]) -> np.ndarray:
         weight = scores.max(1)[:, None]
         boxes += weight * cells[scores.argmax(1), 1:9]
         total += weight
-    return np.concatenate([heads[:, :1], boxes / total, heads[:, 9:]], 1).astype(np.float32)
+    # A box without an area overlaps nothing, itself included.
+    means = np.where(total > 0, boxes / np.where(total > 0, total, 1), heads[:, 1:9])
+    return np.concatenate([heads[:, :1], means, heads[:, 9:]], 1).astype(np.float32)

@@ -46,6 +46,7 @@ NEAR, NEAR_SHARE = 1.0, 0.25
 SCORE_WEIGHT, BOX_WEIGHT, FACE_WEIGHT, YAW_WEIGHT = 3.0, 1.5, 1.0, 0.2
 PRIOR = 0.01  # score of a cell before training
 MOST = 4.0  # of the logarithm of a predicted size
+MOST_MM = 1000.0  # of an outline's centre and axes
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Config(ModelConfig):
         numbers = self.outline
         if numbers and not (
             len(numbers) == 6
-            and all(map(math.isfinite, numbers))
+            and all(abs(number) <= MOST_MM for number in numbers)
             and min(numbers[2:5]) > 0
             and 0 <= numbers[5] <= 1
         ):

@@ -7,7 +7,6 @@ among others, and boxes without a head, whose three angles stay empty in the lis
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +16,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ...errors import InputError
-from ...files import atomic_path, write_json
-from ..render_set import QUALITY, SETTINGS
+from ...files import atomic_path
+from ..render_set import QUALITY, claim
 from ..rendered import COLUMNS, LIST
 from .dataset import SceneSet
 
@@ -54,21 +52,21 @@ def render_crops(scenes: SceneSet, find: Finder, folder: Path, settings: dict[st
         KeyboardInterrupt: Ctrl-C; whole groups of scenes are listed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    record = folder / SETTINGS
-    if record.exists() and json.loads(record.read_text("utf-8")) != settings:
-        raise InputError(f"{folder}: holds heads of other settings; give another --part")
-    write_json(record, settings)
-    starts = range(0, len(scenes), PER_FOLDER)
-    lists = [folder / f"{start // PER_FOLDER:03d}" / LIST for start in starts]
-    waiting = [
-        (start, path) for start, path in zip(starts, lists, strict=True) if not path.exists()
+    claim(folder, settings)
+    groups = [
+        range(start, min(start + PER_FOLDER, len(scenes)))
+        for start in range(0, len(scenes), PER_FOLDER)
     ]
-    done = (len(starts) - len(waiting)) * PER_FOLDER
+    lists = [_list_of(group, folder) for group in groups]
+    waiting = [
+        (group, path) for group, path in zip(groups, lists, strict=True) if not path.exists()
+    ]
+    done = len(scenes) - sum(len(group) for group, _ in waiting)
     try:
         with tqdm(total=len(scenes), initial=done, unit="scene", disable=None) as bar:
-            for start, path in waiting:
+            for group, path in waiting:
                 rows = []
-                for index in range(start, min(start + PER_FOLDER, len(scenes))):
+                for index in group:
                     rows += list(_crops(scenes, index, find, path.parent))
                     bar.update()
                 _write(path, rows)
@@ -78,13 +76,20 @@ def render_crops(scenes: SceneSet, find: Finder, folder: Path, settings: dict[st
     return _join(lists, folder)
 
 
+def _list_of(group: range, folder: Path) -> Path:
+    """Where the crops of a group of scenes are listed; the name of a part of one says its size."""
+    name = LIST if len(group) == PER_FOLDER else f"{len(group)}-{LIST}"
+    return folder / f"{group.start // PER_FOLDER:03d}" / name
+
+
 def _crops(scenes: SceneSet, index: int, find: Finder, folder: Path) -> Iterator[list[str]]:
     """Write the crops of a scene; yields their rows."""
     image, targets, poses = scenes.posed(index)
     faces, heads, which = find(image, targets)
     nothing = which == -1
     kept = (which >= 0) | (nothing & (np.cumsum(nothing) <= MOST_OTHERS))
-    kept &= (faces[:, 2:] - faces[:, :2]).min(1, initial=np.inf) >= SMALLEST
+    for each in (faces, heads):  # a head's is cut at the image's edge
+        kept &= (each[:, 2:] - each[:, :2]).min(1, initial=np.inf) >= SMALLEST
     nowhere = np.full(3, np.nan)
     faces, heads = faces[kept], heads[kept]
     poses = np.vstack([poses, nowhere])[which[kept]]  # −1 is the last row
