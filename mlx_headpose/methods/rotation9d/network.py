@@ -102,7 +102,7 @@ class NineHead(PoseHead):
 
     # Of the bundled network a twelfth of what shows no head reaches it, and 71 % of the backs of
     # heads.
-    min_length = 0.8
+    min_length = 0.7
 
     training_only = ("landmarks",)
 
