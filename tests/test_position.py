@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mlx_headpose import HeadPoseEstimator
+from mlx_headpose.detection.finder import Detections
 from mlx_headpose.detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
-from mlx_headpose.detection.yunet import Detections
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference.detectors import BUNDLED_NAME, load_detector
 from mlx_headpose.methods import build
@@ -210,3 +210,17 @@ def test_outlines_that_no_boxes_have(numbers):
     config = SurroundHeadDetector.from_pretrained().config
     with pytest.raises(InputError, match="outline"):
         dataclasses.replace(config, outline=numbers)
+
+
+def test_another_camera_holds_for_sizes_that_were_seen_before():
+    image, box = np.full((200, 300, 3), 90, np.uint8), np.array([100.0, 60, 160, 120])
+    estimator = HeadPoseEstimator(camera=60)
+    (near,) = estimator(image, boxes=[box])
+    estimator.camera = 30
+    (far,) = estimator(image, boxes=[box])
+    assert far.position[2] > 1.8 * near.position[2]
+    estimator.camera = Camera.from_fov(60, 300, 200)
+    assert estimator(image, boxes=[box])[0] == near
+    with pytest.raises(InputError, match="field of view"):
+        estimator.camera = 200
+    assert estimator.camera == Camera.from_fov(60, 300, 200)

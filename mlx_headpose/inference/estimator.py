@@ -147,9 +147,6 @@ class HeadPoseEstimator:
         self.perspective = perspective
         self.head_size = head_size
         self.zero = zero
-        self._cameras: dict[tuple[int, int], Camera] = {}
-        if isinstance(camera, int | float):
-            Camera.from_fov(camera, 640, 480)  # refuses what is no field of view
         self._detector = detector
         self._crop_margin, self._landmarker = crop_margin, landmarker
         # What the boxes that a user gives bound; those that the detector finds may bound another.
@@ -185,6 +182,22 @@ class HeadPoseEstimator:
         estimator = cls(model, found, **options)
         estimator._bundled = bundled
         return estimator
+
+    @property
+    def camera(self) -> Camera | float | None:
+        """Intrinsics, or degrees that the longer side of images spans; None if not known.
+
+        Raises:
+            InputError: it is set to what is no field of view.
+        """
+        return self._camera
+
+    @camera.setter
+    def camera(self, camera: Camera | float | None) -> None:
+        if isinstance(camera, int | float):
+            Camera.from_fov(camera, 640, 480)  # refuses what is no field of view
+        self._camera = camera
+        self._cameras: dict[tuple[int, int], Camera] = {}  # by the size of images
 
     @property
     def detector(self) -> Detector:
