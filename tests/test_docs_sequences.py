@@ -49,6 +49,9 @@ NOT_RUN = {
         "calibrates for minutes; tests/test_quantization.py does on a smaller network"
     ),
     "python train.py --config weights/headdetector": "takes hours: its file says how many scenes",
+    "python train.py --config weights/headpose-places.txt": (
+        "begins with what bench/accuracy/calibrate.py writes, which takes minutes"
+    ),
     "mlx-headpose selfcheck": "tests/test_selfcheck.py runs it",
     "swift test": "needs Swift",
     "HEADPOSE_MLX=": "needs Swift",

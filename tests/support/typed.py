@@ -111,7 +111,7 @@ def run_module(name: str, *words: str) -> None:
 
 def shortened(command: str, words: list[str]) -> list[str]:
     """The arguments, with a small number of what the command does much."""
-    if command == "render" and "--out" in words:
+    if command == "render" and "--out" in words and "crops" not in words:
         words += ["--workers", "1"]
     if command == "leaderboard":
         words += ["--rendered", ""]
