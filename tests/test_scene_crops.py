@@ -9,11 +9,11 @@ import pytest
 
 from mlx_headpose import cli
 from mlx_headpose.cli.datasets import open_for
-from mlx_headpose.cli.render import shown
 from mlx_headpose.core.crop import AROUND_LANDMARKS
 from mlx_headpose.core.scene import HEAD, IGNORE
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
+from mlx_headpose.evaluation.detection import shown
 from mlx_headpose.methods import config_class
 from mlx_headpose.synthetic.rendered import read_list
 from mlx_headpose.synthetic.scenes import crops

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image
 
 from .._version import __version__
@@ -19,6 +18,8 @@ from ..files import atomic_path
 from .options import Parser, not_negative, positive, refuse
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..synthetic.dataset import SyntheticHeads
     from ..synthetic.render_set import Settings
 
@@ -28,8 +29,6 @@ SPLIT_SEEDS = {"train": 0, "val": 1}  # of sprites
 ANGLES = ("yaw", "pitch", "roll")
 CROPPED_SIDE = 640  # of scenes whose heads are cut out
 FAINT_SCORE = 0.15  # of boxes that are cut out
-# Overlap with a head from which a box shows it, and below which it does not.
-SAME, OTHER = 0.45, 0.2
 STEEP = (180.0, 80.0, 95.0)  # largest angles with --poses wide
 # Count, split, side of an image in pixels, and largest angles, where the command line gives none.
 SET, SHEET = (None, "train", 160, (180.0, 50.0, 50.0)), (48, "val", 128, (90.0, 40.0, 40.0))
@@ -143,6 +142,7 @@ def _write_crops(args: argparse.Namespace, given: set[str]) -> None:
     if not {"out", "count", "part", "scenes"} <= given:
         raise InputError("--kind crops needs --out, --part, --count and --scenes")
     from ..detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
+    from ..evaluation.detection import shown
     from ..synthetic.render_set import digest, part_folder
     from ..synthetic.scenes.crops import render_crops
     from ..synthetic.scenes.dataset import open_dataset
@@ -156,8 +156,13 @@ def _write_crops(args: argparse.Namespace, given: set[str]) -> None:
         return found.boxes, found.heads, shown(found.heads, targets)
 
     split = args.split or "train"
-    settings = {"kind": CROPS, "seed": args.seed, "split": split, "version": __version__}
-    settings["detector"] = digest(file)
+    settings = {
+        "kind": CROPS,
+        "seed": args.seed,
+        "split": split,
+        "version": __version__,
+        "detector": digest(file),
+    }
     scenes = open_dataset(
         args.scenes,
         train=split == "train",
@@ -169,26 +174,6 @@ def _write_crops(args: argparse.Namespace, given: set[str]) -> None:
     with _stopped_with("Stopped; groups of scenes that were whole are listed."):
         crops = render_crops(scenes, find, folder, settings)
     print(f"{crops} crops of {args.count} scenes in {folder}")
-
-
-def shown(boxes: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """What boxes in a scene show.
-
-    Args:
-        boxes: (N, 4) of heads.
-        targets: (M, 11) of the scene, see `core.scene`.
-
-    Returns:
-        (N,) row of the head that each shows, −1 where it shows none, −2 where neither is clear.
-    """
-    from ..core.scene import HEAD
-    from ..evaluation.detection import overlaps
-
-    shares, _ = overlaps(boxes, targets[:, :4])
-    shares = np.where(targets[:, 10] == 0, 0.0, shares)
-    best, most = shares.argmax(1), shares.max(1)
-    clear = (most >= SAME) & (targets[best, 10] == HEAD)
-    return np.where(clear, best, np.where(most < OTHER, -1, -2))
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from ..methods import Estimator
 
 WORKERS = 2
 MIN_OVERLAP = 0.4  # intersection over union from which a box finds a head
+# Overlap with a head from which a box shows it, and below which it does not.
+SAME, OTHER = 0.45, 0.2
 MIN_SCORE = 0.02
 FALSE_PER_SCENE = 0.25
 VIEWS = {"front": (0.0, 60.0), "side": (60.0, 120.0), "back": (120.0, 180.1)}  # |yaw| in degrees
@@ -128,6 +130,23 @@ def match(
             counted.append(index)
             found.append(-1)
     return np.array(counted, np.intp), np.array(found, np.intp)
+
+
+def shown(boxes: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """What boxes in a scene show.
+
+    Args:
+        boxes: (N, 4) of heads.
+        targets: (M, 11) of the scene, see `core.scene`.
+
+    Returns:
+        (N,) row of the head that each shows, −1 where it shows none, −2 where neither is clear.
+    """
+    shares, _ = overlaps(boxes, targets[:, :4])
+    shares = np.where(targets[:, 10] == 0, 0.0, shares)
+    best, most = shares.argmax(1), shares.max(1)
+    clear = (most >= SAME) & (targets[best, 10] == HEAD)
+    return np.where(clear, best, np.where(most < OTHER, -1, -2))
 
 
 def evaluate_scenes(model: Estimator, dataset: Dataset, batch_size: int = 16) -> Detection:

@@ -6,7 +6,6 @@ only, and the list names only images that are there.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import multiprocessing
@@ -32,7 +31,7 @@ from ..files import atomic_path, write_json
 from .dataset import FACE, HEAD, Range, SyntheticHeads
 from .effects import photo
 from .environments import LIGHTING, Environments
-from .rendered import COLUMNS, LANDMARKS, LIST, open_landmarks
+from .rendered import LANDMARKS, LIST, open_landmarks, write_list
 
 SETTINGS = "render.json"
 QUALITY = 93  # of the JPEGs: most pictures were compressed more by the camera before
@@ -309,11 +308,7 @@ def _present(folder: Path, count: int) -> set[int]:
 
 
 def _write_list(folder: Path, rows: np.ndarray, finished: list[int]) -> None:
-    with (
-        atomic_path(folder / LIST) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for index in sorted(finished):
-            writer.writerow([picture_name(index), *(f"{v:.3f}" for v in rows[index])])
+    write_list(
+        folder / LIST,
+        ([picture_name(i), *(f"{v:.3f}" for v in rows[i])] for i in sorted(finished)),
+    )

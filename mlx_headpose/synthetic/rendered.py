@@ -9,6 +9,7 @@ head are empty, and training alone reads it. Folders beside these whose names be
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from ..data.annotated import LIMIT
 from ..data.base import Dataset
 from ..data.listing import require_folder
 from ..errors import InputError
+from ..files import atomic_path
 from ..readers.numbers import MAX_COORDINATE
 from ..readers.pictures import open_upright
 from .people import disturbed
@@ -175,6 +177,15 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray]:
         raise InputError(f"{path}: row {row} has an impossible box or angle; fix it")
     values[np.array(absent), _ANGLES] = np.nan
     return names, values
+
+
+def write_list(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write a list, atomically; `rows` are in the order of `COLUMNS`."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
 
 
 def open_dataset(

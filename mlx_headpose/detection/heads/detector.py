@@ -172,9 +172,10 @@ class SurroundHeadDetector(HeadFinder, Finder):
         detections = []
         for image, own, found in zip(images, looks, cells, strict=True):
             best = select(np.concatenate(found), min_score)
-            shrunk = [float(factors.max()) for _, factors in own]
-            seen = _looks(best[:, 1:5], found, shrunk) if len(own) > 1 else None
+            seen = None
             if len(own) > 1:
+                shrunk = [float(factors.max()) for _, factors in own]
+                seen = _looks(best[:, 1:5], found, shrunk)
                 best = merged(best, found)
             detections.append(_detections(best, image, seen))
         return detections

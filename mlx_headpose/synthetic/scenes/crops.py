@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ...files import atomic_path
 from ..render_set import QUALITY, claim
-from ..rendered import COLUMNS, LIST
+from ..rendered import LIST, write_list
 from .dataset import SceneSet
 
 # An image and its (M, 11) targets → (N, 4) boxes of landmarks, (N, 4) boxes of heads, and (N,)
@@ -51,7 +51,6 @@ def render_crops(scenes: SceneSet, find: Finder, folder: Path, settings: dict[st
         InputError: the folder holds something else.
         KeyboardInterrupt: Ctrl-C; whole groups of scenes are listed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     claim(folder, settings)
     groups = [
         range(start, min(start + PER_FOLDER, len(scenes)))
@@ -69,7 +68,7 @@ def render_crops(scenes: SceneSet, find: Finder, folder: Path, settings: dict[st
                 for index in group:
                     rows += list(_crops(scenes, index, find, path.parent))
                     bar.update()
-                _write(path, rows)
+                write_list(path, rows)
     except KeyboardInterrupt:
         _join(lists, folder)
         raise
@@ -132,15 +131,6 @@ def _surroundings(image: np.ndarray, box: np.ndarray) -> tuple[Image.Image, np.n
     return picture, low, scale
 
 
-def _write(path: Path, rows: list[list[str]]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        csv.writer(file, lineterminator="\n").writerows([list(COLUMNS), *rows])
-
-
 def _join(lists: list[Path], folder: Path) -> int:
     """Write the list of all groups of scenes that are there; returns its number of rows."""
     rows: list[list[str]] = []
@@ -148,5 +138,5 @@ def _join(lists: list[Path], folder: Path) -> int:
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 rows += list(csv.reader(file))[1:]
-    _write(folder / LIST, rows)
+    write_list(folder / LIST, rows)
     return len(rows)
