@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
@@ -128,3 +130,19 @@ def test_other_programs_are_told_that_crops_are_standardized():
     fixed = Config(preprocessing=Preprocessing(size=64))
     assert preprocessor_config(fixed)["do_normalize"]
     assert not preprocessor_config(fixed)["standardize"]
+
+
+def test_averages_a_crop_with_its_mirror_image():
+    plain = build(Config(preprocessing=Preprocessing(size=32), stages=2, width=32)).eval()
+    both = build(dataclasses.replace(plain.config, mirrored=True)).eval()
+    both.update(plain.parameters())
+    images = mx.random.randint(0, 256, (3, 32, 32, 3), key=mx.random.key(1)).astype(mx.uint8)
+    flipped = images[:, :, ::-1]
+    mirror = np.diag([-1.0, 1, 1])
+    (one,), (other,), (mean,) = plain(images), plain(flipped), both(images)
+    assert np.allclose(mean, (np.array(one) + mirror @ np.array(other) @ mirror) / 2, atol=1e-6)
+    yaw, pitch, roll = np.array(both.decode(both(images))).T
+    assert np.allclose(both.decode(both(flipped)), np.stack([-yaw, pitch, -roll], 1), atol=1e-3)
+    both.train()
+    plain.train()
+    assert np.allclose(both(images)[0], plain(images)[0], atol=1e-6)

@@ -1,12 +1,12 @@
 """Fit the confidence of a rotation9d network to rendered validation heads, and store it.
 
     python -m bench.accuracy.calibrate --snapshot FILE --data_dir datasets/heads --output FILE \\
-        [--average EARLIER --share 0.7]
+        [--average EARLIER --share 0.7] [--mirrored]
 
 With `--average`, the network's weights are first averaged with those of the earlier network that
 its training began from, which keeps what that one knew (Wortsman et al., "Robust fine-tuning of
 zero-shot models", CVPR 2022); `--share` is the snapshot's own. What only training computes is left
-out.
+out. With `--mirrored` the network reads each crop and its mirror image from then on.
 
 Logistic regression (Platt 1999) of "the mean error of the three angles is within 10°" on the
 length of the nine outputs. Half of the heads are shown darker, brighter or turned, so that the
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--average", type=Path, help="the network that the training began from")
     parser.add_argument("--share", type=float, default=0.7, help="of the snapshot in the average")
+    parser.add_argument("--mirrored", action="store_true", help="average mirror images as well")
     parser.add_argument("--output", type=Path, help="where the network is written with it")
     options = parser.parse_args()
     model = for_inference(from_pretrained(options.snapshot))
@@ -74,6 +75,10 @@ def main() -> None:
     head = model.head
     if not isinstance(head, NineHead):
         parser.error(f"{options.snapshot}: only rotation9d networks are calibrated")
+    if options.mirrored:
+        mirrored = build(dataclasses.replace(model.config, mirrored=True))
+        load_strictly(mirrored, tensors_of(model), options.snapshot)
+        model = mirrored.eval()
     dataset = open_dataset(
         "rendered", options.data_dir, crop=model.config.preprocessing.crop, yaw=180
     )

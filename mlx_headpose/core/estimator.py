@@ -193,6 +193,13 @@ class PoseHead(nn.Module):
     # Names of its layers that only training computes; weights to start from may lack them.
     training_only: ClassVar[tuple[str, ...]] = ()
 
+    def views(self, inputs: mx.array) -> mx.array:
+        """Normalised inputs (N, ...) → what the backbone reads of them outside training.
+
+        A head that looks at a sample several times answers (N·V, ...), and joins the V answers.
+        """
+        return inputs
+
     def __call__(self, features: Any) -> Outputs:
         """Features → the method's raw outputs, always a tuple of arrays with batch first."""
         raise NotImplementedError
@@ -253,13 +260,17 @@ class Estimator(nn.Module):
         reads = self.config.inputs
         inputs = reads.normalize(inputs)
         count = shards_for(len(inputs)) if reads.in_shards else 1
-        if count == 1 or (self.training and not self.trains_in_shards):
-            return self.head(self.backbone(inputs))
-        batch = Shards.split(inputs, count)
         if self.training:
-            return self.head(self.backbone(batch).join())
-        outputs = in_each_shard(lambda part: self.head(self.backbone(part)), batch.parts)
+            if count == 1 or not self.trains_in_shards:
+                return self.head(self.backbone(inputs))
+            return self.head(self.backbone(Shards.split(inputs, count)).join())
+        if count == 1:
+            return self._predict(inputs)
+        outputs = in_each_shard(self._predict, Shards.split(inputs, count).parts)
         return tuple(mx.concatenate(list(parts)) for parts in zip(*outputs, strict=True))
+
+    def _predict(self, inputs: mx.array) -> Outputs:
+        return self.head(self.backbone(self.head.views(inputs)))
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> Estimator:
         """The same network, its layers shared, with another preprocessing."""

@@ -9,6 +9,9 @@ wait for thousands of steps.
 
 Where landmarks are known, training may ask for them as well, from the same hidden layer: what tells
 where they are also tells the pose. Outside training no network computes them.
+
+Outside training a network may read each crop and its mirror image, and answer the mean of both
+matrices, whose rotation is their chordal mean.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ REDUCED = 64
 LEAST = 0.01  # that a length lacks to 1
 LANDMARKS_WEIGHT = 0.5  # of their mean distance in half crops, in the loss
 SMOOTH = 1e-4  # under the root, where the gradient would be infinite at 0
+# Signs of a rotation's elements that a mirror image turns round, if x is the mirror's normal.
+MIRROR = np.array([[1, -1, -1], [-1, 1, 1], [-1, 1, 1]], np.float32)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Config(ModelConfig):
     stages: int = option(3, "stages of the ResNet-18", choices=(2, 3, 4))
     width: int = option(256, "width of the layer before the nine numbers")
     landmarks: bool = option(False, "train on 68 landmarks as well, which only training computes")
+    mirrored: bool = option(False, "outside training, average each crop with its mirror image")
     # a and b of `NineHead.confidence`, fitted by bench/accuracy/calibrate.py.
     calibration: tuple[float, ...] = ()
 
@@ -98,6 +104,7 @@ class NineHead(PoseHead):
         width: width of the hidden layer.
         calibration: see `confidence`.
         landmarks: whether it learns them.
+        mirrored: whether it joins the outputs of each crop and its mirror image outside training.
     """
 
     # Of the bundled network 4 % of empty corners of images reach it, 14 % of what a detector takes
@@ -113,9 +120,11 @@ class NineHead(PoseHead):
         width: int,
         calibration: tuple[float, ...] = (),
         landmarks: bool = False,
+        mirrored: bool = False,
     ):
         super().__init__()
         self.calibration = calibration
+        self.mirrored = mirrored
         self.reduce = nn.Linear(channels, REDUCED)
         self.fc1 = nn.Linear(REDUCED * side * side, width)
         self.fc2 = nn.Linear(width, 9)
@@ -124,12 +133,21 @@ class NineHead(PoseHead):
             self.landmarks = nn.Linear(width, 2 * POINTS)
             self.landmarks.weight *= 0.1
 
+    def views(self, inputs: mx.array) -> mx.array:
+        """See `PoseHead.views`; a crop is followed by its mirror image."""
+        if not self.mirrored:
+            return inputs
+        return mx.stack([inputs, inputs[:, :, ::-1]], axis=1).flatten(0, 1)
+
     def __call__(self, features: mx.array) -> Outputs:
         x = self.reduce(features).flatten(1)  # where in the picture something is must not be lost
         x = relu(self.fc1(x))
         nine = self.fc2(x).reshape(-1, 3, 3)
         if self.training and "landmarks" in self:
             return nine, self.landmarks(x).reshape(-1, POINTS, 2)
+        if self.mirrored and not self.training:
+            both = nine.reshape(-1, 2, 3, 3)
+            nine = (both[:, 0] + both[:, 1] * mx.array(MIRROR)) / 2
         return (nine,)
 
     def loss(self, outputs: Outputs, target: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
@@ -201,5 +219,12 @@ def build(config: Config) -> Estimator:
     resnet = config.arch == "resnet18"
     backbone = ResNet(18, stages=config.stages) if resnet else MobileNetV2()
     side = config.preprocessing.size // config.stride
-    head = NineHead(backbone.channels, side, config.width, config.calibration, config.landmarks)
+    head = NineHead(
+        backbone.channels,
+        side,
+        config.width,
+        config.calibration,
+        config.landmarks,
+        config.mirrored,
+    )
     return Estimator(config, backbone, head)
