@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from test_nlml import read_npz
 
+from bench.speed import nlml as bench
 from mlx_headpose.convert import convert_file, convert_tensors
 from mlx_headpose.errors import InputError
 from mlx_headpose.methods import build
@@ -17,7 +18,7 @@ from mlx_headpose.methods.nlml_manifold.fitted import manifold_of
 from mlx_headpose.readers.safetensors_file import read_config
 from mlx_headpose.readers.torch_file import read_torch
 from mlx_headpose.readers.torch_writer import write_torch_file
-from mlx_headpose.weights import from_pretrained
+from mlx_headpose.weights import BUNDLED, from_pretrained, save_pretrained
 
 NETWORKS = ("yaw_network.pth", "pitch_network.pth", "roll_network.pth")
 
@@ -88,3 +89,21 @@ def test_what_is_no_manifold_is_refused(shared):
     data["W"] = data["W"][0]
     with pytest.raises(InputError, match="not complete"):
         convert_tensors(data, "Trained_data.npz")
+
+
+def test_networks_of_other_kinds_end_the_comparison_in_one_sentence(tmp_path, capsys, monkeypatch):
+    many, network = tmp_path / "many.safetensors", tmp_path / "network.safetensors"
+    save_pretrained(build(Config(landmarks=468)), many)
+    save_pretrained(build(Config(landmarks=68)), network)
+    lists = ["--data_dir", "-", "--train_list", "-", "--test_list", "-"]
+    for first, second, wrong in (
+        (BUNDLED, network, BUNDLED),
+        (many, network, many),
+        (network, network, network),
+    ):
+        words = [*lists, "--network", str(first), "--manifold", str(second)]
+        monkeypatch.setattr("sys.argv", ["nlml", *words])
+        with pytest.raises(SystemExit, match="2"):
+            bench.main()
+        *_, sentence = capsys.readouterr().err.splitlines()
+        assert f"{wrong}: no network of nlml" in sentence

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from bench.accuracy import calibrate
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
 from mlx_headpose.methods import build, config_from_dict
 from mlx_headpose.methods.rotation9d.network import Config
 from mlx_headpose.pose import nearest_rotation, pose_to_matrix
-from mlx_headpose.weights import preprocessor_config
+from mlx_headpose.weights import preprocessor_config, save_pretrained, tensors_of
 
 
 def by_svd(matrices):
@@ -146,3 +147,30 @@ def test_averages_a_crop_with_its_mirror_image():
     both.train()
     plain.train()
     assert np.allclose(both(images)[0], plain(images)[0], atol=1e-6)
+
+
+SMALL = Config(preprocessing=Preprocessing(size=32), arch="mobilenetv2", stages=2, width=32)
+
+
+def test_an_average_takes_its_share_of_both_networks(tmp_path):
+    model, earlier = build(SMALL), build(SMALL)
+    save_pretrained(earlier, tmp_path / "earlier.safetensors")
+    own, theirs = tensors_of(model), tensors_of(earlier)
+    calibrate.average(model, tmp_path / "earlier.safetensors", 0.7)
+    for name, value in tensors_of(model).items():
+        assert mx.allclose(value, 0.7 * own[name] + 0.3 * theirs[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize(
+    "other", [{"width": 64}, {"preprocessing": Preprocessing(size=64)}, {"arch": "resnet18"}]
+)
+def test_an_average_with_another_network_ends_in_one_sentence(tmp_path, capsys, monkeypatch, other):
+    for name, config in (("new", SMALL), ("other", dataclasses.replace(SMALL, **other))):
+        save_pretrained(build(config), tmp_path / f"{name}.safetensors")
+    words = ["--snapshot", tmp_path / "new.safetensors", "--data_dir", tmp_path]
+    words += ["--average", tmp_path / "other.safetensors"]
+    monkeypatch.setattr("sys.argv", ["calibrate", *map(str, words)])
+    with pytest.raises(SystemExit, match="2"):
+        calibrate.main()
+    *_, sentence = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'other.safetensors'}: does not fit the network: " in sentence

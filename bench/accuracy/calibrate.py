@@ -28,7 +28,8 @@ from scipy.optimize import minimize
 
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.augment import Augmentation, apply
-from mlx_headpose.methods import build
+from mlx_headpose.errors import InputError
+from mlx_headpose.methods import Estimator, build
 from mlx_headpose.methods.rotation9d.network import NineHead, logarithm
 from mlx_headpose.pose import angle_errors
 from mlx_headpose.weights import (
@@ -54,6 +55,19 @@ def fit(z: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     return float(a), float(b)
 
 
+def average(model: Estimator, earlier: Path, share: float) -> None:
+    """Give a network the average of its weights and an earlier network's; `share` is its own.
+
+    Raises:
+        InputError: the earlier one cannot be loaded, or is of another architecture or size.
+    """
+    own = tensors_of(model)
+    theirs = tensors_of(for_inference(from_pretrained(earlier)))
+    load_strictly(model, theirs, earlier)  # refuses what does not fit
+    mean = {name: share * value + (1 - share) * theirs[name] for name, value in own.items()}
+    load_strictly(model, mean, earlier)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--snapshot", type=Path, required=True)
@@ -63,18 +77,15 @@ def main() -> None:
     parser.add_argument("--mirrored", action="store_true", help="average mirror images as well")
     parser.add_argument("--output", type=Path, help="where the network is written with it")
     options = parser.parse_args()
-    model = for_inference(from_pretrained(options.snapshot))
-    if options.average:
-        earlier = tensors_of(for_inference(from_pretrained(options.average)))
-        share = options.share
-        averaged = {
-            name: share * new + (1 - share) * earlier[name]
-            for name, new in tensors_of(model).items()
-        }
-        load_strictly(model, averaged, options.average)
-    head = model.head
-    if not isinstance(head, NineHead):
-        parser.error(f"{options.snapshot}: only rotation9d networks are calibrated")
+    try:
+        model = for_inference(from_pretrained(options.snapshot))
+        head = model.head
+        if not isinstance(head, NineHead):
+            raise InputError(f"{options.snapshot}: only rotation9d networks are calibrated")
+        if options.average:
+            average(model, options.average, options.share)
+    except InputError as error:
+        parser.error(str(error))
     if options.mirrored:
         mirrored = build(dataclasses.replace(model.config, mirrored=True))
         load_strictly(mirrored, tensors_of(model), options.snapshot)

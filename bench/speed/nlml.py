@@ -22,8 +22,10 @@ import mlx.core as mx  # isort: skip
 import numpy as np
 
 from mlx_headpose.data import Dataset, open_dataset
+from mlx_headpose.errors import InputError
 from mlx_headpose.evaluation.evaluate import Evaluation
 from mlx_headpose.evaluation.intervals import draw_intervals
+from mlx_headpose.methods import Estimator
 from mlx_headpose.methods.nlml.network import normalize_landmarks
 from mlx_headpose.methods.nlml.turned import frontal_landmarks
 from mlx_headpose.methods.nlml_manifold import search_batch, search_powell
@@ -32,6 +34,19 @@ from mlx_headpose.pose import matrix_to_pose
 from mlx_headpose.weights import from_pretrained
 
 BATCHES = (1, 32, 256)
+POINTS = 68  # of AFLW2000's faces
+
+
+def load(path: str, method: str) -> Estimator:
+    """A network of a method that reads AFLW2000's landmarks.
+
+    Raises:
+        InputError: it cannot be loaded, or is another one.
+    """
+    model = from_pretrained(path)
+    if (model.config.model_type, model.config.inputs.landmarks) != (method, POINTS):
+        raise InputError(f"{path}: no network of {method} that reads {POINTS} landmarks")
+    return model
 
 
 def procrustes(faces: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -76,9 +91,12 @@ def main() -> None:
     parser.add_argument("--intervals", type=Path, help="picture of the error by interval to draw")
     options = parser.parse_args()
 
-    model = from_pretrained(options.network)
+    try:
+        model = load(options.network, "nlml")
+        manifold = manifold_of(load(options.manifold, "nlml_manifold"))
+    except InputError as error:
+        parser.error(str(error))
     limits = model.config.limits
-    manifold = manifold_of(from_pretrained(options.manifold))
     train = open_dataset("AFLW2000", options.data_dir, options.train_list)
     test = open_dataset("AFLW2000", options.data_dir, options.test_list)
     faces = np.stack([test.landmarks(i) for i in range(len(test))])
