@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +166,12 @@ def test_the_command_cuts_what_the_bundled_detector_finds(folder, tmp_path, caps
     if count:
         assert len(read_list(tmp_path / "train-x" / "heads.csv")[0]) == count
     assert (tmp_path / "train-x" / "heads.csv").is_file()
+    other = shutil.copytree(folder, tmp_path / "other")
+    again = [*words, "--scenes", str(other), "--count", "4"]
+    shutil.copy(other / "things" / "00000.npz", other / "things-val" / "00001.npz")
+    cli.main("render", again)  # no scene of training shows what validation's do
+    shutil.copy(other / "things" / "00000.npz", other / "things" / "00001.npz")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main("render", again)
+    error = capsys.readouterr().err
+    assert "train-x: holds heads of another scenes; give another --out" in error

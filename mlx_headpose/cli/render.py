@@ -156,13 +156,6 @@ def _write_crops(args: argparse.Namespace, given: set[str]) -> None:
         return found.boxes, found.heads, shown(found.heads, targets)
 
     split = args.split or "train"
-    settings = {
-        "kind": CROPS,
-        "seed": args.seed,
-        "split": split,
-        "version": __version__,
-        "detector": digest(file),
-    }
     scenes = open_dataset(
         args.scenes,
         train=split == "train",
@@ -170,6 +163,14 @@ def _write_crops(args: argparse.Namespace, given: set[str]) -> None:
         samples=args.count,
         input_size=CROPPED_SIDE,
     )
+    settings = {
+        "kind": CROPS,
+        "seed": args.seed,
+        "split": split,
+        "version": __version__,
+        "detector": digest(file),
+        "scenes": digest(*scenes.files()),
+    }
     folder = args.out / part_folder(split, args.part)
     with _stopped_with("Stopped; groups of scenes that were whole are listed."):
         crops = render_crops(scenes, find, folder, settings)

@@ -33,7 +33,7 @@ from .effects import photo
 from .environments import LIGHTING, Environments
 from .rendered import LANDMARKS, LIST, open_landmarks, write_list
 
-SETTINGS = "render.json"
+SETTINGS = {"heads": "render.json", "sprites": "sprites.json"}  # what a folder holds → their file
 QUALITY = 93  # of the JPEGs: most pictures were compressed more by the camera before
 PER_FOLDER = 1000
 _TASK = 8  # heads that a worker renders before it answers
@@ -88,16 +88,19 @@ class Settings:
         return record
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file.
+def digest(*paths: Path) -> str:
+    """SHA-256 of files, one after the other.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: one cannot be read.
     """
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    sha = hashlib.sha256()
+    for path in paths:
+        try:
+            sha.update(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return sha.hexdigest()
 
 
 def render_set(
@@ -254,13 +257,18 @@ def picture_name(index: int) -> str:
     return f"{index // PER_FOLDER:03d}/{index:06d}.jpg"
 
 
-def claim(folder: Path, record: dict[str, Any]) -> None:
+def claim(folder: Path, record: dict[str, Any], what: str = "heads") -> None:
     """Note settings in an empty folder; stop if the folder was claimed for others.
 
+    Args:
+        folder: where they are noted.
+        record: the settings, as JSON.
+        what: what is rendered there, of `SETTINGS`.
+
     Raises:
-        InputError: it holds heads of other settings, or something else.
+        InputError: it holds heads (or sprites) of other settings, or something else.
     """
-    path = folder / SETTINGS
+    path = folder / SETTINGS[what]
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -278,7 +286,7 @@ def claim(folder: Path, record: dict[str, Any]) -> None:
         # Some are only noted where they are chosen.
         keys = [key for key in {**record, **other} if other.get(key) != record.get(key)]
         raise InputError(
-            f"{folder}: holds heads of another {' and '.join(keys)}; give another --out"
+            f"{folder}: holds {what} of another {' and '.join(keys)}; give another --out"
         )
 
 

@@ -40,12 +40,14 @@ class SceneSet(Dataset):
     def __init__(self, folder: Path, count: int, split: str, seed: int, size: int):
         ending = "" if split == "train" else "-val"
         keep = (0,) if split == "val" else tuple(range(1, HELD_OUT))
+        names = (f"people{ending}", f"things{ending}", "environments", "textures")
+        self.folders = [folder / name for name in names]
+        people, things, environments, textures = self.folders
         self.composer = Composer(
-            Sprites(folder / f"people{ending}"),
-            Sprites(folder / f"things{ending}"),
+            Sprites(people),
+            Sprites(things),
             Backgrounds(
-                Environments.of_split(folder / "environments", split),
-                Textures(folder / "textures", keep, HELD_OUT),
+                Environments.of_split(environments, split), Textures(textures, keep, HELD_OUT)
             ),
         )
         self.size = size
@@ -86,6 +88,15 @@ class SceneSet(Dataset):
         """Scene `index`, composed anew, as `Composer.draw` returns it."""
         own = np.random.default_rng((self.seed, 41, int(self.numbers[index])))
         return self.composer.draw(self.size, own)
+
+    def files(self) -> list[Path]:
+        """What the scenes are composed of, in the same order on every machine."""
+        return [
+            path
+            for folder in self.folders
+            for path in sorted(folder.iterdir())
+            if path.is_file() and path.name[0] != "."
+        ]
 
     def select(self, keep: np.ndarray) -> None:
         """Keep the samples where the (N,) boolean `keep` is true."""

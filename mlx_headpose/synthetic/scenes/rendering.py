@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 from abc import ABC, abstractmethod
@@ -14,13 +13,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ...errors import InputError
-from ...files import write_json
 from ..environments import Environments
+from ..render_set import claim
 from .sprites import Sprite, write_shard
 
 PER_SHARD = 100
-SETTINGS = "sprites.json"
 
 
 class SpriteSource(ABC):
@@ -75,13 +72,9 @@ def render_sprites(
         Number of sprites that were rendered now.
 
     Raises:
-        InputError: the folder holds sprites of other settings.
+        InputError: the folder holds sprites of other settings, or something else.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    record = folder / SETTINGS
-    if record.exists() and json.loads(record.read_text("utf-8")) != settings:
-        raise InputError(f"{folder}: holds sprites of other settings; give another --out")
-    write_json(record, settings)
+    claim(folder, settings, "sprites")
     ranges = {
         folder / f"{start // PER_SHARD:05d}.npz": (start, min(start + PER_SHARD, count))
         for start in range(0, count, PER_SHARD)
