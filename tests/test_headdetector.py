@@ -190,13 +190,15 @@ def test_boxes_are_means_of_the_looks_that_see_the_head():
     fine = np.stack([cell(0.8, 10, 40), cell(0.5, 13, 40), cell(0.7, 200, 40)])
     coarse = np.stack([cell(0.2, 14, 44), cell(0.1, -10, 40), cell(0.6, 90, 20)])
     heads = fine[[0, 2]]
-    found = merged(heads, [fine, coarse, np.zeros((0, 11))])
+    found, scores = merged(heads, [fine, coarse, np.zeros((0, 11))])
     np.testing.assert_allclose(found[0, 1:9], 0.8 * fine[0, 1:9] + 0.2 * coarse[0, 1:9], rtol=1e-6)
     np.testing.assert_allclose(found[1], heads[1], rtol=1e-6)  # only one look sees it
     np.testing.assert_allclose(found[:, [0, 9, 10]], heads[:, [0, 9, 10]], rtol=1e-6)
-    assert merged(np.zeros((0, 11)), [fine, coarse]).shape == (0, 11)
+    np.testing.assert_allclose(scores, [(0.8, 0.2, 0), (0.7, 0, 0)])
+    nothing, scores = merged(np.zeros((0, 11)), [fine, coarse])
+    assert (nothing.shape, scores.shape) == ((0, 11), (0, 2))
     flat = cell(0.7, 30, 0)[None]
-    np.testing.assert_allclose(merged(flat, [fine, flat]), flat, rtol=1e-6)
+    np.testing.assert_allclose(merged(flat, [fine, flat])[0], flat, rtol=1e-6)
 
 
 def test_files_from_before_there_was_an_outline_are_read():
@@ -297,10 +299,8 @@ def test_frames_of_videos_are_searched_at_less(detector, monkeypatch):
 def test_looks_at_the_same_head(detector):
     """A head of 100 pixels is for both looks; one of 20 or 400 for one alone."""
     heads = np.array([(100, 100, 200, 200), (10, 10, 30, 30), (0, 0, 400, 400)], np.float32)
-    cells = np.zeros((3, 11), np.float32)
-    cells[:, 0] = 0.9, 0.7, 0.6
-    cells[:, 1:5] = (100, 100, 200, 190), (110, 100, 200, 200), (300, 300, 400, 400)
-    looks = module._looks(heads, [cells, cells[1:]], [1.0, 2.5])
+    scores = np.array([(0.9, 0.7), (0, 0.1), (0.2, 0)])
+    looks = module._looks(heads, scores, np.array([1.0, 2.5]))
     np.testing.assert_allclose(looks, [(0.9, 0.7), (0, np.nan), (np.nan, 0)])
     detector.detect_size = 640
     assert detector([np.zeros((500, 700, 3), np.uint8)], 0.999)[0].looks is not None

@@ -51,25 +51,28 @@ def distinct(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.array(kept, np.int64)
 
 
-def merged(heads: np.ndarray, looks: Sequence[np.ndarray]) -> np.ndarray:
-    """(N, 11) heads with the mean boxes of the looks that see them, weighted by score.
+def merged(heads: np.ndarray, looks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Heads with the mean boxes of the looks that see them, weighted by score.
 
     Looks at other scales are off in other ways. (As box voting, Gidaris & Komodakis, 2015,
     https://arxiv.org/abs/1505.01749, section 5, but only by the best cell of each look: those
     beside it are off in the same way.)
 
     Args:
-        heads: cells that `select` keeps.
-        looks: (cells, 11) of each look at the image, those of the heads among them.
+        heads: (N, 11) cells that `select` keeps.
+        looks: (cells, 11) of each of L looks at the image, those of the heads among them.
+
+    Returns:
+        (N, 11) heads, and (N, L) the best score of each look for the same head, 0 if it sees none.
     """
-    boxes, total = np.zeros((len(heads), 8)), np.zeros((len(heads), 1))
-    for cells in looks:
+    boxes, scores = np.zeros((len(heads), 8)), np.zeros((len(heads), len(looks)), np.float32)
+    for column, cells in enumerate(looks):
         if not len(cells):
             continue
-        scores = np.where(overlap(heads[:, 1:5], cells[:, 1:5]) >= SAME, cells[:, 0], 0)
-        weight = scores.max(1)[:, None]
-        boxes += weight * cells[scores.argmax(1), 1:9]
-        total += weight
+        same = np.where(overlap(heads[:, 1:5], cells[:, 1:5]) >= SAME, cells[:, 0], 0)
+        scores[:, column] = same.max(1)
+        boxes += scores[:, [column]] * cells[same.argmax(1), 1:9]
+    total = scores.sum(1, np.float64, keepdims=True)
     # A box without an area overlaps nothing, itself included.
     means = np.where(total > 0, boxes / np.where(total > 0, total, 1), heads[:, 1:9])
-    return np.concatenate([heads[:, :1], means, heads[:, 9:]], 1).astype(np.float32)
+    return np.concatenate([heads[:, :1], means, heads[:, 9:]], 1).astype(np.float32), scores

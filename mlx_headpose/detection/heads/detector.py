@@ -17,7 +17,7 @@ from ...readers.safetensors_file import read_config
 from ...weights import BUNDLED, load_network
 from ..exposure import brightened
 from ..finder import Detections, Finder, Tiling
-from .boxes import SAME, distinct, merged, overlap, select
+from .boxes import distinct, merged, select
 from .network import STRIDES, Config, DetectionHead
 
 BUNDLED_DETECTOR = BUNDLED.with_name("headdetector.safetensors")
@@ -174,9 +174,10 @@ class SurroundHeadDetector(HeadFinder, Finder):
             best = select(np.concatenate(found), min_score)
             seen = None
             if len(own) > 1:
-                shrunk = [float(factors.max()) for _, factors in own]
-                seen = _looks(best[:, 1:5], found, shrunk)
-                best = merged(best, found)
+                shrunk = np.array([factors.max() for _, factors in own])
+                heads = best[:, 1:5]
+                best, scores = merged(best, found)
+                seen = _looks(heads, scores, shrunk)
             detections.append(_detections(best, image, seen))
         return detections
 
@@ -185,21 +186,17 @@ class SurroundHeadDetector(HeadFinder, Finder):
         return distinct(boxes, scores)
 
 
-def _looks(heads: np.ndarray, looks: list[np.ndarray], shrunk: list[float]) -> np.ndarray:
-    """(H, L) the best score of each look for the same head, see `Detections.looks`.
+def _looks(heads: np.ndarray, scores: np.ndarray, shrunk: np.ndarray) -> np.ndarray:
+    """(H, L) `Detections.looks`.
 
     Args:
         heads: (H, 4) boxes in the image's pixels.
-        looks: (cells, 11) of each look, likewise.
-        shrunk: by how much the image was shrunk for each look.
+        scores: (H, L) the best score of each look for the same head.
+        shrunk: (L,) by how much the image was shrunk for each look.
     """
-    sides = (heads[:, 2:] - heads[:, :2]).max(1, initial=0.0)
-    scores = np.full((len(heads), len(looks)), np.nan, np.float32)
-    for column, (cells, factor) in enumerate(zip(looks, shrunk, strict=True)):
-        rows = np.flatnonzero((sides > KNOWN[0] * factor) & (sides < KNOWN[1] * factor))
-        same = overlap(heads[rows], cells[:, 1:5]) >= SAME
-        scores[rows, column] = np.where(same, cells[:, 0], 0).max(1, initial=0)
-    return scores
+    sides = (heads[:, 2:] - heads[:, :2]).max(1, initial=0.0)[:, None]
+    known = (sides > KNOWN[0] * shrunk) & (sides < KNOWN[1] * shrunk)
+    return np.where(known, scores, np.nan)
 
 
 def prepare(image: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
