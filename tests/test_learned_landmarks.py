@@ -26,6 +26,7 @@ from mlx_headpose.methods import build
 from mlx_headpose.methods.rotation9d.network import Config
 from mlx_headpose.quantization import quantize_int8, quantize_weights
 from mlx_headpose.readers.safetensors_file import load_tensors, read_config
+from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic.mesh.places import LANDMARKS_68
 from mlx_headpose.synthetic.rendered import COLUMNS
 from mlx_headpose.weights import (
@@ -277,3 +278,28 @@ def test_sets_without_landmarks_are_refused(tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err.strip()
     assert "none of its images has known landmarks" in error
     assert "\n" not in error
+
+
+def test_synthetic_heads_have_landmarks_to_learn():
+    heads = SyntheticHeads(2, "val", size=64, jitter=0)
+    places = heads.image_landmarks(1)
+    np.testing.assert_array_equal(places, heads.rendered(1)[1])
+    box = np.concatenate((places[:, :2].min(0), places[:, :2].max(0)))
+    np.testing.assert_allclose(box, heads.boxes[1], atol=0.01)
+    reads = ImageInput(Preprocessing(size=32, resize="squash"), learns_landmarks=True)
+    opened = reads.open(heads, train=True)
+    _, target, _ = reads.training_sample(opened, 1, np.random.default_rng(0), None)
+    box = heads.crop_box(1, np.random.default_rng(0))
+    np.testing.assert_allclose(target[3:].reshape(-1, 2), in_crop(places[:, :2], box), atol=1e-5)
+    assert np.abs(target[3:]).max() < 1
+
+
+def test_train_py_learns_them_from_synthetic_heads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_pretrained(build(SMALL.for_inference()), "plain.safetensors")
+    words = "--dataset synthetic --samples 12 --batch_size 6 --num_epochs 1 --lr 0.001 --gpu -1"
+    main("train", [*words.split(), "--snapshot", "plain.safetensors", "--landmarks"])
+    (log,) = Path().glob("workdirs*/training.log")
+    records = map(json.loads, log.read_text().splitlines())
+    (parts,) = (record["parts"] for record in records if record["kind"] == "epoch")
+    assert np.isfinite(parts["landmarks"])

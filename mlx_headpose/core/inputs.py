@@ -128,7 +128,7 @@ class ImageInput(Input):
         if train and self.learns_landmarks and not any(np.isfinite(p).any() for p in places):
             raise InputError(
                 f"{dataset.name}: none of its images has known landmarks to learn; leave "
-                "--landmarks out, or train on --dataset rendered"
+                "--landmarks out, or train on --dataset rendered or synthetic"
             )
         return dataset
 

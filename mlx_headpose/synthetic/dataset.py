@@ -91,7 +91,7 @@ class SyntheticHeads(Dataset):
             )
         )
         self.numbers = np.arange(count)
-        self._kept: dict[tuple[int, bytes], np.ndarray] = {}
+        self._kept: dict[tuple[int, bytes], tuple[np.ndarray, np.ndarray]] = {}
         super().__init__(
             name="synthetic",
             ids=[f"{split}-{seed}-{i:06d}" for i in range(count)],
@@ -109,14 +109,23 @@ class SyntheticHeads(Dataset):
 
         The first samples, up to `KEPT_BYTES`, are rendered once and kept, the others at each call.
         """
+        return Image.fromarray(self._sample(index)[0])
+
+    def image_landmarks(self, index: int) -> np.ndarray:
+        """See `Dataset.image_landmarks`; rendered as `image` is."""
+        return self._sample(index)[1]
+
+    def _sample(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels and landmarks of sample `index`, kept if there is room."""
         number = int(self.numbers[index])
         key = (number, self.poses[index].tobytes())
         if key in self._kept:
-            return Image.fromarray(self._kept[key])
-        picture, _ = self.rendered(index)
+            return self._kept[key]
+        picture, landmarks = self.rendered(index)
+        sample = np.array(picture), landmarks
         if (number + 1) * self.size**2 * 3 <= KEPT_BYTES:
-            self._kept[key] = np.array(picture)
-        return picture
+            self._kept[key] = sample
+        return sample
 
     def rendered(self, index: int) -> tuple[Image.Image, np.ndarray]:
         """Sample `index`, rendered anew and not kept, and 300W's landmarks in it.
