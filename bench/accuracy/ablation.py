@@ -98,6 +98,21 @@ def measure(name: str, options: argparse.Namespace, number: int) -> dict[str, li
     return found
 
 
+def table(done: dict[str, dict[str, list[float]]]) -> list[str]:
+    """Lines of what `measure` returned by variant, with a column for each set that was tested."""
+    sets = list(dict.fromkeys(dataset for found in done.values() for dataset in found))
+    titles = [f"{dataset}: yaw pitch roll MAE" for dataset in sets]
+    rows = {"left out": titles} | {
+        name: [" ".join(f"{value:6.2f}" for value in found.get(each, ())) for each in sets]
+        for name, found in done.items()
+    }
+    width = max(map(len, rows))
+    return [
+        f"{name:{width}}{''.join(f'  {cell:>28}' for cell in cells)}".rstrip()
+        for name, cells in rows.items()
+    ]
+
+
 def main() -> None:
     parser = Parser(
         "bench/accuracy/ablation.py", "Short trainings with one thing left out of each."
@@ -121,10 +136,7 @@ def main() -> None:
             done[name] = measure(name, options, number)
             with atomic_path(results) as path:
                 path.write_text(json.dumps(done, indent=1))
-    print(f"{'left out':40}  rendered heads: yaw pitch roll MAE    AFLW2000: yaw pitch roll MAE")
-    for name, found in done.items():
-        numbers = [f"{value:6.2f}" for values in found.values() for value in values]
-        print(f"{name:40} {' '.join(numbers)}")
+    print("\n".join(table(done)))
 
 
 if __name__ == "__main__":
