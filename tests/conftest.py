@@ -100,6 +100,42 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield hub
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with random weights, for tests of what is around it."""
+    from mlx_headpose.methods import build, config_class
+    from mlx_headpose.weights import save_pretrained
+
+    mx.random.seed(0)
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    model = build(config_class("hopenet")(arch="squeezenet1_1"))
+    model.head.yaw.weight = model.head.yaw.weight * 1e6  # so that the picture matters
+    save_pretrained(model, path)
+    return path
+
+
+@pytest.fixture
+def predict(shared: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs predict.py in an empty folder, with that network and a detector given."""
+    from mlx_headpose import cli
+    from mlx_headpose.detection.yunet import ONNX_NAME
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> None:
+        given = [str(argument) for argument in arguments]
+        detector = str(shared / "weights" / ONNX_NAME)
+        cli.main("predict", ["--snapshot", str(weights), "--detector", detector, *given])
+
+    return run
+
+
+@pytest.fixture
+def photos(shared: Path) -> list[Path]:
+    """Three photos; the second shows two people."""
+    return [shared / "data" / "AFLW2000" / f"image000{n}.jpg" for n in ("02", "06", "13")]
+
+
 def _module_at(path: Path) -> ModuleType:
     """A Python file outside the import path as a module, leaving no bytecode beside it."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
