@@ -91,7 +91,7 @@ def test_scenes_that_are_there_stay_and_more_are_added(folder, tmp_path, monkeyp
         text = (tmp_path / "c" / "train" / "heads.csv").read_text()
         assert (text == lists[0]) == (count == 12)
         assert lists[0].startswith(text)
-    with pytest.raises(InputError, match="holds heads of another seed; give another --"):
+    with pytest.raises(InputError, match=r"of other settings \(seed\); give another --"):
         made(folder, tmp_path / "a" / "train", 12, seed=4)
 
 
@@ -174,4 +174,4 @@ def test_the_command_cuts_what_the_bundled_detector_finds(folder, tmp_path, caps
     with pytest.raises(SystemExit, match="2"):
         cli.main("render", again)
     error = capsys.readouterr().err
-    assert "train-x: holds heads of another scenes; give another --out" in error
+    assert "train-x: holds heads of other settings (scenes); give another --out" in error

@@ -249,7 +249,7 @@ def test_things_are_rendered_in_shards_and_added_to(folder, tmp_path, capsys, mo
     assert len(Sprites(tmp_path)) == 4
     with pytest.raises(SystemExit):
         cli.main("render", [*words, "--seed", "1", "--count", "4", "--out", str(tmp_path)])
-    assert "holds sprites of another seed; give another --out" in capsys.readouterr().err
+    assert "holds sprites of other settings (seed); give another --out" in capsys.readouterr().err
 
 
 def test_people_are_rendered_with_their_heads_boxes(shared):

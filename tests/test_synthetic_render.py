@@ -218,8 +218,8 @@ def test_an_interrupt_does_not_strike_amid_the_pool_s_own_code():
 
 def test_a_folder_holds_heads_of_one_kind(rendered, tmp_path, capsys):
     for words, folder, sentence in (
-        ("--count 5 --seed 8", rendered, "holds heads of another seed; give another --out"),
-        ("--count 5 --size 50 --pitch 0 9", rendered, "of another size and pitch;"),
+        ("--count 5 --seed 8", rendered, "heads of other settings (seed); give another"),
+        ("--count 5 --size 50 --pitch 0 9", rendered, "of other settings (size, pitch);"),
         ("--count 5", Path(__file__).parent.parent, None),
         ("--count 5 --camera_without fog", tmp_path, "no camera effect 'fog'; choose of: backgr"),
     ):

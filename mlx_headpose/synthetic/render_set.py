@@ -286,7 +286,7 @@ def claim(folder: Path, record: dict[str, Any], what: str = "heads") -> None:
         # Some are only noted where they are chosen.
         keys = [key for key in {**record, **other} if other.get(key) != record.get(key)]
         raise InputError(
-            f"{folder}: holds {what} of another {' and '.join(keys)}; give another --out"
+            f"{folder}: holds {what} of other settings ({', '.join(keys)}); give another --out"
         )
 
 
