@@ -107,8 +107,8 @@ class NineHead(PoseHead):
         mirrored: whether it joins the outputs of each crop and its mirror image outside training.
     """
 
-    # Of the bundled network 4 % of empty corners of images reach it, 14 % of what a detector takes
-    # for heads, and 77 % of the backs of heads.
+    # The bundled network's reach it for 10 % of what a detector takes for heads in rendered scenes,
+    # 67 % of the backs of heads, and 95 % of the heads from the front.
     min_length = 0.6
 
     training_only = ("landmarks",)
