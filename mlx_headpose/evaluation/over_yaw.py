@@ -71,5 +71,5 @@ def draw_error_curve(predictions: np.ndarray, poses: np.ndarray, path: Path, tit
         xticks=range(-180, 181, 60),
     )
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper right")
+    axes.legend(loc="best")
     write_figure(figure, path)
