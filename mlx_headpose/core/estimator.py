@@ -269,8 +269,12 @@ class Estimator(nn.Module):
         outputs = in_each_shard(self._predict, Shards.split(inputs, count).parts)
         return tuple(mx.concatenate(list(parts)) for parts in zip(*outputs, strict=True))
 
+    def features(self, inputs: mx.array) -> Any:
+        """Normalised inputs → what the head reads outside training."""
+        return self.backbone(self.head.views(inputs))
+
     def _predict(self, inputs: mx.array) -> Outputs:
-        return self.head(self.backbone(self.head.views(inputs)))
+        return self.head(self.features(inputs))
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> Estimator:
         """The same network, its layers shared, with another preprocessing."""

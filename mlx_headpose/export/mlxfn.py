@@ -88,7 +88,7 @@ def pose_function(
 
     def estimate(inputs: mx.array) -> list[mx.array]:
         with plain_operations():
-            features = network.backbone(network.config.inputs.normalize(inputs))
+            features = network.features(network.config.inputs.normalize(inputs))
             outputs = network.head(tree_map(lambda feature: feature.astype(mx.float32), features))
             confidence = network.confidence(outputs)
             known = [] if confidence is None else [confidence]
