@@ -70,8 +70,10 @@ def test_trained_networks_on_real_faces(source, shared, tmp_path):
         assert package.metadata["licence"] == "MIT"
         assert json.loads(package.metadata["input"]) == about["input"]
         assert package.metadata["arithmetic"] == str(dtype).rsplit(".", 1)[-1]
-        # Those around the convolutions have cancelled.
-        assert package.operations().count("transpose") <= 3
+        # Those around the convolutions have cancelled. coremltools moves none past the reversal
+        # that makes a mirror image, so two of the image itself stay.
+        operations = package.operations()
+        assert operations.count("transpose") <= 3 + 2 * operations.count("reverse")
     # iOS 16 and macOS 13.
     assert package.spec.specificationVersion == 7
 

@@ -28,6 +28,7 @@ from mlx_headpose.training.step import make_step
 # host's: what it takes today. A change that needs more has to say why.
 LIMITS: dict[str, tuple[dict[str, Any], int]] = {
     "rotation9d": ({"model_type": "rotation9d"}, 45),
+    "rotation9d-mirrored": ({"model_type": "rotation9d", "mirrored": True}, 50),
     "rotation9d-mobilenetv2": ({"model_type": "rotation9d", "arch": "mobilenetv2"}, 119),
     "squeezenet1_1": ({"model_type": "hopenet", "arch": "squeezenet1_1"}, 82),
     "resnet50": ({"model_type": "hopenet"}, 110),
@@ -48,7 +49,7 @@ GRAPHS = {
     "nlml": {},
     "opal": SMALL,
     "pyramid": SMALL,
-    "rotation9d": {},
+    "rotation9d": {"mirrored": True},
     "semiuhpe": {"arch": "resnet50", **SMALL},
     "sixdrepnet": {"arch": "resnet18", **SMALL},
     "tokenhpe": {**TOKENS, **SMALL},
@@ -107,7 +108,7 @@ def test_launches_never_creep_up(name: str) -> None:
 
 
 def test_the_bundled_network_launches_fewer_than_a_hundred() -> None:
-    assert LIMITS["rotation9d"][1] < 100
+    assert LIMITS["rotation9d-mirrored"][1] < 100
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from bench.accuracy import calibrate
+from bench.accuracy import calibrate, grow
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
 from mlx_headpose.methods import build, config_from_dict
 from mlx_headpose.methods.rotation9d.network import Config
 from mlx_headpose.pose import nearest_rotation, pose_to_matrix
-from mlx_headpose.weights import preprocessor_config, save_pretrained, tensors_of
+from mlx_headpose.weights import from_pretrained, preprocessor_config, save_pretrained, tensors_of
 
 
 def by_svd(matrices):
@@ -150,6 +150,7 @@ def test_averages_a_crop_with_its_mirror_image():
 
 
 SMALL = Config(preprocessing=Preprocessing(size=32), arch="mobilenetv2", stages=2, width=32)
+SMALL_RESNET = dataclasses.replace(SMALL, arch="resnet18")
 
 
 def test_an_average_takes_its_share_of_both_networks(tmp_path):
@@ -174,3 +175,23 @@ def test_an_average_with_another_network_ends_in_one_sentence(tmp_path, capsys, 
         calibrate.main()
     *_, sentence = capsys.readouterr().err.splitlines()
     assert f"{tmp_path / 'other.safetensors'}: does not fit the network: " in sentence
+
+
+def test_a_larger_input_sees_what_the_smaller_one_saw(tmp_path):
+    save_pretrained(build(SMALL_RESNET), tmp_path / "small.safetensors")
+    small = from_pretrained(tmp_path / "small.safetensors")
+    large, kept = grow.grown(tmp_path / "small.safetensors", 64, None)
+    assert kept == len(tensors_of(large)) == len(tensors_of(small))
+    features = mx.random.normal((2, 1, 1, 128), key=mx.random.key(3))
+    (wanted,), (found,) = (
+        model.head(mx.broadcast_to(features, (2, side, side, 128)))
+        for model, side in ((small, 4), (large.eval(), 8))
+    )
+    assert mx.allclose(found, wanted, atol=1e-5)
+    deeper, kept = grow.grown(tmp_path / "small.safetensors", None, 3)
+    assert 0 < kept < len(tensors_of(deeper))
+    with pytest.raises(InputError, match="no multiple of 8"):
+        grow.grown(tmp_path / "small.safetensors", 60, None)
+    save_pretrained(build(SMALL), tmp_path / "mobile.safetensors")
+    with pytest.raises(InputError, match=r"mobile\.safetensors: only rotation9d networks"):
+        grow.grown(tmp_path / "mobile.safetensors", None, 3)

@@ -2,9 +2,9 @@
 
     python -m bench.accuracy.grow --snapshot FILE --output FILE [--size 96] [--stages 4]
 
-What has the same shape is kept. Of another input size the first layer that sees places gets its
-weights by interpolation over these places; of another number of stages the new stage and the head
-begin from random weights.
+Of another input size everything is kept, and the layer that sees places gets its weights by
+interpolation over these places. Of another number of stages the stages that both have are kept, and
+the others and the head begin from random weights.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import mlx.core as mx  # isort: skip
 import numpy as np
 from scipy.ndimage import zoom
 
-from mlx_headpose.methods import build
-from mlx_headpose.methods.rotation9d.network import REDUCED, NineHead
+from mlx_headpose.errors import InputError
+from mlx_headpose.methods import Estimator, build
+from mlx_headpose.methods.rotation9d.network import REDUCED, Config
 from mlx_headpose.weights import (
     for_inference,
     from_pretrained,
@@ -41,6 +42,39 @@ def resampled(weight: np.ndarray, side: int) -> np.ndarray:
     return grown.reshape(width, -1) / factor**2
 
 
+def grown(snapshot: Path, size: int | None, stages: int | None) -> tuple[Estimator, int]:
+    """The larger network, and how many of its tensors are the smaller one's.
+
+    Args:
+        snapshot: the smaller network.
+        size: pixels of the larger one's input; None leaves it.
+        stages: of the larger one's ResNet-18; None leaves them.
+
+    Raises:
+        InputError: the snapshot cannot be loaded or grown, or the measures are impossible.
+    """
+    old = for_inference(from_pretrained(snapshot))
+    if not isinstance(old.config, Config) or (stages and old.config.arch != "resnet18"):
+        raise InputError(f"{snapshot}: only rotation9d networks of a ResNet-18 grow")
+    size = size or old.config.preprocessing.size
+    config = dataclasses.replace(
+        old.config,
+        stages=stages or old.config.stages,
+        preprocessing=dataclasses.replace(old.config.preprocessing, size=size),
+        calibration=(),
+    )
+    new = build(config)
+    tensors, known = tensors_of(new), tensors_of(old)
+    if config.stages == old.config.stages:
+        seen = resampled(np.array(known[PLACES]), size // config.stride)
+        known[PLACES] = mx.array(seen.astype(np.float32))
+    else:
+        known = {name: value for name, value in known.items() if not name.startswith("head.")}
+    kept = {name: known[name] for name in tensors if name in known}
+    load_strictly(new, tensors | kept, snapshot)
+    return new, len(kept)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--snapshot", type=Path, required=True)
@@ -50,27 +84,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     mx.random.seed(options.seed)
-    old = for_inference(from_pretrained(options.snapshot))
-    if not isinstance(old.head, NineHead):
-        parser.error(f"{options.snapshot}: only rotation9d networks grow")
-    size = options.size or old.config.preprocessing.size
-    config = dataclasses.replace(
-        old.config,
-        stages=options.stages or old.config.stages,
-        preprocessing=dataclasses.replace(old.config.preprocessing, size=size),
-        calibration=(),
-    )
-    new = build(config)
-    tensors, known = tensors_of(new), tensors_of(old)
-    if config.stages == old.config.stages:
-        grown = resampled(np.array(known[PLACES]), size // config.stride)
-        known[PLACES] = mx.array(grown.astype(np.float32))
-    else:
-        known = {name: value for name, value in known.items() if not name.startswith("head.")}
-    kept = {name: known[name] for name in tensors if name in known}
-    load_strictly(new, tensors | kept, options.snapshot)
+    try:
+        new, kept = grown(options.snapshot, options.size, options.stages)
+    except InputError as error:
+        parser.error(str(error))
     save_pretrained(new, options.output)
-    print(f"{options.output}: {len(kept)} of {len(tensors)} tensors kept")
+    print(f"{options.output}: {kept} of {len(tensors_of(new))} tensors kept")
 
 
 if __name__ == "__main__":

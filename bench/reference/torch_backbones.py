@@ -62,10 +62,20 @@ def resnet18(stages: int = 4) -> nn.Sequential:
     return nn.Sequential(*layers, *head(inputs))
 
 
-def rotation9d(side: int = 4) -> nn.Sequential:
+class Mirrored(nn.Sequential):
+    """The sum of what it says of images and, outside training, of their mirror images."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            return super().forward(x)
+        first, second = super().forward(torch.cat((x, x.flip(3)))).chunk(2)
+        return first + second
+
+
+def bundled(side: int = 4) -> Mirrored:
     """The bundled network: three stages, then layers that see the pixels' places."""
     *layers, _, _ = resnet18(3)
-    return nn.Sequential(
+    return Mirrored(
         *layers,
         nn.Conv2d(256, 64, 1),
         nn.Flatten(),

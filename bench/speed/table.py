@@ -37,7 +37,7 @@ OURS, TORCH, LAST, ONNX, OPENCV = (
 )
 # name → method, its options, the function of torch_backbones that stands beside it
 NETWORKS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "bundled": ("rotation9d", {}, "rotation9d"),
+    "bundled": ("rotation9d", {"mirrored": True}, "bundled"),
     "squeezenet1_1": ("hopenet", {"arch": "squeezenet1_1"}, "squeezenet1_1"),
     "mobilenetv2": ("hopenet", {"arch": "mobilenetv2"}, "mobilenetv2"),
     "resnet18": ("hopenet", {"arch": "resnet18"}, "resnet18"),

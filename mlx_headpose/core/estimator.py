@@ -196,7 +196,7 @@ class PoseHead(nn.Module):
     def views(self, inputs: mx.array) -> mx.array:
         """Normalised inputs (N, ...) → what the backbone reads of them outside training.
 
-        A head that looks at a sample several times answers (N·V, ...), and joins the V answers.
+        A head that looks at each sample V times returns (V·N, ...), and joins the V answers itself.
         """
         return inputs
 
@@ -270,7 +270,7 @@ class Estimator(nn.Module):
         return tuple(mx.concatenate(list(parts)) for parts in zip(*outputs, strict=True))
 
     def features(self, inputs: mx.array) -> Any:
-        """Normalised inputs → what the head reads outside training."""
+        """Normalised inputs → what the head reads outside training, for exports too."""
         return self.backbone(self.head.views(inputs))
 
     def _predict(self, inputs: mx.array) -> Outputs:

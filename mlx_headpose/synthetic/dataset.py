@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,8 @@ class SyntheticHeads(Dataset):
         )
         self.numbers = np.arange(count)
         self._kept: dict[tuple[int, bytes], tuple[np.ndarray, np.ndarray]] = {}
+        # Each thread's last sample that is not kept: image and landmarks are asked for apart.
+        self._last: dict[int, tuple[tuple[int, bytes], tuple[np.ndarray, np.ndarray]]] = {}
         super().__init__(
             name="synthetic",
             ids=[f"{split}-{seed}-{i:06d}" for i in range(count)],
@@ -121,10 +124,15 @@ class SyntheticHeads(Dataset):
         key = (number, self.poses[index].tobytes())
         if key in self._kept:
             return self._kept[key]
+        last = self._last.get(threading.get_ident())
+        if last is not None and last[0] == key:
+            return last[1]
         picture, landmarks = self.rendered(index)
         sample = np.array(picture), landmarks
         if (number + 1) * self.size**2 * 3 <= KEPT_BYTES:
             self._kept[key] = sample
+        else:
+            self._last[threading.get_ident()] = key, sample
         return sample
 
     def rendered(self, index: int) -> tuple[Image.Image, np.ndarray]:

@@ -98,6 +98,9 @@ class NineHead(PoseHead):
     In training, where it learns landmarks, also their (N, 68, 2) places in the crop, as
     `core.landmarks.in_crop` has them.
 
+    Outside training a mirrored head reads (2N, h, w, C), those of the crops before those of their
+    mirror images.
+
     Args:
         channels: C.
         side: h and w.
@@ -107,8 +110,8 @@ class NineHead(PoseHead):
         mirrored: whether it joins the outputs of each crop and its mirror image outside training.
     """
 
-    # The bundled network's reach it for 10 % of what a detector takes for heads in rendered scenes,
-    # 67 % of the backs of heads, and 95 % of the heads from the front.
+    # The bundled network's outputs are that long for 10 % of what a detector takes for heads in
+    # rendered scenes, 67 % of the backs of heads, and 95 % of the heads from the front.
     min_length = 0.6
 
     training_only = ("landmarks",)
@@ -134,10 +137,8 @@ class NineHead(PoseHead):
             self.landmarks.weight *= 0.1
 
     def views(self, inputs: mx.array) -> mx.array:
-        """See `PoseHead.views`; a crop is followed by its mirror image."""
-        if not self.mirrored:
-            return inputs
-        return mx.stack([inputs, inputs[:, :, ::-1]], axis=1).flatten(0, 1)
+        """See `PoseHead.views`; the crops are followed by their mirror images."""
+        return mx.concatenate([inputs, inputs[:, :, ::-1]]) if self.mirrored else inputs
 
     def __call__(self, features: mx.array) -> Outputs:
         x = self.reduce(features).flatten(1)  # where in the picture something is must not be lost
@@ -146,8 +147,8 @@ class NineHead(PoseHead):
         if self.training and "landmarks" in self:
             return nine, self.landmarks(x).reshape(-1, POINTS, 2)
         if self.mirrored and not self.training:
-            both = nine.reshape(-1, 2, 3, 3)
-            nine = (both[:, 0] + both[:, 1] * mx.array(MIRROR)) / 2
+            seen, mirrored = nine.reshape(2, -1, 3, 3)
+            nine = (seen + mirrored * mx.array(MIRROR)) / 2
         return (nine,)
 
     def loss(self, outputs: Outputs, target: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
