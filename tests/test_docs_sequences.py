@@ -52,6 +52,9 @@ NOT_RUN = {
     "python train.py --config weights/headpose-places.txt": (
         "begins with what bench/accuracy/calibrate.py writes, which takes minutes"
     ),
+    "python train.py --config weights/headpose-more.txt": (
+        "begins with what bench/accuracy/calibrate.py writes, which takes minutes"
+    ),
     "mlx-headpose selfcheck": "tests/test_selfcheck.py runs it",
     "swift test": "needs Swift",
     "HEADPOSE_MLX=": "needs Swift",
