@@ -16,7 +16,7 @@ from mlx_headpose.cli import main
 from mlx_headpose.core.crop import AROUND_HEAD, AROUND_LANDMARKS
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
-from mlx_headpose.methods import build
+from mlx_headpose.methods import PoseHead, build
 from mlx_headpose.methods.hopenet.network import Config as HopeNetConfig
 from mlx_headpose.methods.whenet.network import Config
 from mlx_headpose.nn import BatchNorm, Conv2d
@@ -100,8 +100,12 @@ def test_folding_refuses_a_convolution_that_feeds_more_than_its_norm():
             y = self.conv(x)
             return (self.norm(y) + y).mean(axis=(1, 2))
 
+    class Head(PoseHead):
+        def __call__(self, features):
+            return (features,)
+
     model = build(Config())
-    model.backbone, model.head = Backbone(), lambda features: (features,)
+    model.backbone, model.head = Backbone(), Head()
     model.eval()
     with pytest.raises(InputError, match="cannot be folded"):
         fold_batch_norms(model, mx.random.randint(0, 255, (1, 16, 16, 3)).astype(mx.uint8))
