@@ -36,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 # The layers that give the outputs of some heads, and how much is left of their random weights.
 OUTPUT_LAYERS: dict[str, tuple[float, tuple[str, ...]]] = {
+    "nlml": (0.1, tuple(f"{angle}.layers.4" for angle in ANGLES)),
     "opal": (0.3, ("linear",)),
     "pyramid": (0.2, tuple(f"{angle}_{part}" for angle in ANGLES for part in ("coarse", "shift"))),
     "semiuhpe": (0.3, ("fc3",)),
@@ -137,9 +138,10 @@ def fit_biases(model: Estimator, inputs: mx.array, shared: Path) -> None:
     poses = mx.array(open_crops(model.config, shared).poses[: len(inputs)], mx.float32)
     features = model.backbone(model.config.inputs.normalize(inputs))
     model.freeze()
+    modules = dict(model.head.named_modules())
     for name in names:
-        model.head[name].weight = share * model.head[name].weight
-        model.head[name].unfreeze(keys=["bias"])
+        modules[name].weight = share * modules[name].weight
+        modules[name].unfreeze(keys=["bias"])
     optimizer = optim.Adam(RATE)
 
     def loss(parameters: dict[str, Any]) -> mx.array:
