@@ -87,8 +87,9 @@ def open_dataset(
             `train` (the rule's random training margins, and a split's training part), `split`
             (name of a division into training and test), `boxes` (where face boxes come from),
             `seed`, `skip_bad`, and for rendered heads `samples` (how many), `yaw` (the largest),
-            `mesh` (a head model's file), `identities` (how many people it shows), `camera_without`
-            (groups of effects) and `input_size` (of the network).
+            `absent` (keep crops without a head), `mesh` (a head model's file), `identities` (how
+            many people it shows), `camera_without` (groups of effects) and `input_size` (of the
+            network).
 
     Raises:
         InputError: a folder, list or sample is missing or broken.

@@ -196,6 +196,7 @@ def open_dataset(
     seed: int = 0,
     samples: int | None = None,
     yaw: float | None = None,
+    absent: bool = False,
     **_: Any,
 ) -> RenderedHeads:
     """Rendered heads for training or, by default, validation.
@@ -210,6 +211,8 @@ def open_dataset(
         samples: number of heads; None means all.
         yaw: largest yaw in degrees; None means 99, as in the photo sets, and the full circle for
             crops of the whole head.
+        absent: whether validation keeps the crops without a head, whose poses are NaN; training
+            always does.
     """
     folder = require_folder(folder, "rendered")
     split = "train" if train else "val"
@@ -232,6 +235,6 @@ def open_dataset(
         jitter=0.03,
         loose=0.35 if train and not whole else 0.0,
     )
-    if not train:
+    if not train and not absent:
         heads.drop_absent()
     return heads
