@@ -41,4 +41,5 @@ def test_crops_with_heads_and_without_are_measured(tmp_path):
     poses, errors, confidences = measure(BUNDLED, tmp_path)
     assert np.isnan(poses[:, 0]).tolist() == np.isnan(errors).tolist() == [False, True, False]
     assert errors[0] + errors[2] > 30  # nearly the same crops cannot be both
-    assert (confidences > 0).all() and (confidences < 1).all()
+    assert (confidences > 0).all()
+    assert (confidences < 1).all()

@@ -52,6 +52,9 @@ NOT_RUN = {
     "python train.py --config weights/headpose-places.txt": (
         "begins with what bench/accuracy/calibrate.py writes, which takes minutes"
     ),
+    "python train.py --config weights/headpose-longer.txt": (
+        "begins with what bench/accuracy/calibrate.py writes, which takes minutes"
+    ),
     "python train.py --config weights/headpose-more.txt": (
         "begins with what bench/accuracy/calibrate.py writes, which takes minutes"
     ),
@@ -101,6 +104,16 @@ def test_commands(page: str, folder: Path) -> None:
     for block in command_blocks(page):
         script = "".join(filter(is_run, commands(block)))
         run_in(folder, f"{page}:{block.line}", ["bash", "-euo", "pipefail", "-c", script])
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if command_blocks(page)])
+def test_commands_suit_the_shell_of_a_mac(page: str) -> None:
+    """zsh, as one types in it, takes comments for arguments and splits no variable into words."""
+    for block in command_blocks(page):
+        for command in commands(block):
+            place = f"{page}:{block.line}: {command}"
+            assert shlex.split(command, comments=True) == shlex.split(command), place
+            assert not re.search(r'^\$\w+|^\w+="[^"$]* ', command), place
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)])

@@ -175,6 +175,8 @@ def test_grey_and_turned_pictures_are_drawn_upright(predict, photos, tmp_path: P
         (("--landmarks", "a.npy", "--draw", "cube"), "--draw: has no use with --landmarks"),
         (("PHOTO", "--raw"), "--raw: is for videos"),
         (("PHOTO", "--draw", "none", "--save", "x"), "--save: has no use with --draw none"),
+        (("--demo", "--save", "x"), "--save: is for images and videos"),
+        (("PHOTO", "--no_perspective"), "--no_perspective: needs the camera"),
         (("PHOTO", "--bbox", "1,2,3,4", "--max_faces", "1"), "--max_faces: has no use with --bbox"),
         (("PHOTO", "--save", "-"), "drawings go to files"),
         (("PHOTO", "--json", "-", "--csv", "-"), "two results"),

@@ -22,6 +22,8 @@ COMMANDS = {
     "panoptic": "make head pose labels of CMU Panoptic recordings",
     "render": "render synthetic heads to a folder, a sheet of them, or the sprites of scenes",
     "selfcheck": "whether this machine computes what it should, and how fast",
+    "environments": "make a folder of places for synthetic heads from panoramas of Poly Haven",
+    "textures": "make a folder of surfaces for synthetic scenes from pictures",
     "makehuman": "make a head model for synthetic heads from MakeHuman's data folder",
 }
 

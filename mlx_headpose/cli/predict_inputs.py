@@ -83,6 +83,10 @@ def predict(program: str, options: argparse.Namespace, given: set[str]) -> None:
         refuse(given, VIDEO, "is for videos")
     if "camera" not in kinds:
         refuse(given, CAMERA, "is for cameras")
+    if kinds == {"camera"}:
+        refuse(given, ("save",), "is for images and videos; --record records a camera")
+    if not options.fov and not options.camera:
+        refuse(given, ("no_perspective",), "needs the camera; give --fov or --camera")
     if options.raw:
         refuse(given, ("filter",), "has no use with --raw, which smooths nothing")
     if options.draw == "none":

@@ -1,7 +1,8 @@
 """Panoramas of real places: light for rendering, and perspective views for backgrounds.
 
 A folder holds `environments.csv` (columns file, scale, maximum, use), panoramas whose pixels keep
-radiance on a logarithmic scale, and `lighting.npz` (names, and radiance (N, 64, 128, 3)).
+radiance on a logarithmic scale, and `lighting.npz` (names, and radiance (N, 64, 128, 3));
+`panoramas.py` makes it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from .light import Light
 _BRIGHT = 0.35  # of the brightest pixel: what belongs to the lamp
 _VIEWS = 48  # directions and fields of view that panoramas are seen in
 _SOFT = 2  # a panorama has fewer pixels than an image by about this factor
-LIGHTING = "lighting.npz"
+LIST, LIGHTING = "environments.csv", "lighting.npz"
+FIELDS = ("file", "scale", "maximum", "use")
+USES = ("background", "lighting")  # the latter only lights heads
 HELD_OUT = 6  # every so many panoramas only validation shows
 
 
@@ -39,14 +42,14 @@ class Environments:
         self.folder = folder
         self._pixels: dict[int, np.ndarray] = {}
         try:
-            with (folder / "environments.csv").open(newline="", encoding="utf-8") as file:
+            with (folder / LIST).open(newline="", encoding="utf-8") as file:
                 rows = [r for r in csv.DictReader(file) if names is None or r["file"] in names]
             with (folder / LIGHTING).open("rb") as opened, np.load(opened) as lighting:
                 radiance = dict(zip(lighting["names"].tolist(), lighting["radiance"], strict=True))
             self.backgrounds = [
                 (r["file"], float(r["scale"]), float(r["maximum"]))
                 for r in rows
-                if r["use"] == "background"
+                if r["use"] == USES[0]
             ]
             stems = [Path(r["file"]).stem for r in rows]
             self.radiance = np.stack([radiance[n] for n in stems])

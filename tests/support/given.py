@@ -21,8 +21,9 @@ YAW, PITCH, ROLL = 20.0, -10.0, 5.0
 
 
 def _live() -> dict[str, Any]:
-    """Somebody who leaves the demonstration after a few frames."""
+    """Somebody who leaves the demonstration after a few frames, and looks into a camera."""
     from mlx_headpose import HeadPoseEstimator
+    from mlx_headpose.space import zero
 
     endless = HeadPoseEstimator.stream
 
@@ -30,7 +31,11 @@ def _live() -> dict[str, Any]:
         with closing(endless(*arguments, **options)) as frames:
             yield from islice(frames, 3)
 
-    HeadPoseEstimator.stream = stream
+    def calibrate(self: HeadPoseEstimator, _source: int) -> zero.Zero:
+        self.zero = zero.calibrate([np.zeros(3)] * zero.MIN_POSES)
+        return self.zero
+
+    HeadPoseEstimator.stream, HeadPoseEstimator.calibrate = stream, calibrate
     return {}
 
 

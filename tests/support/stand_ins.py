@@ -20,6 +20,7 @@ from test_biwi import prepare as prepare_crops
 from test_biwi import release, rotation
 from test_detector import head_model
 from test_panoptic import write_recording
+from test_panoramas import write_panorama
 from test_scenes import make_folder
 from test_synthetic_mesh import tiny, write_makehuman
 
@@ -120,6 +121,13 @@ def _head_model(folder: Path) -> None:
     for kind in ("people", "things"):
         for ending in ("", "-val"):
             shutil.rmtree(scenes / f"{kind}{ending}")
+    for name in ("hdris", "surfaces"):
+        (folder / name).mkdir()
+    for number in range(4):
+        write_panorama(folder / "hdris" / f"field_{number}.hdr")
+    for number in range(14):
+        pixels = np.random.default_rng(number).integers(0, 256, (128, 128, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "surfaces" / f"Plaster{number:03}.png")
 
 
 def _cards(folder: Path) -> None:
