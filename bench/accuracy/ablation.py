@@ -17,13 +17,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.accuracy.absence import by_view
 from mlx_headpose.cli.options import Parser, positive
 from mlx_headpose.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[2]
-RENDER = [sys.executable, "-m", "mlx_headpose", "render", "--size", "96"]
+RENDER = [sys.executable, "-m", "mlx_headpose", "render"]
+HEADS = [*RENDER, "--size", "96"]
 SMALL = ["--arch", "mobilenetv2"]
 WHOLE = "nothing: every picture another person"
+CROPS = "heads alone: a third are crops of scenes"
+CROPS_OF_A_SCENE = 5
 # What is left out or changed → options of rendering and of training, and the variant whose heads
 # it shares.
 VARIANTS: dict[str, tuple[list[str], list[str], str]] = {
@@ -43,7 +47,23 @@ VARIANTS: dict[str, tuple[list[str], list[str], str]] = {
     ),
     "lamps and painted backgrounds: places instead": (["--environments", "{environments}"], [], ""),
     "poses alone: landmarks as well": ([], ["--landmarks"], WHOLE),
+    CROPS: ([], [], ""),
 }
+
+
+def render_heads(heads: Path, render: list[str], name: str, options: argparse.Namespace) -> None:
+    """The heads of a variant."""
+    mesh = Path(options.mesh).resolve()
+    crops = options.heads // 3 if name == CROPS else 0
+    count = options.heads - crops
+    run(*HEADS, "--mesh", mesh, "--out", heads, "--count", count, *render, folder=ROOT)
+    if crops:
+        scenes = Path(options.scenes).resolve()
+        run(
+            *[*RENDER, "--kind", "crops", "--scenes", scenes, "--out", heads],
+            *["--part", "scenes", "--count", crops // CROPS_OF_A_SCENE],
+            folder=ROOT,
+        )
 
 
 def run(*command: object, folder: Path) -> None:
@@ -62,19 +82,23 @@ def possible(name: str, options: argparse.Namespace) -> bool:
     """Whether the files that a variant needs are given, and it is asked for."""
     render, train, _ = VARIANTS[name]
     needed = [word[1:-1] for word in [*render, *train] if word[0] == "{"]
+    needed += ["scenes"] if name == CROPS else []
     asked = not options.only or any(name.startswith(only) for only in options.only)
     return asked and all(getattr(options, file) for file in needed)
 
 
 def measure(name: str, options: argparse.Namespace, number: int) -> dict[str, list[float]]:
-    """Train one variant and return yaw, pitch, roll and MAE on both test sets."""
+    """Train one variant and return yaw, pitch, roll and MAE on both test sets.
+
+    Of crops of scenes, the percentage of heads from the front, the side and the back that are surer
+    than most that is no head; see `absence`.
+    """
     work = Path(options.work).resolve()
     render, train, shared = VARIANTS[name]
     render, train = (with_files(words, options) for words in (render, train))
     heads = work / f"heads{list(VARIANTS).index(shared) if shared else number}"
     if not shared:
-        mesh = Path(options.mesh).resolve()
-        run(*RENDER, "--mesh", mesh, "--out", heads, "--count", options.heads, *render, folder=ROOT)
+        render_heads(heads, render, name, options)
     run(
         *[sys.executable, ROOT / "train.py", "--config", ROOT / "weights" / "headpose.txt"],
         *["--data_dir", heads, "--val_data_dir", work, "--val_dataset", "rendered", "--resume"],
@@ -95,20 +119,24 @@ def measure(name: str, options: argparse.Namespace, number: int) -> dict[str, li
         )
         metrics = json.loads(report.read_text())
         found[dataset] = [metrics[part] for part in ("yaw", "pitch", "roll", "mae")]
+    if options.crops:
+        views = by_view(work / f"workdirs_{number}" / "best.safetensors", Path(options.crops))
+        found["surer than 90 % of what is no head"] = [100 * view[2] for view in views.values()]
     return found
 
 
 def table(done: dict[str, dict[str, list[float]]]) -> list[str]:
     """Lines of what `measure` returned by variant, with a column for each set that was tested."""
     sets = list(dict.fromkeys(dataset for found in done.values() for dataset in found))
-    titles = [f"{dataset}: yaw pitch roll MAE" for dataset in sets]
+    titles = [s if " " in s else f"{s}: yaw pitch roll MAE" for s in sets]
     rows = {"left out": titles} | {
         name: [" ".join(f"{value:6.2f}" for value in found.get(each, ())) for each in sets]
         for name, found in done.items()
     }
     width = max(map(len, rows))
+    wide = [max(map(len, column)) for column in zip(*rows.values(), strict=True)]
     return [
-        f"{name:{width}}{''.join(f'  {cell:>28}' for cell in cells)}".rstrip()
+        f"{name:{width}}{''.join(f'  {c:>{w}}' for c, w in zip(cells, wide, strict=True))}".rstrip()
         for name, cells in rows.items()
     ]
 
@@ -121,6 +149,8 @@ def main() -> None:
     parser.add_argument("--photos", help="folder of AFLW2000")
     parser.add_argument("--imagenet", help="converted ImageNet MobileNetV2")
     parser.add_argument("--environments", help="folder of panoramas")
+    parser.add_argument("--scenes", help="folder of scenes")
+    parser.add_argument("--crops", help="validation part of crops of scenes")
     parser.add_argument("--only", nargs="+", help="beginnings of the variants' names")
     parser.add_argument("--work", required=True, help="folder to work in")
     parser.add_argument("--heads", type=positive, default=4000, help="training heads of a variant")
@@ -130,7 +160,7 @@ def main() -> None:
     results = work / "ablation.json"
     done = json.loads(results.read_text()) if results.exists() else {}
     val = ["--out", work.resolve(), "--split", "val", "--count", 1000]
-    run(*RENDER, "--mesh", Path(options.mesh).resolve(), *val, folder=ROOT)
+    run(*HEADS, "--mesh", Path(options.mesh).resolve(), *val, folder=ROOT)
     for number, name in enumerate(VARIANTS):
         if name not in done and possible(name, options):
             done[name] = measure(name, options, number)

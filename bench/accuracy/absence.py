@@ -59,23 +59,27 @@ def measure(snapshot: Path, folder: Path) -> tuple[np.ndarray, np.ndarray, np.nd
     return crops.poses, errors, confidences
 
 
+def by_view(snapshot: Path, folder: Path) -> dict[str, tuple[int, float, float]]:
+    """View → heads, their mean error in degrees, and the share that is surer; see `measure`."""
+    poses, errors, confidences = measure(snapshot, folder)
+    there = ~np.isnan(errors)
+    surer, yaw = above(confidences, there), np.abs(poses[:, 0])
+    views = {}
+    for view, (least, most) in VIEWS.items():
+        those = there & (yaw >= least) & (yaw < most)
+        views[view] = int(those.sum()), float(errors[those].mean()), float(surer[those].mean())
+    return views
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("snapshots", type=Path, nargs="*", default=[BUNDLED], metavar="FILE")
     parser.add_argument("--data_dir", type=Path, required=True, help="a part of crops")
     options = parser.parse_args()
     for snapshot in options.snapshots:
-        poses, errors, confidences = measure(snapshot, options.data_dir)
-        there = ~np.isnan(errors)
-        surer = above(confidences, there)
-        print(f"{snapshot.name}: {there.sum()} heads, {(~there).sum()} crops without one")
-        for view, (least, most) in VIEWS.items():
-            yaw = np.abs(poses[:, 0])
-            those = there & (yaw >= least) & (yaw < most)
-            print(
-                f"  {view:5}  {those.sum():5} heads  {errors[those].mean():6.2f}°"
-                f"  {surer[those].mean():.3f}"
-            )
+        print(snapshot)
+        for view, (heads, error, share) in by_view(snapshot, options.data_dir).items():
+            print(f"  {view:5}  {heads:5} heads  {error:6.2f}°  {share:.3f}")
 
 
 if __name__ == "__main__":
