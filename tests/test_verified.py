@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_map
@@ -45,7 +44,6 @@ class Finds:
 
 
 FACE = (178, 83, 274, 181)
-LOOSE = (150, 60, 280, 200)
 WALL = (20, 20, 116, 118)  # the flag and the wall behind her
 
 
@@ -94,21 +92,6 @@ def test_its_score_is_that_of_its_evidence(astronaut):
     assert evidence[0, 2] == pytest.approx(np.log(98 / 48))
     (found,) = detector([astronaut], 0.0)
     np.testing.assert_allclose(found.scores, sigmoid(joint(evidence, NUMBERS)), rtol=1e-6)
-
-
-def test_it_reads_no_mirror_images(astronaut):
-    model = from_pretrained(BUNDLED)
-    assert model.config.mirrored
-    detector = VerifiedHeadDetector(Finds([LOOSE], [0.6]), model, NUMBERS)
-    (evidence,) = detector.evidence([astronaut], detector.plain([astronaut], LEAST))
-    once = build(dataclasses.replace(model.config, mirrored=False))
-    once.update(model.parameters())
-    once.eval()
-    margins = model.config.preprocessing.crop.around_detected("landmarks")
-    crop = model.config.inputs.head_reader(margins, None)(astronaut, np.array(LOOSE, np.float32))
-    (confidence,) = once.confidence(once(mx.array(crop)[None])).tolist()
-    assert sigmoid(evidence[0, 1]) == pytest.approx(confidence, abs=1e-5)
-    assert model.head.mirrored  # the network itself still does
 
 
 def test_the_bundled_detector_is_verified(astronaut):

@@ -200,9 +200,6 @@ class PoseHead(nn.Module):
         """
         return inputs
 
-    def look_once(self) -> None:
-        """From now on `views` makes one of each sample: faster, and less exact."""
-
     def __call__(self, features: Any) -> Outputs:
         """Features → the method's raw outputs, always a tuple of arrays with batch first."""
         raise NotImplementedError

@@ -12,7 +12,6 @@ from ..methods import Estimator
 from ..pose import sigmoid
 from ..predictor import Predictor
 from ..process import in_lasting_thread
-from ..quantization.tree import sharing_copy_of
 
 # Of the detector's score: what it doubts more is not looked at again. On rendered scenes that
 # leaves four boxes each, and changes recall at no rate of false boxes up to one in two scenes.
@@ -45,10 +44,7 @@ class VerifiedHeadDetector(HeadFinder):
         self.plain, self.numbers = detector, numbers
         margins = model.config.preprocessing.crop.around_detected(self.finds)
         self._read = model.config.inputs.head_reader(margins, None)
-        # Whether a head is there, mirror images do not tell better.
-        network = sharing_copy_of(model)
-        network.head.look_once()
-        self._predictor = Predictor(network)
+        self._predictor = Predictor(model)
 
     @property
     def outline(self) -> tuple[float, ...]:

@@ -140,10 +140,6 @@ class NineHead(PoseHead):
         """See `PoseHead.views`; the crops are followed by their mirror images."""
         return mx.concatenate([inputs, inputs[:, :, ::-1]]) if self.mirrored else inputs
 
-    def look_once(self) -> None:
-        """See `PoseHead.look_once`; without mirror images."""
-        self.mirrored = False
-
     def __call__(self, features: mx.array) -> Outputs:
         x = self.reduce(features).flatten(1)  # where in the picture something is must not be lost
         x = relu(self.fc1(x))
