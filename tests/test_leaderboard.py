@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from support.commands import assert_refused, installed
+from test_detector import head_model
 
 from mlx_headpose import weights
 from mlx_headpose.convert import convert_file
@@ -117,3 +118,25 @@ def test_nothing_to_evaluate_is_one_sentence(folder):
     shutil.rmtree(folder / "nets")
     done = installed("leaderboard", "--rendered", "0", "--snapshots", "nets", folder=folder)
     assert_refused(done, "--data_dir")
+
+
+def test_the_bundled_detector_gives_boxes_of_its_own(shared, folder):
+    arguments = [
+        *("leaderboard", "--data_dir", shared / "data" / "AFLW2000"),
+        *("--filename_list", "list.txt", "--rendered", "0", "--snapshots", "none"),
+    ]
+    yunet = shared / "weights" / "face_detection_yunet_2023mar.onnx"
+    for detector in ("bundled", yunet):  # rows of one are not taken for the other's
+        done = installed(*arguments, "--detector", detector, folder=folder)
+        assert done.returncode == 0, done.stderr
+        assert "bundled: AFLW2000, detected faces" in done.stdout
+    assert len(list((folder / "leaderboard").glob("faces-*.npy"))) == 2
+
+
+def test_a_detector_of_whole_heads_is_refused(tmp_path):
+    head_model(tmp_path / "heads.onnx", np.zeros((1, 5, 8)))
+    done = installed(
+        *("leaderboard", "--data_dir", tmp_path, "--detector", "heads.onnx"), folder=tmp_path
+    )
+    assert done.returncode == 2
+    assert "heads.onnx: finds whole heads" in done.stderr

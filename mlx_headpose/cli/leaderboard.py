@@ -24,6 +24,8 @@ from ..cpu.shards import shards_on_cores
 from ..data import Dataset, open_dataset
 from ..data.protocols import PROTOCOLS
 from ..detection.heads.boxes import overlap
+from ..detection.heads.detector import HeadFinder
+from ..detection.yolo import HeadDetector
 from ..detection.yunet import FaceDetector
 from ..errors import InputError
 from ..evaluation.evaluate import evaluate
@@ -39,6 +41,7 @@ from ..evaluation.leaderboard import (
 )
 from ..figures import available
 from ..files import atomic_path, digest, read_json, write_json
+from ..inference.detectors import BUNDLED_NAME, load_detector
 from ..methods import METHODS, Estimator
 from ..training.checkpoint import is_state
 from ..weights import from_pretrained, read_config
@@ -51,6 +54,8 @@ BATCHES = 3  # that the speed is measured on
 # On BIWI these stand for its two variants, HopeNet's margins and FSA-Net's.
 AROUND = {"68 landmarks": AROUND_LANDMARKS, "all points": AROUND_POINTS}
 BUNDLED_TRAINED_ON = "rendered heads (CC0)"
+
+FaceFinder = FaceDetector | HeadFinder  # whose boxes are of faces
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def make_parser(program: str) -> Parser:
         default=Path("weights"),
         help="folder of converted networks; the bundled one is always taken",
     )
-    parser.add_argument("--detector", help="file of the face detector for detected boxes")
+    parser.add_argument("--detector", help="for detected boxes: YuNet's file, or bundled")
     parser.add_argument(
         "--output", type=Path, default=Path("leaderboard"), help="folder to write, and to go on in"
     )
@@ -106,7 +111,10 @@ def run(program: str, arguments: list[str]) -> None:
             if item.path not in networks:
                 networks[item.path] = known_network(item.path, content, state, options)
                 write_json(options.output / STATE, state)
-            key = digest(content, item.dataset, item.crop, *place(item.dataset, options))
+            samples = place(item.dataset, options)
+            if item.crop == DETECTED:
+                samples += (options.detector,)
+            key = digest(content, item.dataset, item.crop, *samples)
             name = networks[item.path].name
             if key not in state["rows"]:
                 print(f"[{number}/{len(plan)}] {name}: {item.dataset}, {item.crop}", flush=True)
@@ -132,15 +140,25 @@ def find_networks(folder: Path) -> list[Path]:
     return paths
 
 
-def find_detector(options: argparse.Namespace) -> FaceDetector | None:
-    """The face detector; None where none is at hand and none was asked for."""
+def find_detector(options: argparse.Namespace) -> FaceFinder | None:
+    """The detector that was asked for, or YuNet; None where neither is at hand.
+
+    Raises:
+        InputError: the one that was asked for cannot be read, or its boxes are not of faces.
+    """
     if not options.data_dir:
         return None
+    if options.detector:
+        detector = load_detector(options.detector)
+        if isinstance(detector, HeadDetector):
+            raise InputError(
+                f"{options.detector}: finds whole heads, and AFLW2000's boxes are of faces; give a"
+                f" detector of faces or {BUNDLED_NAME!r}"
+            )
+        return detector
     try:
-        return FaceDetector.from_pretrained(options.detector)
+        return FaceDetector.from_pretrained()
     except InputError as error:
-        if options.detector:
-            raise
         print(f"without detected faces: {error}")
         return None
 
@@ -191,7 +209,7 @@ def place(dataset: str, options: argparse.Namespace) -> tuple[Any, ...]:
 def prepared(
     item: Run,
     options: argparse.Namespace,
-    detector: FaceDetector | None,
+    detector: FaceFinder | None,
     sets: dict[Any, Dataset],
 ) -> tuple[Estimator, Dataset]:
     """The network with the crop's preprocessing, and the set with its boxes; sets are kept."""
@@ -203,7 +221,8 @@ def prepared(
         assert detector is not None
         whole = opened("AFLW2000", AROUND_LANDMARKS, preprocessing.size, options, sets)
         boxes = detected_boxes(whole, detector, options)
-        return model, WithBoxes(whole, boxes, preprocessing.crop.face, "detected faces")
+        margins = preprocessing.crop.around_detected(detector.finds)
+        return model, WithBoxes(whole, boxes, margins, "detected faces")
     dataset = opened(item.dataset, preprocessing.crop, preprocessing.size, options, sets)
     return model, model.config.inputs.open(dataset)
 
@@ -227,10 +246,11 @@ def opened(
 
 
 def detected_boxes(
-    dataset: Dataset, detector: FaceDetector, options: argparse.Namespace
+    dataset: Dataset, detector: FaceFinder, options: argparse.Namespace
 ) -> np.ndarray:
     """(N, 4) the detected face that overlaps the annotated box best, NaN where none does; kept."""
-    path = options.output / f"faces-{digest(list(dataset.ids), *place('AFLW2000', options))}.npy"
+    parts = list(dataset.ids), *place("AFLW2000", options), options.detector or ""
+    path = options.output / f"faces-{digest(*parts)}.npy"
     boxes = np.zeros((0, 4))
     if path.is_file():
         kept = np.load(path, allow_pickle=False)
@@ -247,7 +267,7 @@ def detected_boxes(
     return boxes
 
 
-def best_face(dataset: Dataset, index: int, detector: FaceDetector) -> np.ndarray:
+def best_face(dataset: Dataset, index: int, detector: FaceFinder) -> np.ndarray:
     """(4,) the detected face of a sample that overlaps its annotated box best, or NaN."""
     (faces,) = detector([np.asarray(dataset.image(index))])
     if len(faces):
