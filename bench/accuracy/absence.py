@@ -17,12 +17,12 @@ import numpy as np
 import mlx_headpose  # noqa: F401  first: it loads the fast BLAS before MLX
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.augment import Augmentation
+from mlx_headpose.evaluation.detection import VIEWS
 from mlx_headpose.pose import geodesic_errors
 from mlx_headpose.predictor import Predictor
 from mlx_headpose.weights import BUNDLED, for_inference, from_pretrained
 
 SHARE = 0.9
-VIEWS = {"front": (0, 60), "side": (60, 120), "back": (120, 181)}
 
 
 def above(confidences: np.ndarray, there: np.ndarray) -> np.ndarray:
