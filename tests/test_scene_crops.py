@@ -64,7 +64,8 @@ def test_heads_keep_their_poses_and_nothing_has_none(folder, tmp_path, monkeypat
         x, y, width, height = values[index, 7:]
         pixels = np.asarray(heads.image(int(index))).astype(int)
         assert min(x, y) > -1e-3 or min(pixels.shape[:2]) < 96
-        middle = pixels[int(y + height / 2), min(int(x + width / 2), pixels.shape[1] - 1)]
+        middle = np.array((y + height / 2, x + width / 2)).astype(int)
+        middle = pixels[tuple(np.minimum(middle, np.array(pixels.shape[:2]) - 1))]
         reds.append(middle[0] - middle[1:].mean())
     assert np.median(reds) > RED
 

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ..environments import Environments
 from ..photo import Photo, natural
+from .emblems import emblem
 from .textures import TILE, Textures
 
 _PLAIN = Photo()
@@ -80,10 +81,14 @@ class Backgrounds:
         return wall
 
     def _panel(self, picture: Image.Image, rng: np.random.Generator) -> None:
-        """A rectangle, disc or bar, plain or textured: windows, doors, frames, signs, stripes."""
+        """A rectangle, disc or bar, plain or textured, as windows, doors and stripes, or a sign."""
         size = picture.width
         width, height = (int(v) for v in np.exp(rng.uniform(np.log(4), np.log(0.7 * size), 2)))
         left, top = (int(v) for v in rng.uniform(-0.2, 0.95, 2) * size)
+        if rng.random() < 0.15:
+            sign = emblem(width, height, rng)
+            picture.paste(sign, (left, top), sign)
+            return
         if rng.random() < 0.4:
             tile = Image.fromarray(self.textures.some(rng))
             patch = tile.resize((width, height), _SMOOTH)

@@ -12,10 +12,13 @@ from ...pose import turned_in_plane
 from .backgrounds import Backgrounds, levels
 from .bodies import SOLID, paint_body
 from .camera import develop
+from .emblems import print_on_cloth
 from .sprites import Sprites
 
 SMALLEST = 12.0  # pixels of the longer side: what is smaller is ignored
 VISIBLE, HIDDEN = 0.45, 0.1  # shares seen of a head that counts, and of one that is not there
+PRINTED = 0.3  # share of the people with emblems on their clothes
+BELOW_CHIN = 0.8  # heads from the middle of the head: from here on a person is seen as clothes
 _BILINEAR = Image.Resampling.BILINEAR
 
 
@@ -118,6 +121,12 @@ class Composer:
             self._body(picture, owner, number, placed, side, rng)
         box = np.concatenate((placed.outline.min(0), placed.outline.max(0)))
         _paste(picture, owner, number, placed)
+        if rng.random() < PRINTED:
+            middle, turn = (box[:2] + box[2:]) / 2, np.radians(placed.angle)
+            down = np.array((-np.sin(turn), np.cos(turn)))
+            y, x = np.ogrid[: picture.height, : picture.width]
+            below = (x - middle[0]) * down[0] + (y - middle[1]) * down[1] > BELOW_CHIN * side
+            print_on_cloth(picture, (owner == number) & below, middle, down, side, rng)
         # A head fills about four fifths of its box.
         return placed, box, 0.8 * float((box[2] - box[0]) * (box[3] - box[1]))
 
