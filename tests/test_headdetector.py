@@ -307,6 +307,21 @@ def test_looks_at_the_same_head(detector):
     assert detector([np.zeros((300, 400, 3), np.uint8)], 0.999)[0].looks is None
 
 
+def test_a_head_stays_one_when_a_coarser_look_moves_two_boxes_together(detector, monkeypatch):
+    """Two boxes that overlap by a third, and one between them that the coarser look sees."""
+    looks = [np.stack([cell(0.8, 0, 40), cell(0.7, 20, 40), cell(0.6, 200, 40)]), cell(0.6, 4, 16)]
+    monkeypatch.setattr(
+        type(detector.network.head), "likely", lambda *_: [np.atleast_2d(looks.pop(0))]
+    )
+    looks[1][[2, 4, 6, 8]] -= 6  # `cell` begins at row 10, which is row 4 here
+    (found,) = detector.search([np.zeros((300, 480, 3), np.uint8)], 480, 0.5)
+    assert found.scores.tolist() == pytest.approx([0.8, 0.6])
+    assert found.heads is not None
+    assert found.looks is not None
+    assert found.heads[0, 0] == pytest.approx(0.6 / 1.4 * 10, abs=0.1)
+    assert found.looks[0].tolist() == pytest.approx([0.8, 0.6])
+
+
 def test_several_images_at_once_are_the_same_as_one_by_one(detector, monkeypatch):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (60, 90, 3), np.uint8) for _ in range(3)]

@@ -178,6 +178,9 @@ class SurroundHeadDetector(HeadFinder, Finder):
                 heads = best[:, 1:5]
                 best, scores = merged(best, found)
                 seen = _looks(heads, scores, shrunk)
+                # The means of two heads' boxes may be much nearer to each other than these were.
+                kept = distinct(best[:, 1:5], best[:, 0])
+                best, seen = best[kept], seen[kept]
             detections.append(_detections(best, image, seen))
         return detections
 
