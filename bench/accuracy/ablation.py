@@ -15,6 +15,8 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.accuracy.absence import by_view
@@ -24,39 +26,55 @@ from mlx_headpose.files import atomic_path
 ROOT = Path(__file__).resolve().parents[2]
 RENDER = [sys.executable, "-m", "mlx_headpose", "render"]
 HEADS = [*RENDER, "--size", "96"]
-SMALL = ["--arch", "mobilenetv2"]
-WHOLE = "nothing: every picture another person"
-CROPS = "heads alone: a third are crops of scenes"
+SMALL = ("--arch", "mobilenetv2")
 CROPS_OF_A_SCENE = 5
-# What is left out or changed → options of rendering and of training, and the variant whose heads
-# it shares.
-VARIANTS: dict[str, tuple[list[str], list[str], str]] = {
-    WHOLE: ([], [], ""),
-    "background and occlusion": (["--camera_without", "background,occlusion"], [], ""),
-    "exposure and colour": (["--camera_without", "exposure,colour"], [], ""),
-    "blur and low resolution": (["--camera_without", "blur,resolution"], [], ""),
-    "noise and compression": (["--camera_without", "noise,compression"], [], ""),
-    "people: 1000": (["--identities", "1000"], [], ""),
-    "people: half of these, 500": (["--identities", "500"], [], ""),
-    "people: double, 2000": (["--identities", "2000"], [], ""),
-    "ResNet-18: MobileNetV2 instead": ([], SMALL, WHOLE),
-    "the same from ImageNet's weights": (
-        [],
-        [*SMALL, "--snapshot", "{imagenet}", "--lr", "0.001", "--schedule", "cosine"],
-        WHOLE,
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one training does otherwise than the first.
+
+    Attributes:
+        render, train: more options of rendering and of training; a word in braces is the option of
+            this program that names the file.
+        heads_of: the variant whose heads it trains on; else it renders its own.
+        crops: whether a third of its heads are crops of scenes.
+    """
+
+    render: tuple[str, ...] = ()
+    train: tuple[str, ...] = ()
+    heads_of: str = ""
+    crops: bool = False
+
+
+WHOLE = "nothing: every picture another person"
+VARIANTS = {  # by what is left out or changed
+    WHOLE: Variant(),
+    "background and occlusion": Variant(("--camera_without", "background,occlusion")),
+    "exposure and colour": Variant(("--camera_without", "exposure,colour")),
+    "blur and low resolution": Variant(("--camera_without", "blur,resolution")),
+    "noise and compression": Variant(("--camera_without", "noise,compression")),
+    "people: 1000": Variant(("--identities", "1000")),
+    "people: half of these, 500": Variant(("--identities", "500")),
+    "people: double, 2000": Variant(("--identities", "2000")),
+    "ResNet-18: MobileNetV2 instead": Variant(train=SMALL, heads_of=WHOLE),
+    "the same from ImageNet's weights": Variant(
+        train=(*SMALL, "--snapshot", "{imagenet}", "--lr", "0.001", "--schedule", "cosine"),
+        heads_of=WHOLE,
     ),
-    "lamps and painted backgrounds: places instead": (["--environments", "{environments}"], [], ""),
-    "poses alone: landmarks as well": ([], ["--landmarks"], WHOLE),
-    CROPS: ([], [], ""),
+    "lamps and painted backgrounds: places instead": Variant(("--environments", "{environments}")),
+    "poses alone: landmarks as well": Variant(train=("--landmarks",), heads_of=WHOLE),
+    "heads alone: a third are crops of scenes": Variant(crops=True),
 }
 
 
-def render_heads(heads: Path, render: list[str], name: str, options: argparse.Namespace) -> None:
+def render_heads(heads: Path, variant: Variant, options: argparse.Namespace) -> None:
     """The heads of a variant."""
     mesh = Path(options.mesh).resolve()
-    crops = options.heads // 3 if name == CROPS else 0
-    count = options.heads - crops
-    run(*HEADS, "--mesh", mesh, "--out", heads, "--count", count, *render, folder=ROOT)
+    crops = options.heads // 3 if variant.crops else 0
+    render = with_files(variant.render, options)
+    whole = options.heads - crops
+    run(*HEADS, "--mesh", mesh, "--out", heads, "--count", whole, *render, folder=ROOT)
     if crops:
         scenes = Path(options.scenes).resolve()
         run(
@@ -70,7 +88,7 @@ def run(*command: object, folder: Path) -> None:
     subprocess.run([str(word) for word in command], cwd=folder, check=True)
 
 
-def with_files(words: list[str], options: argparse.Namespace) -> list[str]:
+def with_files(words: Sequence[str], options: argparse.Namespace) -> list[str]:
     """Options with the files that they name in braces."""
     return [
         str(Path(getattr(options, word[1:-1])).resolve()) if word[0] == "{" else word
@@ -80,29 +98,30 @@ def with_files(words: list[str], options: argparse.Namespace) -> list[str]:
 
 def possible(name: str, options: argparse.Namespace) -> bool:
     """Whether the files that a variant needs are given, and it is asked for."""
-    render, train, _ = VARIANTS[name]
-    needed = [word[1:-1] for word in [*render, *train] if word[0] == "{"]
-    needed += ["scenes"] if name == CROPS else []
+    variant = VARIANTS[name]
+    needed = [word[1:-1] for word in (*variant.render, *variant.train) if word[0] == "{"]
+    needed += ["scenes"] if variant.crops else []
     asked = not options.only or any(name.startswith(only) for only in options.only)
     return asked and all(getattr(options, file) for file in needed)
 
 
 def measure(name: str, options: argparse.Namespace, number: int) -> dict[str, list[float]]:
-    """Train one variant and return yaw, pitch, roll and MAE on both test sets.
+    """Train one variant and return its figures by the titles of their columns.
 
     Of crops of scenes, the percentage of heads from the front, the side and the back that are surer
     than most that is no head; see `absence`.
     """
     work = Path(options.work).resolve()
-    render, train, shared = VARIANTS[name]
-    render, train = (with_files(words, options) for words in (render, train))
-    heads = work / f"heads{list(VARIANTS).index(shared) if shared else number}"
-    if not shared:
-        render_heads(heads, render, name, options)
+    variant = VARIANTS[name]
+    theirs = list(VARIANTS).index(variant.heads_of) if variant.heads_of else number
+    heads = work / f"heads{theirs}"
+    if not variant.heads_of:
+        render_heads(heads, variant, options)
     run(
         *[sys.executable, ROOT / "train.py", "--config", ROOT / "weights" / "headpose.txt"],
         *["--data_dir", heads, "--val_data_dir", work, "--val_dataset", "rendered", "--resume"],
-        *["--num_epochs", options.epochs, "--output_string", number, *train],
+        *["--num_epochs", options.epochs, "--output_string", number],
+        *with_files(variant.train, options),
         folder=work,
     )
     found = {}
@@ -118,7 +137,8 @@ def measure(name: str, options: argparse.Namespace, number: int) -> dict[str, li
             folder=work,
         )
         metrics = json.loads(report.read_text())
-        found[dataset] = [metrics[part] for part in ("yaw", "pitch", "roll", "mae")]
+        parts = [metrics[part] for part in ("yaw", "pitch", "roll", "mae")]
+        found[f"{dataset}: yaw pitch roll MAE"] = parts
     if options.crops:
         views = by_view(work / f"workdirs_{number}" / "best.safetensors", Path(options.crops))
         found["surer than 90 % of what is no head"] = [100 * view[2] for view in views.values()]
@@ -126,11 +146,10 @@ def measure(name: str, options: argparse.Namespace, number: int) -> dict[str, li
 
 
 def table(done: dict[str, dict[str, list[float]]]) -> list[str]:
-    """Lines of what `measure` returned by variant, with a column for each set that was tested."""
-    sets = list(dict.fromkeys(dataset for found in done.values() for dataset in found))
-    titles = [s if " " in s else f"{s}: yaw pitch roll MAE" for s in sets]
+    """Lines of what `measure` returned by variant."""
+    titles = list(dict.fromkeys(title for found in done.values() for title in found))
     rows = {"left out": titles} | {
-        name: [" ".join(f"{value:6.2f}" for value in found.get(each, ())) for each in sets]
+        name: [" ".join(f"{value:6.2f}" for value in found.get(title, ())) for title in titles]
         for name, found in done.items()
     }
     width = max(map(len, rows))
