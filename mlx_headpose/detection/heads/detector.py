@@ -178,9 +178,6 @@ class SurroundHeadDetector(HeadFinder, Finder):
                 heads = best[:, 1:5]
                 best, scores = merged(best, found)
                 seen = _looks(heads, scores, shrunk)
-                # The means of two heads' boxes may be much nearer to each other than these were.
-                kept = distinct(best[:, 1:5], best[:, 0])
-                best, seen = best[kept], seen[kept]
             detections.append(_detections(best, image, seen))
         return detections
 
@@ -231,6 +228,11 @@ def _scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _detections(cells: np.ndarray, image: np.ndarray, looks: np.ndarray | None) -> Detections:
-    """(H, 11) cells that are heads of an image → its heads, within it."""
+    """(H, 11) cells that are heads of an image → its heads, within it.
+
+    Boxes that are means of several looks, or cut at the image's edge, may be much nearer to each
+    other than those that were selected.
+    """
     heads = np.clip(cells[:, 1:5], 0, np.tile(image.shape[1::-1], 2)).astype(np.float32)
-    return Detections(cells[:, 5:9], cells[:, 0], heads, looks)
+    found = Detections(cells[:, 5:9], cells[:, 0], heads, looks)
+    return found.chosen(distinct(heads, found.scores))
