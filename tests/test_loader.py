@@ -245,6 +245,20 @@ def test_the_two_steps_are_drawn_with_their_probabilities() -> None:
     assert never.turn == 0
 
 
+@pytest.mark.parametrize("turn", [0.0, 45.0])
+def test_an_extended_crop_has_the_edge_of_the_image_in_place_of_black(turn) -> None:
+    pixels = np.full((40, 60, 3), 100, np.uint8)
+    pixels[:, 50:] = 200
+    picture = Image.fromarray(pixels)
+    box = np.array([-20.0, -30.0, 80.0, 70.0])
+    assert resample(picture, box, 48, turn).min() == 0
+    crop = resample(picture, box, 48, turn, extend=True)
+    assert crop.min() == 100
+    assert crop.max() == 200
+    inside = np.array([5.0, 5.0, 35.0, 35.0])
+    assert np.array_equal(resample(picture, inside, 30), resample(picture, inside, 30, extend=True))
+
+
 def test_crops_are_rescaled_turned_and_exposed_only_where_asked() -> None:
     rng = np.random.default_rng(0)
     box = np.array([10.0, 0.0, 110.0, 100.0])

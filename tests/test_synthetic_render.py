@@ -14,16 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
 
 from mlx_headpose.cli import main as command
 from mlx_headpose.core.crop import AROUND_HEAD, AROUND_LANDMARKS, AROUND_POINTS
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
+from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
 from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic import render_set as render_module
 from mlx_headpose.synthetic.dataset import HEAD
 from mlx_headpose.synthetic.effects import GROUPS, Effects
 from mlx_headpose.synthetic.occlusion import hand
+from mlx_headpose.synthetic.people import as_seen
 from mlx_headpose.synthetic.render_set import Settings, _interrupts_noted
 from mlx_headpose.synthetic.rendered import COLUMNS, read_list
 
@@ -247,7 +251,8 @@ def test_heads_on_disk_are_those_of_the_set(rendered):
     whole = SyntheticHeads(60, "train", 7, size=SIZE, yaw=(-120, 120), jitter=0, around=HEAD,
                            pitch=(-50, 50), roll=(-50, 50))  # fmt: skip
     names, values = read_list(rendered / "train" / "heads.csv")
-    np.testing.assert_allclose(values[:, 4:7], heads.poses, atol=6e-4)
+    seen = as_seen(heads.poses, heads.people.cameras.distances)
+    np.testing.assert_allclose(values[:, 4:7], seen, atol=6e-4)
     for drawn, columns in ((whole, values[:, :4]), (heads, values[:, 7:])):
         low = columns[:, :2]
         corners = np.concatenate((low, low + columns[:, 2:]), axis=1)
@@ -257,6 +262,33 @@ def test_heads_on_disk_are_those_of_the_set(rendered):
         stored = np.asarray(Image.open(rendered / "train" / names[index])).astype(float)
         sharp += np.abs(stored - np.asarray(heads.image(index))).mean() < 12
     assert sharp >= 7, "but for the JPEG's loss"
+
+
+def test_poses_on_disk_are_what_a_fit_to_the_landmarks_says(rendered):
+    """As those of AFLW2000: fits of a head in 3D under weak perspective."""
+    people = SyntheticHeads(60, "train", 7, size=SIZE, yaw=(-120, 120), jitter=0,
+                            pitch=(-50, 50), roll=(-50, 50)).people  # fmt: skip
+    _, values = read_list(rendered / "train" / "heads.csv")
+    places = np.load(rendered / "train" / "landmarks.npy")[:, :, :2].astype(float)
+    errors = []
+    for number in np.flatnonzero(np.abs(values[:, 4]) < 60):
+        points = people.points_68(np.array([number]))[0].astype(float)
+        points -= points.mean(0)
+        flat = places[number] - places[number].mean(0)
+        labels = [pose_to_matrix(pose.astype(float)) for pose in (people.poses[number],
+                                                                  values[number, 4:7])]  # fmt: skip
+        first = Rotation.from_matrix(labels[0])
+
+        def off(p, points=points, flat=flat, first=first):
+            turned = (Rotation.from_rotvec(p[:3]) * first).apply(points)
+            return (np.exp(p[3]) * turned[:, :2] - flat).ravel()
+
+        fit = least_squares(off, np.array([0, 0, 0, np.log(SIZE / 250)])).x
+        turn = (Rotation.from_rotvec(fit[:3]) * first).as_matrix()
+        errors.append([geodesic_degrees(turn, label) for label in labels])
+    camera, ray = np.mean(errors, 0)
+    assert len(errors) > 20
+    assert ray < 0.8 * camera
 
 
 def test_landmarks_lie_in_the_face_box_and_say_what_is_seen(rendered, tmp_path):

@@ -145,10 +145,12 @@ class ImageInput(Input):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """(size, size, 3) uint8 with random margins, position and augmentation, and its target."""
         size = self.preprocessing.size
-        box, pose, turn, changes = dataset.crop_box(index, rng), dataset.poses[index], 0.0, None
+        box, pose = dataset.crop_box(index, rng), dataset.poses[index]
+        turn, changes, extend = 0.0, None, False
         if augmentation is not None:
             change = augmentation.draw(box, size, rng)
             box, turn, changes = change.box, change.turn, change.pixels
+            extend = change.extend
             pose = change.turned(pose)
         if self.preprocessing.resize == "short_side":
             box = square_inside(box, RANDOM_CROP, rng)
@@ -157,7 +159,7 @@ class ImageInput(Input):
         if self.learns_landmarks:
             places = in_crop(dataset.image_landmarks(index)[:, :2], box, turn)
             pose = np.concatenate((pose, places.ravel()))
-        return dataset.cut(index, box, size, turn), pose, changes
+        return dataset.cut(index, box, size, turn, extend), pose, changes
 
     def head_reader(self, margins: Margins, landmarker: Landmarker | None) -> HeadReader:
         """The function that cuts a head out of a frame."""

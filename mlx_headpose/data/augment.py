@@ -25,6 +25,7 @@ CONTRAST = 0.2
 BLUR = (0.5, 1.5)  # standard deviation in pixels of a 224 px image
 NOISE = (3.0, 7.0)  # standard deviation in grey levels
 TURNED, EXPOSED = 0.35, 0.35  # shares of the samples that `turn` and `exposure` change
+EXTENDED = 0.8  # share of the rescaled crops beyond whose image its edge goes on, in place of black
 OFF = 0.12  # of the side of a rescaled crop, by which its middle moves at most
 
 # Columns of the (N, 5) array that tells the device what to do with each image.
@@ -40,11 +41,13 @@ class Change:
         box: (4,) the crop to cut, margins included.
         turn: degrees clockwise by which the image is turned about the middle of the crop.
         pixels: (5,) changes for `apply`.
+        extend: whether the image's edge is stretched outwards where the crop reaches beyond it.
     """
 
     box: np.ndarray
     turn: float
     pixels: np.ndarray
+    extend: bool = False
 
     def turned(self, pose: np.ndarray) -> np.ndarray:
         """(3,) pose → that of the same head in the turned image."""
@@ -87,7 +90,9 @@ class Augmentation:
             gain = float(2 ** rng.uniform(-self.exposure, self.exposure / 2))
             pixels[BRIGHTNESS_SHIFT] = pixels[BRIGHTNESS_SHIFT] * gain + 127.5 * (gain - 1)
             pixels[CONTRAST_SCALE] *= gain
-        return Change(box, turn, pixels)
+        # Photos go on beyond a head, so black there would only tell where the head is.
+        extend = self.rescale > 1 and rng.random() < EXTENDED
+        return Change(box, turn, pixels, extend)
 
     def _published(
         self, box: np.ndarray, size: int, rng: np.random.Generator

@@ -102,7 +102,9 @@ class Dataset:
             )
         return box
 
-    def cut(self, index: int, box: np.ndarray, size: int, turn: float = 0.0) -> np.ndarray:
+    def cut(
+        self, index: int, box: np.ndarray, size: int, turn: float = 0.0, extend: bool = False
+    ) -> np.ndarray:
         """Cut a box out of a sample's image and scale it, as one resampling.
 
         A JPEG is decoded at a half, quarter or eighth where the crop still has at least `size`
@@ -113,16 +115,17 @@ class Dataset:
             box: (4,) x_min, y_min, x_max, y_max in pixels, with fractions; outside is black.
             size: side of the result in pixels.
             turn: degrees clockwise by which the image is turned about the middle of the box.
+            extend: stretch the image's edge outwards, in place of black.
 
         Returns:
             (size, size, 3) uint8.
         """
         path = self.path(index)
         if path is None:
-            return resample(self.image(index), box, size, turn)
+            return resample(self.image(index), box, size, turn, extend)
         reduction = max(1.0, min(box[2] - box[0], box[3] - box[1]) / size)
         picture, scale = open_reduced(path, reduction)
-        return resample(picture, box * scale, size, turn)
+        return resample(picture, box * scale, size, turn, extend)
 
     def select(self, keep: np.ndarray) -> None:
         """Keep the samples where the (N,) boolean `keep` is true."""
@@ -154,11 +157,39 @@ def turned_about(picture: Image.Image, box: np.ndarray, turn: float) -> Image.Im
     return picture.rotate(-turn, Image.Resampling.BILINEAR, center=middle)
 
 
-def resample(picture: Image.Image, box: np.ndarray, size: int, turn: float = 0.0) -> np.ndarray:
+def extended(picture: Image.Image, box: np.ndarray, turned: bool) -> tuple[Image.Image, np.ndarray]:
+    """An image whose edge pixels go on as far as a (4,) box reaches, and the box in it.
+
+    Args:
+        picture: an image.
+        box: may reach outside it, by twice its size at most.
+        turned: whether the image will be turned about the middle of the box.
+    """
+    low, high = box[:2], box[2:]
+    if turned:
+        middle, reach = (low + high) / 2, float(np.hypot(*(high - low))) / 2
+        low, high = middle - reach, middle + reach
+    size = np.array(picture.size)
+    before, after = (
+        np.clip(np.ceil(beyond), 0, 2 * size).astype(int) for beyond in (-low, high - size)
+    )
+    if not (before.any() or after.any()):
+        return picture, box
+    rows, columns = zip(before[::-1], after[::-1], strict=True)
+    pixels = np.pad(np.asarray(picture), (rows, columns, (0, 0)), mode="edge")
+    return Image.fromarray(pixels), box + np.tile(before, 2)
+
+
+def resample(
+    picture: Image.Image, box: np.ndarray, size: int, turn: float = 0.0, extend: bool = False
+) -> np.ndarray:
     """The (4,) box of an RGB image as (size, size, 3) uint8, bilinear with antialiasing.
 
-    `turn` turns the image before, clockwise by degrees about the middle of the box.
+    `turn` turns the image before, clockwise by degrees about the middle of the box. `extend`
+    stretches the image's edge outwards, in place of black.
     """
+    if extend:
+        picture, box = extended(picture, box, turn != 0)
     if turn:
         picture = turned_about(picture, box, turn)
     left, top = math.floor(box[0]), math.floor(box[1])

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..pose import pose_to_matrix
+from ..space.perspective import relative_to_ray
 from .photo import PLAIN, Photo
 from .rasterize import Camera
 from .scene import Scene, render
@@ -17,6 +18,24 @@ from .scene import Scene, render
 # How much further out a loose box's x_min, y_min, x_max, y_max may lie, of its size.
 LOOSE = np.array((-0.8, -0.25, 0.8, 0.5))
 _CHUNK = 512
+# mm from the pivot between the ears to the middle of the 68 landmarks, straight ahead. At pose 0
+# it lies on the optical axis.
+FACE_DEPTH = 54.0
+
+
+def as_seen(poses: np.ndarray, distances: np.ndarray | float) -> np.ndarray:
+    """Poses of heads whose pivot is on the optical axis → relative to the ray through the face.
+
+    A crop shows a face as it is seen along the ray to its middle, and a face lies ahead of the
+    point about which heads turn: at yaw 90 and 1 m away by 3.1 degrees.
+
+    Args:
+        poses: (N, 3) yaw, pitch, roll in degrees, relative to the camera.
+        distances: (N,) mm from the camera to the pivots.
+    """
+    face = FACE_DEPTH * np.asarray(pose_to_matrix(np.asarray(poses, np.float64)))[..., 2]
+    ray = np.stack((face[..., 0], face[..., 1], distances - face[..., 2]), -1)
+    return relative_to_ray(np.asarray(poses, np.float64), ray).astype(np.float32)
 
 
 @dataclass(frozen=True)

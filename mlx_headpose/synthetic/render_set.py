@@ -31,6 +31,7 @@ from ..files import atomic_path, write_json
 from .dataset import FACE, HEAD, Range, SyntheticHeads
 from .effects import photo
 from .environments import LIGHTING, Environments
+from .people import as_seen
 from .rendered import LANDMARKS, LIST, open_landmarks, write_list
 
 SETTINGS = {"heads": "render.json", "sprites": "sprites.json"}  # what a folder holds → their file
@@ -128,7 +129,8 @@ def render_set(
     _make_room(folder / LANDMARKS, count)
     for boxes in (faces.boxes, wholes.boxes):
         boxes[:, 2:] -= boxes[:, :2]
-    rows = np.concatenate((wholes.boxes, wholes.poses, faces.boxes), axis=1)  # see `COLUMNS`
+    poses = as_seen(wholes.poses, wholes.people.cameras.distances)
+    rows = np.concatenate((wholes.boxes, poses, faces.boxes), axis=1)  # see `COLUMNS`
     done = np.array(sorted(_present(folder, count)), int)
     waiting = np.setdiff1d(np.arange(count), done)
     finished = list(done)

@@ -15,6 +15,7 @@ from ..mesh.looks import BEANIE, Looks
 from ..mesh.paint import REST, PersonPainter
 from ..mesh.people import sample_body
 from ..mesh.scene import MeshScene
+from ..people import as_seen
 from ..person import linear
 from ..rasterize import Camera
 from ..scene import SUPERSAMPLING, Mesh, view
@@ -134,7 +135,8 @@ def _rendered(scene: MeshScene, mesh: Mesh, light: Light, camera: Camera, side: 
     points = scene.head.landmarks_of(scene.identity, scene.expression)
     turned = points @ np.asarray(pose_to_matrix(scene.pose)).T
     landmarks = camera.sized(side).project(turned)[:, :2]
-    return Sprite(cut, extremes(corners) * np.float32(side / large), landmarks, scene.pose.copy())
+    outline = extremes(corners) * np.float32(side / large)
+    return Sprite(cut, outline, landmarks, as_seen(scene.pose, camera.distance))
 
 
 def _on_head(material: np.ndarray, rest: np.ndarray) -> np.ndarray:
