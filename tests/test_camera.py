@@ -39,6 +39,17 @@ def test_distortion_is_opencvs(distortion):
     assert np.allclose(camera.project(rays * 1.7), points, atol=1e-6)
 
 
+def test_beyond_the_image_rays_go_on_as_at_its_edge():
+    """Boxes of heads that the edge cuts reach beyond, where the lens's polynomial folds back."""
+    camera = Camera(1060.0, 1060.0, 640.0, 360.0, 1280, 720, (-0.3, 0, 0, 0, 0, 0, 0, 0))
+    across = np.stack((np.linspace(-200, 1480, 200), np.full(200, -80.0)), 1)
+    rays = camera.rays(across)
+    assert (np.diff(rays[:, 0]) > 0).all()
+    assert np.abs(rays[:, :2]).max() < 2
+    edge, beyond, further = camera.rays(np.array([[0.0, 300], [-50, 300], [-100, 300]]))
+    assert np.allclose(edge - beyond, beyond - further, rtol=0.2)
+
+
 def test_the_longer_side_spans_the_field_of_view():
     for width, height in ((640, 480), (480, 640)):
         camera = Camera.from_fov(70, width, height)

@@ -145,6 +145,9 @@ def test_which_head_a_box_shows():
     assert shown(boxes, targets).tolist() == [1, -2, -2, -1]
     assert shown(boxes, np.zeros_like(targets)).tolist() == [-1] * 4
     assert shown(boxes[:0], targets).shape == (0,)
+    # A large box around a small head shows it, if not well, and so does a small one within it.
+    around = np.array([[0.0, 0, 95, 95], [12, 12, 28, 28]])
+    assert shown(around, targets[:2]).tolist() == [-2, -2]
 
 
 def test_a_set_of_nothing_is_refused_where_heads_are_needed(folder, tmp_path):

@@ -78,7 +78,7 @@ def test_smoothed_boxes_are_calmer_wherever_they_are() -> None:
         smooth = []
         for box in found:
             (track,) = tracker.update(faces(box), DT)
-            smooth.append(track.smooth_box(DT))
+            smooth.append(track.smooth_box())
         assert np.std(smooth, axis=0).max() < 0.6 * np.std(found, axis=0).min()
 
 

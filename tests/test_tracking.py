@@ -122,6 +122,38 @@ def test_weak_faces_begin_no_track_and_only_so_many_do() -> None:
     assert len(Tracker(0.1).update(faces(square(0), score=0.15), DT)) == 1
 
 
+def test_a_step_of_a_moment_throws_no_track_away() -> None:
+    """A camera that stalled gives its next frames at once, and boxes are never quite still."""
+    tracker = Tracker(min_score=0.5)
+    times = [0, DT, 2 * DT, 3 * DT, 3 * DT + 1e-6, 4 * DT, 4 * DT + 0.002, 5 * DT, 6 * DT]
+    for number, time in enumerate(times):
+        box = np.array(square(100 + 60 * time)) + (-1.5) ** (number % 2)
+        dt = time - times[max(number - 1, 0)]
+        tracks = tracker.update(faces(tuple(box)), dt, size=(640, 480))
+        assert [t.number for t in tracks if t.seen] == [1]
+
+
+def test_filters_know_how_long_a_head_was_gone() -> None:
+    class Spy:
+        def __init__(self) -> None:
+            self.steps: list[float] = []
+
+        def __call__(self, value: np.ndarray, dt: float, **_: object) -> np.ndarray:
+            self.steps.append(dt)
+            return value
+
+    track = Track(1, np.array(square(0)), 0.9)
+    track.box_filter, track.pose_filter = Spy(), Spy()  # type: ignore[assignment]
+    for gap in (0, 1, 4, 1):
+        for _ in range(gap):
+            track.move(DT)
+        track.smooth_box()
+        if gap != 1:
+            track.smooth_pose(np.zeros(3))
+    assert track.box_filter.steps == pytest.approx([0, DT, 4 * DT, DT])  # type: ignore[attr-defined]
+    assert track.pose_filter.steps == pytest.approx([0, 5 * DT])  # type: ignore[attr-defined]
+
+
 def test_searching_nearby_finds_what_the_whole_picture_shows(shared: Path) -> None:
     pytest.importorskip("onnx")
     from mlx_headpose.detection.yunet import ONNX_NAME, FaceDetector
@@ -145,6 +177,43 @@ def watch(
     """The heads of pictures that follow each other at 30 frames a second."""
     video = VideoEstimator(estimator or FakeEstimator(), smooth=False, **options)
     return [video(Frame(i, i * DT, picture)) for i, picture in enumerate(pictures)]
+
+
+class Whole(FakeDetector):
+    """Sees in whole frames what `sees` gives of it: its share, and their scores."""
+
+    def __init__(self) -> None:
+        self.sees = lambda found: found
+
+    def __call__(self, images: list[np.ndarray], min_score: float) -> list[Detections]:
+        found = super().__call__(images, min_score)
+        if images and images[0].shape[0] == 240:
+            found = [self.sees(those) for those in found]
+        return found
+
+
+def test_who_is_too_small_for_the_search_of_a_whole_frame_is_still_followed() -> None:
+    estimator = FakeEstimator()
+    estimator.detector = Whole()
+    video = VideoEstimator(estimator, smooth=False, detect_every=3, carry=0)
+    counts = []
+    for i in range(10):
+        counts.append(len(video(Frame(i, i * DT, with_head(with_head(room(), 20), 140)))))
+        estimator.detector.sees = lambda found: found.chosen(np.array([0]))
+    assert counts == [2] * 10
+
+
+def test_what_a_search_doubts_begins_no_track_while_others_are_followed() -> None:
+    def doubt(found: Detections) -> Detections:
+        found.scores[1:] = 0.3
+        return found
+
+    estimator = FakeEstimator()
+    estimator.detector = Whole()
+    estimator.detector.sees = doubt
+    pictures = [with_head(with_head(room(), 20), 140)] * 12
+    counts = [len(h) for h in watch(pictures, estimator, detect_every=3, ahead=2)]
+    assert counts == [1] * 12
 
 
 def test_frames_do_not_wait_for_the_search_of_a_whole_one() -> None:

@@ -19,8 +19,9 @@ from ..methods import Estimator
 
 WORKERS = 2
 MIN_OVERLAP = 0.4  # intersection over union from which a box finds a head
-# Overlap with a head from which a box shows it, and below which it does not.
-SAME, OTHER = 0.45, 0.2
+# Overlap with a head from which a box shows it; below the second it shows none, if no more of the
+# head or of the box than the third is shared.
+SAME, OTHER, MOST_SHARED = 0.45, 0.2, 0.3
 MIN_SCORE = 0.02
 FALSE_PER_SCENE = 0.25
 VIEWS = {"front": (0.0, 60.0), "side": (60.0, 120.0), "back": (120.0, 180.1)}  # |yaw| in degrees
@@ -110,7 +111,7 @@ def match(
     Args:
         boxes: (N, 4); scores: (N,).
         heads: (H, 4) true boxes.
-        ignored: (I, 4) regions in which nothing counts as false.
+        ignored: (I, 4) regions; a box counts as none if half of it, or its middle, lies in one.
 
     Returns:
         Indices of the boxes that count, and the head of each, −1 if it is false.
@@ -118,6 +119,9 @@ def match(
     free = np.ones(len(heads), bool)
     union = overlaps(boxes, heads)[0]
     share = overlaps(boxes, ignored)[1].max(1, initial=0)
+    middle = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, None]
+    centred = ((middle >= ignored[None, :, :2]) & (middle <= ignored[None, :, 2:])).all(2)
+    excused = (share >= 0.5) | centred.max(1, initial=False)
     counted, found = [], []
     for index in np.argsort(-scores, kind="stable"):
         values = np.where(free, union[index], -1)
@@ -126,7 +130,7 @@ def match(
             free[best] = False
             counted.append(index)
             found.append(best)
-        elif share[index] < 0.5:
+        elif not excused[index]:
             counted.append(index)
             found.append(-1)
     return np.array(counted, np.intp), np.array(found, np.intp)
@@ -142,11 +146,13 @@ def shown(boxes: np.ndarray, targets: np.ndarray) -> np.ndarray:
     Returns:
         (N,) row of the head that each shows, −1 where it shows none, −2 where neither is clear.
     """
-    shares, _ = overlaps(boxes, targets[:, :4])
-    shares = np.where(targets[:, 10] == 0, 0.0, shares)
+    there = targets[:, 10] != 0
+    shares, of_box = (np.where(there, each, 0.0) for each in overlaps(boxes, targets[:, :4]))
+    of_head = np.where(there, overlaps(targets[:, :4], boxes)[1].T, 0.0)
     best, most = shares.argmax(1), shares.max(1)
     clear = (most >= SAME) & (targets[best, 10] == HEAD)
-    return np.where(clear, best, np.where(most < OTHER, -1, -2))
+    none = (most < OTHER) & (np.maximum(of_box, of_head).max(1) <= MOST_SHARED)
+    return np.where(clear, best, np.where(none, -1, -2))
 
 
 def evaluate_scenes(model: Estimator, dataset: Dataset, batch_size: int = 16) -> Detection:

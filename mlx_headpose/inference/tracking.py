@@ -45,6 +45,8 @@ SURE = 1.25
 # box's longer side, scaled to this many pixels.
 SEARCH_AREA = 2.5
 SEARCH_SIDE = 128
+# Frames may come a millisecond apart after a stall, and then a pixel of noise is no speed.
+SHORTEST_S = 1 / 60
 
 
 def _box_filter() -> OneEuro:
@@ -77,6 +79,8 @@ class Track:
     pose_filter: Callable[[np.ndarray, float], np.ndarray] = field(default_factory=PoseFilter)
     box_filter: OneEuro = field(default_factory=_box_filter)
     _confidence: float = SURE
+    _box_s: float = 0.0  # seconds since the last value of each filter
+    _pose_s: float = 0.0
 
     @property
     def seen(self) -> bool:
@@ -92,6 +96,8 @@ class Track:
         self.unseen_s += dt
         self.doubt_s += dt
         self.age_s += dt
+        self._box_s += dt
+        self._pose_s += dt
 
     def carry(self, likeness: float, confidence: float | None, dt: float) -> bool:
         """Take what is in the box for a head whose face does not show, if it looks like one.
@@ -128,7 +134,7 @@ class Track:
         if self.unseen_s > dt:
             self.velocity = np.zeros(4)  # where a face comes up again says nothing of its motion
         elif sure and self.age_s > 0:
-            self.velocity = self.velocity + 0.5 * (box - self.box) / max(dt, 1e-6)
+            self.velocity = self.velocity + 0.5 * (box - self.box) / max(dt, SHORTEST_S)
             # What grows in one frame is the detector's noise: only the middle moves on.
             middle = (self.velocity[:2] + self.velocity[2:]) / 2
             self.velocity = np.concatenate([middle, middle])
@@ -137,10 +143,16 @@ class Track:
         self.behind = False
         self._confidence = SURE
 
-    def smooth_box(self, dt: float) -> np.ndarray:
+    def smooth_box(self) -> np.ndarray:
         """(4,) the box without the detector's jitter."""
         size = max(self.box[2] - self.box[0], self.box[3] - self.box[1], 1.0)
+        dt, self._box_s = self._box_s, 0.0
         return self.box_filter(self.box, dt, unit=size)
+
+    def smooth_pose(self, pose: np.ndarray) -> np.ndarray:
+        """(3,) degrees: a pose without the network's jitter."""
+        dt, self._pose_s = self._pose_s, 0.0
+        return self.pose_filter(pose, dt)
 
 
 class Tracker:
@@ -266,6 +278,11 @@ def similar(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     side_a, side_b = ((v[:, 2:] - v[:, :2]).max(1, initial=1e-9) for v in (a, b))
     ratio = side_a[:, None] / side_b[None]
     return (ratio <= SIMILAR) & (ratio >= 1 / SIMILAR)
+
+
+def near_those(boxes: np.ndarray, found: Detections) -> Detections:
+    """The faces that overlap one of some boxes (N, 4) enough to be the same."""
+    return found.chosen(overlap(boxes, found.boxes).max(0, initial=0) >= MIN_OVERLAP)
 
 
 def search_nearby(

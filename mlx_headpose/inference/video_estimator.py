@@ -13,14 +13,14 @@ import numpy as np
 from .. import process
 from ..cpu.blas import one_thread
 from ..detection import DEFAULT_MIN_SCORE
-from ..detection.finder import Detections
+from ..detection.finder import Detections, joined
 from ..detection.heads.boxes import overlap
 from ..space.facing import Attention, Zone
 from . import CARRY_S
 from .estimator import Head, HeadPoseEstimator
 from .scene import SceneChange, follow
 from .smoothing import PoseFilter
-from .tracking import KEEP_SCORE, MIN_OVERLAP, Track, Tracker, search_nearby
+from .tracking import KEEP_SCORE, MIN_OVERLAP, Track, Tracker, near_those, search_nearby
 from .verified import VerifiedHeadDetector
 from .video import Frame
 
@@ -120,6 +120,9 @@ class VideoEstimator:
         self._frames += 1
         low = min(KEEP_SCORE, self.tracker.min_score)
         detector = self.estimator.detector
+        # Who is followed was verified when a search of the whole frame found them.
+        plain = detector.plain if isinstance(detector, VerifiedHeadDetector) else detector
+        expected = np.array([t.box + t.velocity * dt for t in self.tracker.tracks]).reshape(-1, 4)
         if turn == 0:
             self._searches += 1
             # Small faces are looked for now and then; once found, they are followed.
@@ -128,26 +131,26 @@ class VideoEstimator:
                 search = getattr(detector, "whole", detector)
             if not (self.ahead and self.tracker.tracks):  # who is followed need not wait
                 (faces,) = search([frame.image], low)
-                return faces, True
+                lost = expected[overlap(expected, faces.boxes).max(1, initial=0) < MIN_OVERLAP]
+                near = near_those(lost, search_nearby(plain, frame.image, list(lost), low))
+                return joined([Detections(faces.boxes, faces.scores), near]), True
             self._search = process.begin(partial(search, [frame.image], low))
-        expected = [t.box + t.velocity * dt for t in self.tracker.tracks]
-        arrived = self._search is not None and turn == self.ahead
-        if arrived:
-            assert self._search is not None
-            (faces,), self._search = self._search.result(), None
-            known = np.array(expected).reshape(-1, 4)
-            new = overlap(known, faces.boxes).max(0, initial=0) < MIN_OVERLAP
-            expected += list(faces.boxes[new])
-        # Who is followed was verified when a search of the whole frame found them.
-        plain = detector.plain if isinstance(detector, VerifiedHeadDetector) else detector
-        return search_nearby(plain, frame.image, expected, low), arrived
+        if self._search is None or turn != self.ahead:
+            return search_nearby(plain, frame.image, list(expected), low), False
+        (faces,), self._search = self._search.result(), None
+        # The windows are searched without verification, so they begin only what that search was
+        # sure of.
+        new = overlap(expected, faces.boxes).max(0, initial=0) < MIN_OVERLAP
+        new &= faces.scores >= self.tracker.min_score
+        expected = np.concatenate((expected, faces.boxes[new]))
+        return near_those(expected, search_nearby(plain, frame.image, list(expected), low)), True
 
     def _heads(
         self, frame: Frame, tracks: list[Track], likeness: dict[int, float], dt: float
     ) -> list[Head]:
         """The heads of tracks; of those that are carried, the ones that the network sees."""
         tracks = sorted(tracks, key=lambda track: track.number)
-        boxes = [track.smooth_box(dt) if self.smooth else track.box for track in tracks]
+        boxes = [track.smooth_box() if self.smooth else track.box for track in tracks]
         known = Detections(
             np.array(boxes, np.float32).reshape(-1, 4),
             np.array([track.score for track in tracks]),
@@ -165,7 +168,7 @@ class VideoEstimator:
                     confidence /= self.estimator.min_confidence
                 if not track.carry(likeness[track.number], confidence, dt):
                     continue
-            pose = track.pose_filter(head.pose, dt) if self.smooth else head.pose
+            pose = track.smooth_pose(head.pose) if self.smooth else head.pose
             heads.append(dataclasses.replace(head.turned(pose), track=track.number))
         placed = self.estimator.placed(heads, frame.image.shape[1::-1])
         relative = self.estimator.zeroed(placed)

@@ -99,13 +99,22 @@ class Camera:
     def rays(self, points: np.ndarray) -> np.ndarray:
         """(..., 2) pixels → (..., 3) directions with z = 1 in camera axes, undistorted."""
         points = np.asarray(points, np.float64)
-        target = (points - (self.cx, self.cy)) / (self.fx, self.fy)
-        flat = target
+        flat = (points - (self.cx, self.cy)) / (self.fx, self.fy)
         if any(self.distortion):
+            # The model holds within the image. Beyond it, where boxes may reach, it goes on
+            # linearly: its polynomial would fold back there.
+            inside = points
+            if self.width and self.height:
+                inside = np.clip(points, 0, (self.width, self.height))
+            target = (inside - (self.cx, self.cy)) / (self.fx, self.fy)
+            beyond = flat - target
+            flat = target
             for _ in range(STEPS):
                 value, slope = self._distort(flat)
                 step = np.linalg.solve(slope, (target - value)[..., None])[..., 0]
                 flat = flat + step
+            _, slope = self._distort(flat)
+            flat = flat + np.linalg.solve(slope, beyond[..., None])[..., 0]
         return np.concatenate([flat, np.ones((*flat.shape[:-1], 1))], -1)
 
     def project(self, points: np.ndarray) -> np.ndarray:
