@@ -27,7 +27,7 @@ from mlx_headpose.synthetic import render_set as render_module
 from mlx_headpose.synthetic.dataset import HEAD
 from mlx_headpose.synthetic.effects import GROUPS, Effects
 from mlx_headpose.synthetic.occlusion import hand
-from mlx_headpose.synthetic.people import as_seen
+from mlx_headpose.synthetic.people import as_placed, as_seen
 from mlx_headpose.synthetic.render_set import Settings, _interrupts_noted
 from mlx_headpose.synthetic.rendered import COLUMNS, read_list
 
@@ -251,8 +251,7 @@ def test_heads_on_disk_are_those_of_the_set(rendered):
     whole = SyntheticHeads(60, "train", 7, size=SIZE, yaw=(-120, 120), jitter=0, around=HEAD,
                            pitch=(-50, 50), roll=(-50, 50))  # fmt: skip
     names, values = read_list(rendered / "train" / "heads.csv")
-    seen = as_seen(heads.poses, heads.people.cameras.distances)
-    np.testing.assert_allclose(values[:, 4:7], seen, atol=6e-4)
+    np.testing.assert_allclose(values[:, 4:7], heads.poses, atol=6e-4)
     for drawn, columns in ((whole, values[:, :4]), (heads, values[:, 7:])):
         low = columns[:, :2]
         corners = np.concatenate((low, low + columns[:, 2:]), axis=1)
@@ -262,6 +261,17 @@ def test_heads_on_disk_are_those_of_the_set(rendered):
         stored = np.asarray(Image.open(rendered / "train" / names[index])).astype(float)
         sharp += np.abs(stored - np.asarray(heads.image(index))).mean() < 12
     assert sharp >= 7, "but for the JPEG's loss"
+
+
+def test_a_face_is_seen_along_its_own_ray():
+    poses = np.random.default_rng(0).uniform((-180, -60, -60), (180, 60, 60), (500, 3))
+    distances = np.geomspace(430, 3000, 500)
+    back = as_placed(as_seen(poses, distances), distances)
+    assert geodesic_degrees(pose_to_matrix(back.astype(float)), pose_to_matrix(poses)).max() < 1e-3
+    # In profile the face is 54 mm beside the axis.
+    seen = as_seen(np.array([(90.0, 0, 0), (-90.0, 0, 0), (0.0, 0, 0), (180.0, 0, 0)]), 1000)
+    off = np.degrees(np.arctan(0.054))
+    np.testing.assert_allclose(seen[:, 0], (90 + off, -90 - off, 0, 180), atol=1e-4)
 
 
 def test_poses_on_disk_are_what_a_fit_to_the_landmarks_says(rendered):
@@ -275,8 +285,8 @@ def test_poses_on_disk_are_what_a_fit_to_the_landmarks_says(rendered):
         points = people.points_68(np.array([number]))[0].astype(float)
         points -= points.mean(0)
         flat = places[number] - places[number].mean(0)
-        labels = [pose_to_matrix(pose.astype(float)) for pose in (people.poses[number],
-                                                                  values[number, 4:7])]  # fmt: skip
+        poses = people.poses[number], values[number, 4:7]
+        labels = [pose_to_matrix(pose.astype(float)) for pose in poses]
         first = Rotation.from_matrix(labels[0])
 
         def off(p, points=points, flat=flat, first=first):

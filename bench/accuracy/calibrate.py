@@ -1,12 +1,13 @@
 """Fit the confidence of a rotation9d network to rendered validation heads, and store it.
 
     python -m bench.accuracy.calibrate --snapshot FILE --data_dir datasets/heads --output FILE \\
-        [--average EARLIER --share 0.7] [--mirrored]
+        [--average EARLIER --share 0.7] [--mirrored] [--margin 0.3]
 
 With `--average`, the network's weights are first averaged with those of the earlier network that
 its training began from, which keeps what that one knew (Wortsman et al., "Robust fine-tuning of
 zero-shot models", CVPR 2022); `--share` is the snapshot's own. What only training computes is left
-out. With `--mirrored` the network reads each crop and its mirror image from then on.
+out. With `--mirrored` the network reads each crop and its mirror image from then on, and with
+`--margin` crops have that margin (see `margins`).
 
 Logistic regression (Platt 1999) of "the mean error of the three angles is within 10°" on the
 length of the nine outputs. Half of the heads are shown darker, brighter or turned, so that the
@@ -26,6 +27,7 @@ import mlx.core as mx  # isort: skip
 import numpy as np
 from scipy.optimize import minimize
 
+from bench.accuracy.margins import with_margin
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.augment import Augmentation, apply
 from mlx_headpose.errors import InputError
@@ -75,6 +77,7 @@ def main() -> None:
     parser.add_argument("--average", type=Path, help="the network that the training began from")
     parser.add_argument("--share", type=float, default=0.7, help="of the snapshot in the average")
     parser.add_argument("--mirrored", action="store_true", help="average mirror images as well")
+    parser.add_argument("--margin", type=float, help="k of its crops from then on")
     parser.add_argument("--output", type=Path, help="where the network is written with it")
     options = parser.parse_args()
     try:
@@ -86,10 +89,15 @@ def main() -> None:
             average(model, options.average, options.share)
     except InputError as error:
         parser.error(str(error))
+    config = model.config
     if options.mirrored:
-        mirrored = build(dataclasses.replace(model.config, mirrored=True))
-        load_strictly(mirrored, tensors_of(model), options.snapshot)
-        model = mirrored.eval()
+        config = dataclasses.replace(config, mirrored=True)
+    if options.margin is not None:
+        preprocessing = with_margin(config.preprocessing, options.margin)
+        config = dataclasses.replace(config, preprocessing=preprocessing)
+    changed = build(config)
+    load_strictly(changed, tensors_of(model), options.snapshot)
+    model = changed.eval()
     dataset = open_dataset(
         "rendered", options.data_dir, crop=model.config.preprocessing.crop, yaw=180
     )

@@ -22,11 +22,13 @@ from mlx_headpose.inference.video_estimator import VideoEstimator
 from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
 from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic.builtin.scene import BuiltInScene, sample_shot
+from mlx_headpose.synthetic.people import as_placed
 from mlx_headpose.synthetic.rasterize import Camera
 from mlx_headpose.synthetic.scene import render
 
 FPS = 30
 SIDE = 360
+DISTANCE = 900.0  # mm from the camera
 NOISE = 5.0  # standard deviation of a pixel's noise, of 255
 
 
@@ -61,9 +63,10 @@ def make_video(path: Path, person: int, poses: np.ndarray) -> None:
             # The same light, background and clothes in every frame; the head drifts a little.
             still = np.random.default_rng(1000 + person)
             shot = sample_shot(still, people.expressions[person])
-            scene = BuiltInScene(people.person(person), people.shapes[person], shot, pose)
+            placed = as_placed(pose, DISTANCE)
+            scene = BuiltInScene(people.person(person), people.shapes[person], shot, placed)
             centre = 0.5 + 0.06 * np.sin(step / 25), 0.5 + 0.03 * np.sin(step / 40)
-            picture = np.asarray(render(scene, Camera(900.0, 0.0022, centre), SIDE, still)[0])
+            picture = np.asarray(render(scene, Camera(DISTANCE, 0.0022, centre), SIDE, still)[0])
             noisy = picture + rng.normal(0, NOISE, picture.shape)
             writer.put(np.clip(noisy, 0, 255).astype(np.uint8), [])
 

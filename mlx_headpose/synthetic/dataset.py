@@ -46,7 +46,8 @@ class SyntheticHeads(Dataset):
         split: "train" or "val".
         seed: random seed.
         size: side of the square pictures in pixels. The crop of the usual rules is about 0.8 of it.
-        yaw, pitch, roll: lowest and highest angle in degrees, uniform between them.
+        yaw, pitch, roll: lowest and highest angle in degrees, uniform between them; relative to the
+            ray through the face, as a crop shows them.
         around: which box is cut out, and its margins: that of 300W's 68 landmarks, seen or hidden,
             as the published sets have it, or the whole head's.
         jitter: standard deviation of the box's sides, relative to its size.
@@ -92,13 +93,13 @@ class SyntheticHeads(Dataset):
             )
         )
         self.numbers = np.arange(count)
-        self._kept: dict[tuple[int, bytes], tuple[np.ndarray, np.ndarray]] = {}
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         # Each thread's last sample that is not kept: image and landmarks are asked for apart.
-        self._last: dict[int, tuple[tuple[int, bytes], tuple[np.ndarray, np.ndarray]]] = {}
+        self._last: dict[int, tuple[int, tuple[np.ndarray, np.ndarray]]] = {}
         super().__init__(
             name="synthetic",
             ids=[f"{split}-{seed}-{i:06d}" for i in range(count)],
-            poses=self.people.poses,
+            poses=self.people.seen,
             boxes=disturbed(self.people.boxes(around.kind == "head"), self.seed, jitter, loose)
             * size,
             margins=around.margins,
@@ -121,18 +122,17 @@ class SyntheticHeads(Dataset):
     def _sample(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Pixels and landmarks of sample `index`, kept if there is room."""
         number = int(self.numbers[index])
-        key = (number, self.poses[index].tobytes())
-        if key in self._kept:
-            return self._kept[key]
+        if number in self._kept:
+            return self._kept[number]
         last = self._last.get(threading.get_ident())
-        if last is not None and last[0] == key:
+        if last is not None and last[0] == number:
             return last[1]
         picture, landmarks = self.rendered(index)
         sample = np.array(picture), landmarks
         if (number + 1) * self.size**2 * 3 <= KEPT_BYTES:
-            self._kept[key] = sample
+            self._kept[number] = sample
         else:
-            self._last[threading.get_ident()] = key, sample
+            self._last[threading.get_ident()] = number, sample
         return sample
 
     def rendered(self, index: int) -> tuple[Image.Image, np.ndarray]:
@@ -142,7 +142,7 @@ class SyntheticHeads(Dataset):
             The image, and (68, 3) float32: x and y in pixels, and 1 where a landmark is seen.
         """
         number = int(self.numbers[index])
-        return self.people.picture(number, self.poses[index], self.size, self.photo)
+        return self.people.picture(number, self.people.poses[number], self.size, self.photo)
 
     def landmarks(self, index: int) -> np.ndarray:
         """(L, 3) float32 mm from the head's pivot, turned, with the picture's expression.

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..pose import pose_to_matrix
-from ..space.perspective import relative_to_ray
+from ..space.perspective import relative_to_camera, relative_to_ray
 from .photo import PLAIN, Photo
 from .rasterize import Camera
 from .scene import Scene, render
@@ -33,9 +33,23 @@ def as_seen(poses: np.ndarray, distances: np.ndarray | float) -> np.ndarray:
         poses: (N, 3) yaw, pitch, roll in degrees, relative to the camera.
         distances: (N,) mm from the camera to the pivots.
     """
-    face = FACE_DEPTH * np.asarray(pose_to_matrix(np.asarray(poses, np.float64)))[..., 2]
-    ray = np.stack((face[..., 0], face[..., 1], distances - face[..., 2]), -1)
-    return relative_to_ray(np.asarray(poses, np.float64), ray).astype(np.float32)
+    poses = np.asarray(poses, np.float64)
+    return relative_to_ray(poses, _face_ray(poses, distances)).astype(np.float32)
+
+
+def as_placed(seen: np.ndarray, distances: np.ndarray | float) -> np.ndarray:
+    """The inverse of `as_seen`."""
+    seen = np.asarray(seen, np.float64)
+    placed = seen
+    for _ in range(8):  # each step is nearer by a factor of eight or more
+        placed = relative_to_camera(seen, _face_ray(placed, distances))
+    return placed.astype(np.float32)
+
+
+def _face_ray(poses: np.ndarray, distances: np.ndarray | float) -> np.ndarray:
+    """(N, 3) directions from the camera to the middles of the faces, in camera axes."""
+    face = FACE_DEPTH * np.asarray(pose_to_matrix(poses))[..., 2]
+    return np.stack((face[..., 0], face[..., 1], distances - face[..., 2]), -1)
 
 
 @dataclass(frozen=True)
@@ -86,11 +100,13 @@ class People(ABC):
 
     Attributes:
         seed: random seed of the set and its split.
-        poses: (N, 3) float32 yaw, pitch, roll in degrees.
+        seen: (N, 3) float32 yaw, pitch, roll in degrees, relative to the ray through the face.
+        poses: (N, 3) float32 the same relative to the camera, whose axis goes through the pivot.
         cameras: cameras of the samples.
     """
 
     seed: tuple[int, ...]
+    seen: np.ndarray
     poses: np.ndarray
     cameras: Cameras
     hair_margin: float  # mm of hair around the bald head in the head's box

@@ -31,10 +31,10 @@ from ..files import atomic_path, write_json
 from .dataset import FACE, HEAD, Range, SyntheticHeads
 from .effects import photo
 from .environments import LIGHTING, Environments
-from .people import as_seen
 from .rendered import LANDMARKS, LIST, open_landmarks, write_list
 
 SETTINGS = {"heads": "render.json", "sprites": "sprites.json"}  # what a folder holds → their file
+REVISION = 2  # raised with each change of what the same settings render
 QUALITY = 93  # of the JPEGs: most pictures were compressed more by the camera before
 PER_FOLDER = 1000
 _TASK = 8  # heads that a worker renders before it answers
@@ -129,8 +129,7 @@ def render_set(
     _make_room(folder / LANDMARKS, count)
     for boxes in (faces.boxes, wholes.boxes):
         boxes[:, 2:] -= boxes[:, :2]
-    poses = as_seen(wholes.poses, wholes.people.cameras.distances)
-    rows = np.concatenate((wholes.boxes, poses, faces.boxes), axis=1)  # see `COLUMNS`
+    rows = np.concatenate((wholes.boxes, wholes.poses, faces.boxes), axis=1)  # see `COLUMNS`
     done = np.array(sorted(_present(folder, count)), int)
     waiting = np.setdiff1d(np.arange(count), done)
     finished = list(done)
@@ -270,7 +269,7 @@ def claim(folder: Path, record: dict[str, Any], what: str = "heads") -> None:
     Raises:
         InputError: it holds heads (or sprites) of other settings, or something else.
     """
-    path = folder / SETTINGS[what]
+    path, record = folder / SETTINGS[what], {"revision": REVISION, **record}
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

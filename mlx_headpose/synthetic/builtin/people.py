@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtri
 
-from ..people import Cameras, People
+from ..people import Cameras, People, as_placed
 from ..person import Person, sample_person
 from .landmarks import FEATURES_68, Placement, jaw_placement, mediapipe_placement
 from .scene import BuiltInScene, sample_shot
@@ -50,7 +50,7 @@ class BuiltInPeople(People):
             rows.random((count, COLUMNS)), np.cumsum((3, 1, len(SHAPES), 9)), axis=1
         )
         poses = limits[:, 0] + pose * (limits[:, 1] - limits[:, 0])
-        self.poses = poses.astype(np.float32)
+        self.seen = poses.astype(np.float32)
         self.feminine = feminine[:, 0] < 0.5
         shapes = ndtri(0.011 + 0.978 * shape)
         tendency = np.array([_FEMININE.get(name, 0.0) for name in SHAPES])
@@ -62,6 +62,7 @@ class BuiltInPeople(People):
             0.0024 + 0.0014 * view[:, 1],
             0.43 + 0.14 * view[:, 2:],
         )
+        self.poses = as_placed(self.seen, self.cameras.distances)
 
     def person(self, number: int) -> Person:
         """The person of sample `number`."""

@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from ...pose import matrix_to_pose, pose_to_matrix
 from ..environments import Environments
-from ..people import Cameras, People
+from ..people import Cameras, People, as_placed
 from .identity import EXPRESSION_COLUMNS, Identities, rows_of
 from .looks import Looks, sample_looks
 from .model import load_head
@@ -61,11 +61,11 @@ class MeshPeople(People):
         self.sample_rows = rows_of(np.random.SeedSequence((*seed, 12)), columns)
         views = self.sample_rows(0, count)[:, EXPRESSION_COLUMNS:]
         upright = np.clip(limits[1:], -50, 50) if tilted else limits[1:]
-        self.poses = sample_poses(views[:, :6], np.concatenate((limits[:1], upright)), natural)
+        self.seen = sample_poses(views[:, :6], np.concatenate((limits[:1], upright)), natural)
         self.tilts = np.zeros((count, 2))
         if tilted:
             rows = rows_of(np.random.SeedSequence((*seed, 15)), 4)(0, count)
-            self.poses, self.tilts = tilt(rows, self.poses, limits)
+            self.seen, self.tilts = tilt(rows, self.seen, limits)
         self.person = np.arange(count)
         if identities is not None:
             self.person = (views[:, 6] * identities).astype(np.intp)
@@ -76,6 +76,7 @@ class MeshPeople(People):
             0.0024 + 0.0014 * views[:, 9],
             0.43 + 0.14 * views[:, 10:12],
         )
+        self.poses = as_placed(self.seen, self.cameras.distances)
 
     def weights(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) sample numbers → (n, T) weights of identity and of expression."""

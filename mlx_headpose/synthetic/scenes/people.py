@@ -62,7 +62,7 @@ class PeopleSprites(SpriteSource):
     def _scene(self, number: int, rng: np.random.Generator) -> tuple[MeshScene, Camera]:
         """A person in the pose that a camera sees, and that camera, for images of side 1."""
         upright = np.array(
-            (self.people.poses[number, 0], rng.normal(0, 14), rng.normal(0, 9)), np.float32
+            (self.people.seen[number, 0], rng.normal(0, 14), rng.normal(0, 9)), np.float32
         )
         upright[1:] = np.clip(upright[1:], -45, 45)
         body = sample_body(rng, upright)
