@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -90,6 +91,13 @@ def test_a_ros_file(tmp_path):
         "  data:\n  - -0.28\n  - 0.09\n  - 0.001\n  - -0.0007\n  - -0.01\n"
     )
     assert read_camera(path) == lens(LENSES[1])
+    path.write_text(path.read_text().replace("plumb_bob", "'rational_polynomial'"))
+    assert read_camera(path) == lens(LENSES[1])
+    for fisheye in ("equidistant", '"kannala_brandt4"'):
+        path.write_text(re.sub("distortion_model: .*", f"distortion_model: {fisheye}",
+                               path.read_text()))  # fmt: skip
+        with pytest.raises(InputError, match=r"distortion_model .* is not supported; calibrate"):
+            read_camera(path)
 
 
 def test_plain_numbers(tmp_path):

@@ -32,6 +32,7 @@ from mlx_headpose.export.mlxfn import READERS, export_mlxfn, metadata_path
 from mlx_headpose.methods import METHODS, build, config_class
 from mlx_headpose.quantization import quantize_int8, quantize_weights
 from mlx_headpose.readers import mlxfn
+from mlx_headpose.readers.pictures import to_rgb
 from mlx_headpose.weights import BUNDLED, save_pretrained
 
 ASTRONAUT = ROOT / "docs" / "images" / "astronaut.jpg"
@@ -203,6 +204,22 @@ def test_the_python_example_cuts_to_the_byte(monkeypatch):
         images.append(Image.frombytes("RGB", (width, height), pixels))
     crops = [cut(images[one["image"]], one["box"], one["input"]) for one in golden["crops"]]
     assert b"".join(crop.tobytes() for crop in crops) == (GOLDEN / "crops.bin").read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "L", "RGBA", "LA"])
+def test_the_python_example_cuts_images_of_every_mode(mode, monkeypatch):
+    """Across the border too, where the image's own colours end."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "python"))
+    from crop import cut
+
+    image = Image.open(ROOT / "docs" / "images" / "astronaut.jpg").reduce(4).convert(mode)
+    if mode.endswith("A"):
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    config = config_class("rotation9d")()
+    box = np.array([-10.0, 20.0, 50.0, 90.0], np.float32)
+    read = config.inputs.head_reader(config.preprocessing.crop.face, None)
+    expected = read(np.asarray(to_rgb(image)), box)
+    assert np.array_equal(cut(image, box, fed_with_images(config)), expected)
 
 
 def test_a_box_of_a_head_has_margins_of_its_own(folder):

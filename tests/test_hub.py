@@ -16,8 +16,10 @@ from support.commands import ROOT, Done, assert_refused, installed
 
 from mlx_headpose.convert import write_torch
 from mlx_headpose.core.preprocessing import Preprocessing
+from mlx_headpose.errors import InputError
 from mlx_headpose.methods import build, config_from_dict
 from mlx_headpose.methods.hopenet.network import Config
+from mlx_headpose.quantization import quantize_weights
 from mlx_headpose.readers.safetensors_file import read_header
 from mlx_headpose.selfcheck import numbers
 from mlx_headpose.weights import from_pretrained, save_pretrained, tensors_of
@@ -65,6 +67,16 @@ def converted(folder: Path, *arguments: object) -> Done:
     done = convert(folder, *arguments)
     assert done.returncode == 0, done.stderr
     return done
+
+
+def test_a_quantised_network_is_not_written_for_pytorch(tmp_path: Path) -> None:
+    small = {"width": 192, "depth": 1, "backbone_heads": 3, "preprocessing": {"size": 64}}
+    network = build(config_from_dict({"model_type": "tokenhpe", **small}))
+    pixels = np.zeros((1, 64, 64, 3), np.uint8)
+    network = quantize_weights(network, 4, pixels)
+    with pytest.raises(InputError, match="a quantised network cannot be written for PyTorch"):
+        write_torch(network, tmp_path / "net.pkl")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_repository_becomes_a_folder_of_the_hubs_form(hub, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from mlx_headpose.live.window import Watch
 from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
 from mlx_headpose.space.facing import Cone
 from mlx_headpose.space.intrinsics import Camera as Lens
-from mlx_headpose.space.perspective import relative_to_camera, straightened
+from mlx_headpose.space.perspective import as_placed, straightened
 from mlx_headpose.space.zero import Zero
 from mlx_headpose.synthetic.demo import Demo, DemoCapture
 
@@ -150,7 +150,7 @@ def test_with_a_camera_angles_are_relative_to_it(estimator):
     assert np.allclose(head.position, plain.position, atol=0.02)
     turned, inside = straightened(image, np.array(box, float), Lens.from_fov(60.0, 640, 480))
     seen = estimator(turned, boxes=inside)[0]
-    assert np.allclose(head.pose, relative_to_camera(seen.pose, np.array(head.position)), atol=0.1)
+    assert np.allclose(head.pose, as_placed(seen.pose, np.array(head.position)), atol=0.1)
     assert not np.allclose(head.pose, plain.pose, atol=5)
     known.perspective = False
     assert known(image, boxes=box)[0] == plain

@@ -14,6 +14,8 @@ from mlx_headpose.backbones.repvgg import ARCHS, layout
 from mlx_headpose.convert import convert_file, convert_tensors
 from mlx_headpose.convert.published import PUBLISHED
 from mlx_headpose.errors import InputError
+from mlx_headpose.methods import build, config_class
+from mlx_headpose.methods.sixdrepnet.checkpoint import slots_of
 from mlx_headpose.readers.onnx_file import read_layers
 from mlx_headpose.weights import from_pretrained
 
@@ -108,6 +110,18 @@ def test_every_repvgg_is_recognised(arch, deploy):
     tensors = published_repvgg(arch, Zeros(), deploy)
     config = convert_tensors(tensors, arch).config
     assert (config["arch"], config["deploy"]) == (arch, deploy)
+
+
+def test_a_graph_whose_norms_are_not_folded_is_refused():
+    config = config_class("sixdrepnet")(arch="mobilenetv3_small")
+    tensors = {}
+    for number, slot in enumerate(slots_of(build(config))):
+        kind = "conv" if len(slot.shape) == 4 else "linear"
+        tensors[f"layer{number}.{kind}.weight"] = np.zeros(slot.shape, "f4")
+    assert convert_tensors(tensors, "x.onnx").config["arch"] == "mobilenetv3_small"
+    tensors["layer1.norm.weight"] = np.ones(16, "f4")
+    with pytest.raises(InputError, match="norms are not folded"):
+        convert_tensors(tensors, "x.onnx")
 
 
 class Zeros:

@@ -15,7 +15,7 @@ from mlx_headpose.inference.detectors import BUNDLED_NAME, load_detector
 from mlx_headpose.methods import build
 from mlx_headpose.pose import pose_to_matrix
 from mlx_headpose.space.intrinsics import Camera
-from mlx_headpose.space.perspective import CAMERA_AXES, ray_rotation, straightened
+from mlx_headpose.space.perspective import CAMERA_AXES, as_placed, ray_rotation, straightened
 from mlx_headpose.space.position import (
     HEAD_SIZE,
     SHAPES,
@@ -55,7 +55,7 @@ def test_the_position_of_an_ellipsoid_is_found(kind, distortion):
     camera = Camera(600, 610, 330, 235, 640, 480, distortion)
     for place in ((0, 0, 0.3), (0.3, -0.1, 1.0), (-1.2, 0.5, 4.0)):
         seen = np.array([40.0, 20, -10])
-        turn = ray_rotation(np.array(place)) @ pose_to_matrix(seen)
+        turn = pose_to_matrix(as_placed(seen, np.array(place)))
         left, top, right, bottom = outline(SHAPES[kind], turn, 1000 * np.array(place))
         x, y = (left + right) / 2, (top + bottom) / 2
         sides = camera.project(np.array([[left, y, 1], [x, top, 1], [right, y, 1], [x, bottom, 1]]))

@@ -22,12 +22,13 @@ from mlx_headpose.core.crop import AROUND_HEAD, AROUND_LANDMARKS, AROUND_POINTS
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
 from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
+from mlx_headpose.space.perspective import as_placed, as_seen
 from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic import render_set as render_module
 from mlx_headpose.synthetic.dataset import HEAD
 from mlx_headpose.synthetic.effects import GROUPS, Effects
 from mlx_headpose.synthetic.occlusion import hand
-from mlx_headpose.synthetic.people import as_placed, as_seen
+from mlx_headpose.synthetic.people import on_axis
 from mlx_headpose.synthetic.render_set import Settings, _interrupts_noted
 from mlx_headpose.synthetic.rendered import COLUMNS, read_list
 
@@ -265,11 +266,12 @@ def test_heads_on_disk_are_those_of_the_set(rendered):
 
 def test_a_face_is_seen_along_its_own_ray():
     poses = np.random.default_rng(0).uniform((-180, -60, -60), (180, 60, 60), (500, 3))
-    distances = np.geomspace(430, 3000, 500)
-    back = as_placed(as_seen(poses, distances), distances)
+    places = on_axis(np.geomspace(430, 3000, 500))
+    back = as_placed(as_seen(poses, places), places)
     assert geodesic_degrees(pose_to_matrix(back.astype(float)), pose_to_matrix(poses)).max() < 1e-3
     # In profile the face is 54 mm beside the axis.
-    seen = as_seen(np.array([(90.0, 0, 0), (-90.0, 0, 0), (0.0, 0, 0), (180.0, 0, 0)]), 1000)
+    poses = np.array([(90.0, 0, 0), (-90.0, 0, 0), (0.0, 0, 0), (180.0, 0, 0)])
+    seen = as_seen(poses, on_axis(1000))
     off = np.degrees(np.arctan(0.054))
     np.testing.assert_allclose(seen[:, 0], (90 + off, -90 - off, 0, 180), atol=1e-4)
 

@@ -203,6 +203,22 @@ def test_who_is_too_small_for_the_search_of_a_whole_frame_is_still_followed() ->
     assert counts == [2] * 10
 
 
+def test_a_face_that_two_searches_find_is_one_person() -> None:
+    """A fast head is found anew by the whole search, and where its track expects it."""
+    estimator = FakeEstimator()
+    estimator.detector = Whole()
+    # The search of whole frames sees the face a pixel further than the windows do.
+    estimator.detector.sees = lambda found: faces(*(tuple(box + 1.2) for box in found.boxes))
+    numbers: set[int | None] = set()
+    for move in range(44, 60, 2):
+        video = VideoEstimator(estimator, smooth=False, detect_every=1)
+        for i, x in enumerate((20, 20 + move)):
+            heads = video(Frame(i, i * DT, with_head(room(), x)))
+            assert len(heads) == 1
+            numbers.add(heads[0].track)
+    assert 1 in numbers
+
+
 def test_what_a_search_doubts_begins_no_track_while_others_are_followed() -> None:
     def doubt(found: Detections) -> Detections:
         found.scores[1:] = 0.3

@@ -24,7 +24,7 @@ from mlx_headpose.inference.motion import PredictiveFilter
 from mlx_headpose.pose import geodesic_degrees, matrix_to_pose, pose_to_matrix
 from mlx_headpose.space.facing import Attention, Rectangle, face_axis
 from mlx_headpose.space.intrinsics import Camera
-from mlx_headpose.space.perspective import relative_to_camera
+from mlx_headpose.space.perspective import as_placed
 from mlx_headpose.space.position import head_position
 from mlx_headpose.space.zero import calibrate
 from mlx_headpose.synthetic.film import Actor, Film, Placed
@@ -136,7 +136,7 @@ def network(estimator: HeadPoseEstimator) -> Look:
         position = head_position(
             np.array(heads[0].box), heads[0].pose, film.camera, bounded(estimator.detector)
         )
-        return relative_to_camera(heads[0].pose, position), position
+        return as_placed(heads[0].pose, position), position
 
     return look
 

@@ -28,8 +28,7 @@ from mlx_headpose.inference.motion import PredictiveFilter
 from mlx_headpose.inference.smoothing import PoseFilter
 from mlx_headpose.pose import geodesic_degrees, matrix_to_pose, pose_to_matrix
 from mlx_headpose.space.intrinsics import Camera
-from mlx_headpose.synthetic.film import Actor, Film, Placed
-from mlx_headpose.synthetic.people import as_placed
+from mlx_headpose.synthetic.film import Actor, Film, facing_camera
 
 SIZE = (640, 480)
 AWAY = 0.6  # m from the camera
@@ -79,7 +78,7 @@ def by_network(fps: int, estimator: HeadPoseEstimator, person: int) -> Seen:
     film = Film(Camera.from_fov(60, *SIZE), [Actor(person)], person, noise=4.0)
     poses: list[np.ndarray] = []
     for pose in tqdm(truth, unit="frame", disable=None):
-        placed = Placed(as_placed(pose, 1000 * AWAY), np.array((0.0, 0.0, AWAY)))
+        placed = facing_camera(pose, np.array((0.0, 0.0, AWAY)))
         heads = estimator(film.frame([placed]), max_heads=1)
         poses.append(heads[0].pose if heads else poses[-1])  # the last known pose where it is lost
     return Seen(t, truth, rests, np.array(poses))

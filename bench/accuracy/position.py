@@ -26,7 +26,7 @@ from mlx_headpose.inference.detectors import BUNDLED_NAME, bounded
 from mlx_headpose.inference.estimator import HeadPoseEstimator
 from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
 from mlx_headpose.space.intrinsics import Camera
-from mlx_headpose.space.perspective import ray_rotation
+from mlx_headpose.space.perspective import as_placed
 from mlx_headpose.space.position import HEAD_SIZE, SHAPES, Ellipsoid, head_position, outline
 from mlx_headpose.synthetic.film import Actor, Film, facing_camera
 
@@ -81,7 +81,7 @@ def fit(samples: list[Sample], kind: str, start: Ellipsoid) -> Ellipsoid:
     )
     rays = np.array([s.placed.position for s in used])
     poses = np.array([s.pose if kind == "detected" else s.placed.seen for s in used])
-    turns = ray_rotation(rays) @ pose_to_matrix(poses)
+    turns = pose_to_matrix(as_placed(poses, rays))
     places = 1000 * rays * np.array([HEAD_SIZE / s.actor.head_size for s in used])[:, None]
     size = np.tile(flat[:, 2:] - flat[:, :2], 2)
 

@@ -20,9 +20,10 @@ from mlx_headpose.inference.estimator import Head, HeadPoseEstimator
 from mlx_headpose.inference.video import VideoReader, VideoWriter
 from mlx_headpose.inference.video_estimator import VideoEstimator
 from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
+from mlx_headpose.space.perspective import as_placed
 from mlx_headpose.synthetic import SyntheticHeads
 from mlx_headpose.synthetic.builtin.scene import BuiltInScene, sample_shot
-from mlx_headpose.synthetic.people import as_placed
+from mlx_headpose.synthetic.people import on_axis
 from mlx_headpose.synthetic.rasterize import Camera
 from mlx_headpose.synthetic.scene import render
 
@@ -63,7 +64,7 @@ def make_video(path: Path, person: int, poses: np.ndarray) -> None:
             # The same light, background and clothes in every frame; the head drifts a little.
             still = np.random.default_rng(1000 + person)
             shot = sample_shot(still, people.expressions[person])
-            placed = as_placed(pose, DISTANCE)
+            placed = as_placed(pose, on_axis(DISTANCE)).astype(np.float32)
             scene = BuiltInScene(people.person(person), people.shapes[person], shot, placed)
             centre = 0.5 + 0.06 * np.sin(step / 25), 0.5 + 0.03 * np.sin(step / 40)
             picture = np.asarray(render(scene, Camera(DISTANCE, 0.0022, centre), SIDE, still)[0])

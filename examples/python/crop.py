@@ -48,10 +48,20 @@ def cut(
     left, right = np.clip([left, right], -image.width, 2 * image.width)
     top, bottom = np.clip([top, bottom], -image.height, 2 * image.height)
     left, top, right, bottom = (int(value) for value in (left, top, right, bottom))
-    crop = image.crop((left, top, max(right, left + 1), max(bottom, top + 1))).convert("RGB")
+    crop = rgb(image).crop((left, top, max(right, left + 1), max(bottom, top + 1)))
     width, height = crop.size if fed["resize"] == "short_side" else (1, 1)
     width, height = max(short, short * width // height), max(short, short * height // width)
     # First across, then down: Pillow from 13 on chooses the order by the sizes, and bytes differ.
     crop = crop.resize((width, crop.height), BILINEAR).resize((width, height), BILINEAR)
     left, top = round((width - side) / 2), round((height - side) / 2)
     return np.asarray(crop.crop((left, top, left + side, top + side)))
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB: what is transparent is white."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image)
+    return white

@@ -211,6 +211,8 @@ def write_torch(model: Estimator, output: str | Path) -> None:
     to_torch = getattr(_layouts(method), "to_torch", None)
     if to_torch is None:
         raise InputError(f"{method} cannot be written for PyTorch; choose --format safetensors")
+    if model.quantization is not None:
+        raise InputError("a quantised network cannot be written for PyTorch; give the float32 one")
     checkpoint = to_torch(model.config.to_dict(), tensors_of(model))
     with atomic_path(output) as temporary:
         write_torch_file(temporary, checkpoint)

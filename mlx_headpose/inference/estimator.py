@@ -24,7 +24,7 @@ from ..predictor import Predictor
 from ..process import in_lasting_thread
 from ..quantization.tree import sharing_copy_of
 from ..space.intrinsics import DEFAULT_FOV, Camera
-from ..space.perspective import relative_to_camera, straightened
+from ..space.perspective import as_placed, straightened
 from ..space.position import HEAD_SIZE, head_position
 from ..space.zero import Zero
 from ..weights import from_pretrained
@@ -319,7 +319,7 @@ class HeadPoseEstimator:
         kind = self.given if given else bounded(self.detector)
         places = head_position(boxes, poses, self.camera_of(size), kind, self.head_size)
         if self.camera is not None and self.perspective:
-            poses = relative_to_camera(poses, places)
+            poses = as_placed(poses, places)
         return [
             dataclasses.replace(head.turned(pose), position=tuple(place.tolist()))
             for head, pose, place in zip(heads, poses, places, strict=True)

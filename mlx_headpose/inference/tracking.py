@@ -18,6 +18,8 @@ from .smoothing import OneEuro, PoseFilter, blend
 
 # A face that overlaps a track's expected box less than this is someone else's.
 MIN_OVERLAP = 0.25
+# Two boxes of one frame that overlap more than this are of one face.
+SAME_FACE = 0.3
 # A face this likely keeps a track alive; to begin one it needs the user's score.
 KEEP_SCORE = 0.2
 # A likely face that overlaps no track is still a carried one's if it comes up within this many of

@@ -20,7 +20,7 @@ from . import CARRY_S
 from .estimator import Head, HeadPoseEstimator
 from .scene import SceneChange, follow
 from .smoothing import PoseFilter
-from .tracking import KEEP_SCORE, MIN_OVERLAP, Track, Tracker, near_those, search_nearby
+from .tracking import KEEP_SCORE, MIN_OVERLAP, SAME_FACE, Track, Tracker, near_those, search_nearby
 from .verified import VerifiedHeadDetector
 from .video import Frame
 
@@ -133,7 +133,9 @@ class VideoEstimator:
                 (faces,) = search([frame.image], low)
                 lost = expected[overlap(expected, faces.boxes).max(1, initial=0) < MIN_OVERLAP]
                 near = near_those(lost, search_nearby(plain, frame.image, list(lost), low))
-                return joined([Detections(faces.boxes, faces.scores), near]), True
+                others = overlap(near.boxes, faces.boxes).max(0, initial=0) < SAME_FACE
+                faces = Detections(faces.boxes[others], faces.scores[others])
+                return joined([faces, near]), True
             self._search = process.begin(partial(search, [frame.image], low))
         if self._search is None or turn != self.ahead:
             return search_nearby(plain, frame.image, list(expected), low), False

@@ -18,6 +18,8 @@ from ..space.intrinsics import COEFFICIENTS, Camera
 
 MAX_BYTES = 1 << 20
 MATRIX = ("camera_matrix", "cameraMatrix", "camera_intrinsics", "intrinsics", "K", "mtx")
+MODEL = "distortion_model"
+MODELS = ("plumb_bob", "rational_polynomial")  # ROS's names of OpenCV's two
 DISTORTION = (
     "distortion_coefficients", "distCoeffs", "dist_coeffs", "distortion", "D", "dist"
 )  # fmt: skip
@@ -94,7 +96,10 @@ def _yaml(text: str) -> dict[str, Any]:
         numbers = _numbers(value)
         brackets = value.count("[") - value.count("]")
         plain = len(numbers) == 1 and "[" not in value
-        blocks[-1][1][last] = numbers[0] if plain else numbers
+        if last == MODEL:
+            blocks[-1][1][last] = value.strip("\"'")
+        else:
+            blocks[-1][1][last] = numbers[0] if plain else numbers
     return root
 
 
@@ -133,6 +138,8 @@ def _camera(fields: dict[str, Any]) -> Camera:
         fx, fy, cx, cy = (_number(fields, key) for key in ("fx", "fy", "cx", "cy"))
     else:
         raise InputError("holds neither a camera_matrix nor fx, fy, cx and cy")
+    if (model := fields.get(MODEL, MODELS[0])) not in MODELS:
+        raise InputError(f"{MODEL} {model} is not supported; calibrate with {' or '.join(MODELS)}")
     single = [_number(fields, key) if key in fields else 0.0 for key in SINGLE]
     listed = next((_array(fields[key]) for key in DISTORTION if key in fields), None)
     coefficients = np.array(single) if listed is None else listed.ravel()

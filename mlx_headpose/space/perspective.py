@@ -1,7 +1,7 @@
 """Angles of heads off the optical axis.
 
 A network sees a crop. Of a head that lies off the axis it therefore tells the pose relative to the
-ray from the head to the camera: the pose that a camera turned towards the head would see. Relative
+ray from the face to the camera: the pose that a camera turned towards the face would see. Relative
 to the camera itself the head is turned further, by the rotation W from the axis to the ray:
 
     D(camera) = W · D(ray)
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 BEHIND = -1 + 1e-9
 # Cosine of the angle from the axis up to which the stretch is below half a percent.
 NEAR_AXIS = np.cos(np.radians(4.0))
+# Metres from a head's centre to the middle of its 68 landmarks, straight ahead.
+FACE_DEPTH = 0.054
+ROUNDS = 8  # of `as_placed`, each nearer by the head's distance over `FACE_DEPTH`
 # A straightened image reaches so many times the box's longer side, which has at most so many
 # pixels: more than any network reads.
 REACH, LARGEST = 3.0, 224
@@ -78,6 +81,41 @@ def relative_to_ray(pose: np.ndarray, ray: np.ndarray) -> np.ndarray:
     """The inverse of `relative_to_camera`."""
     turned = np.swapaxes(ray_rotation(ray), -1, -2) @ pose_to_matrix(pose)
     return nearest_triple(turned, pose)
+
+
+def face_of(turn: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Where the middles of faces are.
+
+    Args:
+        turn: (..., 3, 3) D relative to the camera.
+        place: (..., 3) the heads' centres in metres, in camera axes.
+
+    Returns:
+        (..., 3) metres.
+    """
+    return place + FACE_DEPTH * turn[..., :, 2] @ CAMERA_AXES
+
+
+def as_seen(pose: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Poses relative to the camera → relative to the rays through the faces, as crops show them.
+
+    A face lies before the point about which a head turns: in profile and 1 m away by 3 degrees.
+
+    Args:
+        pose: (..., 3) yaw, pitch, roll in degrees.
+        place: (..., 3) the heads' centres in metres, in camera axes.
+    """
+    pose = np.asarray(pose, np.float64)
+    return relative_to_ray(pose, face_of(pose_to_matrix(pose), place))
+
+
+def as_placed(seen: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The inverse of `as_seen`."""
+    seen = np.asarray(seen, np.float64)
+    placed = relative_to_camera(seen, place)
+    for _ in range(ROUNDS):
+        placed = relative_to_camera(seen, face_of(pose_to_matrix(placed), place))
+    return placed
 
 
 def nearest_triple(matrix: np.ndarray, pose: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..pose import pose_to_matrix
 from .intrinsics import Camera
-from .perspective import ray_rotation
+from .perspective import face_of, ray_rotation
 
 # Circumference above the brows in mm. Adult medians are 575 for men and 560 for women (ANSUR II,
 # 2012); one person in twenty is over 5 % away from them, and so is then the distance.
@@ -93,7 +93,7 @@ def head_position(
 
     Args:
         box: (..., 4) x_min, y_min, x_max, y_max in pixels.
-        pose: (..., 3) yaw, pitch, roll in degrees, relative to the ray through the head, as a
+        pose: (..., 3) yaw, pitch, roll in degrees, relative to the ray through the face, as a
             network sees it (see `perspective`).
         camera: camera of the image.
         kind: what the boxes bound, as a detector's `finds` has it: "faces" (as YuNet's), whole
@@ -117,8 +117,10 @@ def head_position(
     weight = np.array([shape.width_weight, 1 - shape.width_weight])
     depth = 2 * shape.axes[1] / size.mean(-1)
     place = ray * depth[..., None]
+    face = place
     for _ in range(STEPS):
-        expected = outline(shape, ray_rotation(place) @ turn, place)
+        turned = ray_rotation(face) @ turn
+        expected = outline(shape, turned, place)
         # A head this near is no case for cameras: it stays at the nearest place that can be seen.
         found = np.isfinite(expected).all(-1)[..., None]
         expected = np.where(found, expected, np.concatenate([middle - 1, middle + 1], -1))
@@ -127,4 +129,5 @@ def head_position(
         offset = middle - (expected[..., :2] + expected[..., 2:]) / 2
         flat = place[..., :2] / place[..., 2:] + np.where(found, offset, 0)
         place = np.concatenate([flat * depth[..., None], depth[..., None]], -1)
+        face = 1000 * face_of(turned, place / 1000)
     return place * (head_size / HEAD_SIZE) / 1000

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..pose import pose_to_matrix
 from ..space.intrinsics import Camera
-from ..space.perspective import relative_to_camera, relative_to_ray
+from ..space.perspective import as_placed, as_seen, relative_to_camera
 from .builtin.people import BuiltInPeople
 from .builtin.shape import head_model
 from .dataset import SPLITS
@@ -44,13 +44,13 @@ class Placed:
 
     @property
     def seen(self) -> np.ndarray:
-        """(3,) the pose relative to the ray through the head, which a network sees."""
-        return relative_to_ray(np.asarray(self.pose, np.float64), self.position)
+        """(3,) the pose relative to the ray through the face, which a network sees."""
+        return as_seen(self.pose, self.position)
 
 
 def facing_camera(pose: np.ndarray, position: np.ndarray) -> Placed:
-    """A head at (3,) `position` whose (3,) pose is relative to the ray through it."""
-    return Placed(relative_to_camera(np.asarray(pose, np.float64), position), position)
+    """A head at (3,) `position` whose (3,) pose is relative to the ray through its face."""
+    return Placed(as_placed(pose, position), position)
 
 
 @dataclass(frozen=True)

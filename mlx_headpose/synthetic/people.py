@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from ..pose import pose_to_matrix
-from ..space.perspective import relative_to_camera, relative_to_ray
 from .photo import PLAIN, Photo
 from .rasterize import Camera
 from .scene import Scene, render
@@ -18,38 +17,12 @@ from .scene import Scene, render
 # How much further out a loose box's x_min, y_min, x_max, y_max may lie, of its size.
 LOOSE = np.array((-0.8, -0.25, 0.8, 0.5))
 _CHUNK = 512
-# mm from the pivot between the ears to the middle of the 68 landmarks, straight ahead. At pose 0
-# it lies on the optical axis.
-FACE_DEPTH = 54.0
 
 
-def as_seen(poses: np.ndarray, distances: np.ndarray | float) -> np.ndarray:
-    """Poses of heads whose pivot is on the optical axis → relative to the ray through the face.
-
-    A crop shows a face as it is seen along the ray to its middle, and a face lies ahead of the
-    point about which heads turn: at yaw 90 and 1 m away by 3.1 degrees.
-
-    Args:
-        poses: (N, 3) yaw, pitch, roll in degrees, relative to the camera.
-        distances: (N,) mm from the camera to the pivots.
-    """
-    poses = np.asarray(poses, np.float64)
-    return relative_to_ray(poses, _face_ray(poses, distances)).astype(np.float32)
-
-
-def as_placed(seen: np.ndarray, distances: np.ndarray | float) -> np.ndarray:
-    """The inverse of `as_seen`."""
-    seen = np.asarray(seen, np.float64)
-    placed = seen
-    for _ in range(8):  # each step is nearer by a factor of eight or more
-        placed = relative_to_camera(seen, _face_ray(placed, distances))
-    return placed.astype(np.float32)
-
-
-def _face_ray(poses: np.ndarray, distances: np.ndarray | float) -> np.ndarray:
-    """(N, 3) directions from the camera to the middles of the faces, in camera axes."""
-    face = FACE_DEPTH * np.asarray(pose_to_matrix(poses))[..., 2]
-    return np.stack((face[..., 0], face[..., 1], distances - face[..., 2]), -1)
+def on_axis(distances: np.ndarray | float) -> np.ndarray:
+    """(..., 3) places in metres of heads whose centre is on the optical axis, (...) mm away."""
+    away = np.asarray(distances, np.float64)[..., None] / 1000
+    return away * np.array((0.0, 0.0, 1.0))
 
 
 @dataclass(frozen=True)

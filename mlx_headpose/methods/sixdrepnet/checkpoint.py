@@ -207,6 +207,11 @@ def _graph_config(tensors: Tensors) -> Config | None:
 
 
 def _convert_graph(tensors: Tensors) -> Conversion:
+    if any(re.match(r"layer\d+\.norm\.", name) for name in tensors):
+        raise InputError(
+            "its batch norms are not folded into the convolutions; export it in evaluation mode, "
+            "as torch.onnx does with its defaults"
+        )
     config = _graph_config(tensors)
     assert config is not None
     network = build(config)

@@ -11,7 +11,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtri
 
-from ..people import Cameras, People, as_placed
+from ...space.perspective import as_placed
+from ..people import Cameras, People, on_axis
 from ..person import Person, sample_person
 from .landmarks import FEATURES_68, Placement, jaw_placement, mediapipe_placement
 from .scene import BuiltInScene, sample_shot
@@ -62,7 +63,8 @@ class BuiltInPeople(People):
             0.0024 + 0.0014 * view[:, 1],
             0.43 + 0.14 * view[:, 2:],
         )
-        self.poses = as_placed(self.seen, self.cameras.distances)
+        places = on_axis(self.cameras.distances)
+        self.poses = as_placed(self.seen, places).astype(np.float32)
 
     def person(self, number: int) -> Person:
         """The person of sample `number`."""

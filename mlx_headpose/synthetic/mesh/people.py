@@ -9,8 +9,9 @@ from scipy.spatial.transform import Rotation
 from scipy.special import ndtri
 
 from ...pose import matrix_to_pose, pose_to_matrix
+from ...space.perspective import as_placed
 from ..environments import Environments
-from ..people import Cameras, People, as_placed
+from ..people import Cameras, People, on_axis
 from .identity import EXPRESSION_COLUMNS, Identities, rows_of
 from .looks import Looks, sample_looks
 from .model import load_head
@@ -76,7 +77,8 @@ class MeshPeople(People):
             0.0024 + 0.0014 * views[:, 9],
             0.43 + 0.14 * views[:, 10:12],
         )
-        self.poses = as_placed(self.seen, self.cameras.distances)
+        places = on_axis(self.cameras.distances)
+        self.poses = as_placed(self.seen, places).astype(np.float32)
 
     def weights(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) sample numbers → (n, T) weights of identity and of expression."""

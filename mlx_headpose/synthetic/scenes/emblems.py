@@ -60,7 +60,9 @@ def print_on_cloth(
         width = side * np.exp(rng.uniform(np.log(0.15), np.log(1.1)))
         height = width * rng.uniform(0.7, 1.3)
         place = middle + side * (rng.uniform(0.9, 2.4) * down + rng.uniform(-0.9, 0.9) * across)
-        badge = emblem(max(int(width), 2), max(int(height), 2), rng).rotate(-angle, Image.Resampling.BILINEAR, expand=True)
+        badge = emblem(max(int(width), 2), max(int(height), 2), rng).rotate(
+            -angle, Image.Resampling.BILINEAR, expand=True
+        )
         left, top = (place - np.array(badge.size) / 2).astype(int)
         box = (left, top, left + badge.width, top + badge.height)
         seen = Image.fromarray(cloth).crop(box)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...pose import matrix_to_pose, pose_to_matrix
+from ...space.perspective import as_seen
 from ..light import Light, sample_tint
 from ..material import Material, Painter
 from ..mesh import MeshPeople
@@ -15,7 +16,7 @@ from ..mesh.looks import BEANIE, Looks
 from ..mesh.paint import REST, PersonPainter
 from ..mesh.people import sample_body
 from ..mesh.scene import MeshScene
-from ..people import as_seen
+from ..people import on_axis
 from ..person import linear
 from ..rasterize import Camera
 from ..scene import SUPERSAMPLING, Mesh, view
@@ -136,7 +137,8 @@ def _rendered(scene: MeshScene, mesh: Mesh, light: Light, camera: Camera, side: 
     turned = points @ np.asarray(pose_to_matrix(scene.pose)).T
     landmarks = camera.sized(side).project(turned)[:, :2]
     outline = extremes(corners) * np.float32(side / large)
-    return Sprite(cut, outline, landmarks, as_seen(scene.pose, camera.distance))
+    pose = as_seen(scene.pose, on_axis(camera.distance)).astype(np.float32)
+    return Sprite(cut, outline, landmarks, pose)
 
 
 def _on_head(material: np.ndarray, rest: np.ndarray) -> np.ndarray:

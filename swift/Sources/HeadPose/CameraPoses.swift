@@ -5,8 +5,8 @@
 
     /// The pose of the largest face before the camera, smoothed.
     ///
-    /// An app needs `NSCameraUsageDescription` in its Info.plist. Hold the camera upright: frames
-    /// are taken as they come.
+    /// An app needs `NSCameraUsageDescription` in its Info.plist. On iOS frames are those of a
+    /// device that is held upright; a Mac's are taken as they come.
     public final class CameraPoses: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate {
         private let estimator: HeadPoseEstimator
         private let handler: (Result<Head?, Error>) -> Void
@@ -18,15 +18,23 @@
 
         /// - Parameters:
         ///   - estimator: used on the camera's queue only.
+        ///   - position: `.front` for the camera beside an iPhone's screen; else the system's
+        ///     preferred one, which there is at the back.
         ///   - handler: called on that queue for each frame, with nil where there is no face.
         /// - Throws: `HeadPoseError`: there is no camera, or it may not be used.
         public init(
-            estimator: HeadPoseEstimator, handler: @escaping (Result<Head?, Error>) -> Void
+            estimator: HeadPoseEstimator, position: AVCaptureDevice.Position = .unspecified,
+            handler: @escaping (Result<Head?, Error>) -> Void
         ) throws {
             self.estimator = estimator
             self.handler = handler
             super.init()
-            guard let camera = AVCaptureDevice.default(for: .video),
+            let chosen =
+                position == .unspecified
+                ? AVCaptureDevice.default(for: .video)
+                : AVCaptureDevice.default(
+                    .builtInWideAngleCamera, for: .video, position: position)
+            guard let camera = chosen,
                 let input = try? AVCaptureDeviceInput(device: camera), session.canAddInput(input)
             else { throw HeadPoseError("there is no camera, or it may not be used") }
             session.addInput(input)
@@ -40,6 +48,14 @@
                 throw HeadPoseError("the camera gives no frames")
             }
             session.addOutput(output)
+            #if os(iOS)
+                // The sensor lies on its side in a device that is held upright.
+                if let connection = output.connection(with: .video),
+                    connection.isVideoRotationAngleSupported(90)
+                {
+                    connection.videoRotationAngle = 90
+                }
+            #endif
         }
 
         public func start() {
