@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import shutil
 import sys
@@ -386,6 +387,12 @@ def test_drawing(style: str) -> None:
         yaw, pitch = np.radians(30), np.radians(20)
         end = 200 - 120 * np.array([np.sin(yaw), np.sin(pitch) * np.cos(yaw)])
         assert np.linalg.norm(blue[:, ::-1] - end, axis=1).min() < 4
+    # With a camera or a zero the angles say something else than the image shows.
+    placed = dataclasses.replace(head, seen=(30.0, 20.0, 0.0)).turned(np.array((-40.0, 0, 10)))
+    mine = draw_heads(image, [placed], style)
+    assert np.array_equal(mine[110:290, 110:290], drawn[110:290, 110:290])  # beside the label
+    assert not np.array_equal(mine, drawn)
+    assert "seen" not in placed.to_dict()
     # A face partly outside is no reason to fail.
     draw_heads(
         image, [Head((-500, -500, -20, -20), 1, 2, 3), Head((390, 390, 900, 900), 170, 0, 0)]

@@ -131,6 +131,11 @@ def test_the_bundled_detector_gives_boxes_of_its_own(shared, folder):
         assert done.returncode == 0, done.stderr
         assert "bundled: AFLW2000, detected faces" in done.stdout
     assert len(list((folder / "leaderboard").glob("faces-*.npy"))) == 2
+    names = (folder / "list.txt").read_text().split()
+    (folder / "list.txt").write_text("\n".join(names[1:]))  # other samples under the same name
+    done = installed(*arguments, "--detector", "bundled", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "bundled: AFLW2000, detected faces" in done.stdout
 
 
 def test_a_detector_of_whole_heads_is_refused(tmp_path):

@@ -199,6 +199,7 @@ def test_recordings_are_exact(tmp_path):
         assert [f.index for f in frames] == [0, 3, 6, 9]
         assert [f.time for f in frames] == [n / 7 for n in range(4)]
         assert all(np.array_equal(f.image, i) for f, i in zip(frames, images, strict=True))
+        assert replay.fps == pytest.approx(7)  # the camera's, not the file's
         assert list(replay.zeros) == [-1, 6]
         assert replay.zeros[-1] is None
         assert replay.zeros[6] is not None
@@ -308,6 +309,7 @@ def test_the_command_records_and_replays_the_same_numbers(tmp_path, monkeypatch,
         (["--demo", "--fov", "170"], "field of view of 170°"),
         (["--demo", "--zones", "z.json"], "no such file"),
         (["--demo", "--no_window", "--zero", "z.json"], "no such zero"),
+        ([str(ROOT / "docs" / "images" / "astronaut.jpg"), "--zero", "z.json"], "no such zero"),
         (["--demo", "--no_window", "--stream", "tcp://a"], "is none of"),
         (["--demo", "--no_window", "--record", "r.txt"], "end it in .avi"),
         (["--demo", "--raw", "--filter", "one-euro"], "has no use with --raw"),

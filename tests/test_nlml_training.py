@@ -117,6 +117,21 @@ def test_landmarks_of_another_numbering_are_refused(tmp_path):
         prepare(build(Config()), Faces(), tmp_path, 0, print)
 
 
+def test_without_a_validation_set_a_part_of_the_training_set_validates(
+    shared, quick, tmp_path, monkeypatch
+):
+    """The poses beyond the method's limits are left out after the set was divided."""
+    names = (shared / "data" / "AFLW2000" / "aflw2000_list.txt").read_text().split()[:80]
+    (tmp_path / "AFLW2000").symlink_to(shared / "data" / "AFLW2000")
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    monkeypatch.chdir(tmp_path)
+    cli.main("train", ["--model", "nlml", "--landmarks", "68", "--dataset", "AFLW2000",
+                       "--data_dir", "AFLW2000", "--filename_list", "list.txt",
+                       "--num_epochs", "1"])  # fmt: skip
+    (held_out,) = tmp_path.glob("workdirs*/validation.txt")
+    assert 0 < len(held_out.read_text().split()) <= 4
+
+
 def test_options_of_pictures_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for words in (["--augment", "0.9"], ["--flip", "0"], ["--input_size", "64"]):

@@ -24,9 +24,9 @@ from ..cpu.shards import shards_on_cores
 from ..data import Dataset, open_dataset
 from ..data.protocols import PROTOCOLS
 from ..detection.heads.boxes import overlap
-from ..detection.heads.detector import HeadFinder
+from ..detection.heads.detector import BUNDLED_DETECTOR, HeadFinder
 from ..detection.yolo import HeadDetector
-from ..detection.yunet import FaceDetector
+from ..detection.yunet import FaceDetector, find_weights
 from ..errors import InputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.leaderboard import (
@@ -43,8 +43,9 @@ from ..figures import available
 from ..files import atomic_path, digest, read_json, write_json
 from ..inference.detectors import BUNDLED_NAME, load_detector
 from ..methods import METHODS, Estimator
+from ..synthetic.render_set import REVISION
 from ..training.checkpoint import is_state
-from ..weights import from_pretrained, read_config
+from ..weights import BUNDLED, from_pretrained, read_config
 from .options import Parser, not_negative, positive
 
 STATE = "leaderboard.json"
@@ -113,7 +114,7 @@ def run(program: str, arguments: list[str]) -> None:
                 write_json(options.output / STATE, state)
             samples = place(item.dataset, options)
             if item.crop == DETECTED:
-                samples += (options.detector,)
+                samples += detector_key(options)
             key = digest(content, item.dataset, item.crop, *samples)
             name = networks[item.path].name
             if key not in state["rows"]:
@@ -201,9 +202,21 @@ def crops_of(model: Estimator) -> dict[str, Preprocessing]:
 def place(dataset: str, options: argparse.Namespace) -> tuple[Any, ...]:
     """What the samples of a set depend on."""
     if dataset == "synthetic":
-        return (options.rendered,)
+        return (options.rendered, REVISION)
     folder = Path(options.data_dir if dataset == "AFLW2000" else options.biwi)
-    return (str(folder.resolve()), options.filename_list if dataset == "AFLW2000" else None)
+    listed = options.filename_list if dataset == "AFLW2000" else None
+    if listed is None or not Path(listed).is_file():
+        return (str(folder.resolve()), listed)
+    return (str(folder.resolve()), file_digest(Path(listed)))
+
+
+def detector_key(options: argparse.Namespace) -> tuple[str, ...]:
+    """What detected boxes depend on."""
+    if options.detector is None:
+        return (file_digest(find_weights()),)
+    if options.detector == BUNDLED_NAME:  # the pose network has a word in what it finds
+        return (file_digest(BUNDLED_DETECTOR), file_digest(BUNDLED))
+    return (file_digest(Path(options.detector)),)
 
 
 def prepared(
@@ -249,7 +262,7 @@ def detected_boxes(
     dataset: Dataset, detector: FaceFinder, options: argparse.Namespace
 ) -> np.ndarray:
     """(N, 4) the detected face that overlaps the annotated box best, NaN where none does; kept."""
-    parts = list(dataset.ids), *place("AFLW2000", options), options.detector or ""
+    parts = list(dataset.ids), *place("AFLW2000", options), *detector_key(options)
     path = options.output / f"faces-{digest(*parts)}.npy"
     boxes = np.zeros((0, 4))
     if path.is_file():

@@ -85,8 +85,12 @@ def live_sources(options: argparse.Namespace) -> list[Source]:
     return sources
 
 
-def geometry(options: argparse.Namespace) -> dict[str, Any]:
+def geometry(options: argparse.Namespace, window: bool) -> dict[str, Any]:
     """Arguments of the estimator.
+
+    Args:
+        options: those of the command.
+        window: whether a camera's window opens, in which a zero may be set and saved.
 
     Raises:
         InputError: a file is missing or damaged, or options contradict each other.
@@ -102,15 +106,11 @@ def geometry(options: argparse.Namespace) -> dict[str, Any]:
         values["camera"] = read_camera(options.camera)
     if options.head_size:
         values["head_size"] = options.head_size
-    if options.zero and (Path(options.zero).exists() or not _has_window(options)):
+    if options.zero and (Path(options.zero).exists() or not window):
         from ..space.zero import Zero
 
         values["zero"] = Zero.load(options.zero)
     return values
-
-
-def _has_window(options: argparse.Namespace) -> bool:
-    return not options.no_window
 
 
 def read_zones_of(options: argparse.Namespace) -> Sequence[Zone]:

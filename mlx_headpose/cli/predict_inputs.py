@@ -101,7 +101,7 @@ def predict(program: str, options: argparse.Namespace, given: set[str]) -> None:
         options.detector,
         crop_margin=options.crop_margin,
         crop_of=options.crop_of,
-        **geometry(options),
+        **geometry(options, window="camera" in kinds and not options.no_window),
     )
     print(f"network: {network}")
     for note in passed_over(names):

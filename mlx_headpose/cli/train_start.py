@@ -92,13 +92,15 @@ def open_sets(
         say(ADVICE)
     training_set = _open(args, "", args.dataset, config, train=True)
     if name is None:
-        held_out = _open(args, "", args.dataset, config, train=False)
+        held_out = _open(args, "", args.dataset, config, train=False, limited=False)
         say(f"No validation set: the last twentieth of {training_set.name} validates.")
         # Neighbours in the list are often versions of one photo, so the end is cut off whole.
         first = len(training_set) - max(len(training_set) // HELD_OUT, 1)
         number = np.arange(len(training_set))
         training_set.select(number < first)
         held_out.select(number >= first)
+        if config.limits is not None:
+            keep_within(held_out, config.limits)
         if not DATASETS[args.dataset].lists_names:
             return Sets(training_set, held_out, None)
         test = _test_options(args, "", args.dataset, folder / HELD_OUT_LIST)
@@ -133,7 +135,12 @@ def _folder(args: argparse.Namespace, prefix: str, name: str) -> Path | None:
 
 
 def _open(
-    args: argparse.Namespace, prefix: str, name: str, config: ModelConfig, train: bool
+    args: argparse.Namespace,
+    prefix: str,
+    name: str,
+    config: ModelConfig,
+    train: bool,
+    limited: bool = True,
 ) -> Dataset:
     names = (*SHARED_OPTIONS, *TRAINING_OPTIONS) if train else SHARED_OPTIONS
     dataset = open_for(
@@ -146,7 +153,7 @@ def _open(
         skip_bad="skip_bad" in args and args.skip_bad,
         **{option: getattr(args, option, None) for option in names},
     )
-    if config.limits is not None and not train:
+    if config.limits is not None and limited and not train:
         keep_within(dataset, config.limits)
     return dataset
 

@@ -31,7 +31,7 @@ CORNERS = np.array(
 
 
 def draw_heads(image: np.ndarray, heads: Sequence[Head], style: str = "axis") -> np.ndarray:
-    """Draw each head's pose, box and angles.
+    """Draw each head's pose as the image shows it, its box and its angles.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -49,10 +49,11 @@ def draw_heads(image: np.ndarray, heads: Sequence[Head], style: str = "axis") ->
         width = max(1, round(size / 60))
         canvas.rectangle(head.box, outline=BOX_COLOUR, width=max(1, width // 2))
         centre = np.array([(x_min + x_max) / 2, (y_min + y_max) / 2])
+        pose = head.pose if head.seen is None else np.array(head.seen)
         if style == "axis":
-            draw_axes(canvas, head.pose, centre, 0.6 * size, width)
+            draw_axes(canvas, pose, centre, 0.6 * size, width)
         else:
-            draw_cube(canvas, head.pose, centre, 0.5 * size, width)
+            draw_cube(canvas, pose, centre, 0.5 * size, width)
     for label in place_labels(heads, picture.size):
         font = ImageFont.load_default(label.font)
         canvas.rectangle(label.box, SHADE)

@@ -58,6 +58,8 @@ class Head:
         position: x, y, z of the head's centre in metres: to the image's right, down, and away from
             the camera; None where nobody asked for it.
         facing: name of the zone that the head faces; None where it faces none.
+        seen: (yaw, pitch, roll) relative to the ray through the face, as the image shows the head,
+            where the angles are relative to something else; what is drawn.
     """
 
     box: tuple[float, float, float, float]
@@ -69,6 +71,9 @@ class Head:
     track: int | None = None
     position: tuple[float, float, float] | None = None
     facing: str | None = None
+    seen: tuple[float, float, float] | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def pose(self) -> np.ndarray:
@@ -83,7 +88,9 @@ class Head:
     def to_dict(self) -> dict[str, Any]:
         """The attributes as JSON can hold them."""
         position = None if self.position is None else list(self.position)
-        return {**dataclasses.asdict(self), "box": list(self.box), "position": position}
+        values = {**dataclasses.asdict(self), "box": list(self.box), "position": position}
+        del values["seen"]
+        return values
 
 
 class HeadPoseEstimator:
@@ -321,7 +328,9 @@ class HeadPoseEstimator:
         if self.camera is not None and self.perspective:
             poses = as_placed(poses, places)
         return [
-            dataclasses.replace(head.turned(pose), position=tuple(place.tolist()))
+            dataclasses.replace(
+                head.turned(pose), position=tuple(place.tolist()), seen=tuple(head.pose.tolist())
+            )
             for head, pose, place in zip(heads, poses, places, strict=True)
         ]
 

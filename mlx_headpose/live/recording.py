@@ -15,7 +15,7 @@ import numpy as np
 from .._version import __version__
 from ..errors import InputError
 from ..files import read_json, require_writable, write_json
-from ..inference.video import Frame, VideoReader, VideoWriter
+from ..inference.video import FPS_RANGE, Frame, VideoReader, VideoWriter
 from ..space.zero import Zero
 
 SUFFIXES = (".avi", ".mp4", ".mkv", ".mov")
@@ -116,6 +116,13 @@ class Replay(VideoReader):
                 raise InputError(f"{beside}: its zeros are damaged")
             zero = entry.get("zero")
             self.zeros[entry["frame"]] = None if zero is None else Zero.from_dict(zero, beside)
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the camera; the file itself announces another rate."""
+        seconds = float(self.frames[-1, 1] - self.frames[0, 1])
+        rate = (len(self.frames) - 1) / seconds if seconds > 0 else 0.0
+        return rate if FPS_RANGE[0] <= rate <= FPS_RANGE[1] else self._nominal_fps
 
     def _deliver(self, pixels: np.ndarray, now: float) -> None:
         number = min(self.decoded + self.failed, len(self.frames) - 1)
