@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.commands import ROOT
 
 from mlx_headpose.cli.predict import run
 from mlx_headpose.detection.finder import Detections
