@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 from pathlib import Path
@@ -13,9 +14,17 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_headpose.cli import datasets, main
+from mlx_headpose.cli.options import make_config
 from mlx_headpose.cli.train import parse, training_options, workdir_path
 from mlx_headpose.cli.train_options import make_parser
-from mlx_headpose.cli.train_start import chosen_dataset, make_model, rate_warning
+from mlx_headpose.cli.train_start import (
+    _as_asked,
+    _sized,
+    chosen_dataset,
+    make_model,
+    rate_warning,
+)
+from mlx_headpose.methods import config_from_dict
 from mlx_headpose.methods.hopenet.network import Config
 from mlx_headpose.readers.safetensors_file import read_config
 from mlx_headpose.weights import from_pretrained, save_tensors
@@ -346,3 +355,22 @@ def test_a_file_of_options_comes_first(tmp_path, capsys):
         error = refused(f"train.py --config {name}", capsys)
         assert name in error
         assert reason in error
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "sizes"),
+    [
+        ("hopenet", {"input_size": 240}, (224, 240)),
+        ("pyramid", {"input_size": 256}, (224, 256)),
+        ("pyramid", {"input_size": 240, "crop_size": 192}, (192, 240)),
+        ("tokenhpe", {"input_size": 240}, (224, 240)),
+        ("tokenhpe", {}, (224, 250)),
+        ("hopenet", {"crop_size": 192}, (192, 224)),
+    ],
+)
+def test_the_middle_of_a_scaled_crop_is_the_same_when_a_training_goes_on(method, given, sizes):
+    args = argparse.Namespace(model=method, dataset="AFLW2000", crop=True, **given)
+    fresh = _sized(args, make_config(args, method))
+    resumed = _as_asked(args, config_from_dict(fresh.to_dict()))
+    for config in (fresh, resumed):
+        assert (config.preprocessing.size, config.preprocessing.resize_to) == sizes

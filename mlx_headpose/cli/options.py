@@ -180,12 +180,9 @@ def model_options(arguments: argparse.Namespace, method: str) -> dict[str, Any]:
     return given_fields(arguments, config_class(method), "model_")
 
 
-def make_config(arguments: argparse.Namespace, method: str, size: int | None = None) -> ModelConfig:
-    """A method's config from the command line, for inputs of `size` pixels if it is not None."""
-    config = config_class(method)(**model_options(arguments, method))
-    if size is None:
-        return config
-    return dataclasses.replace(config, preprocessing=config.preprocessing.at_size(size))
+def make_config(arguments: argparse.Namespace, method: str) -> ModelConfig:
+    """A method's config from the command line."""
+    return config_class(method)(**model_options(arguments, method))
 
 
 def add_method_option(parser: argparse.ArgumentParser, default: str | None = DEFAULT) -> None:

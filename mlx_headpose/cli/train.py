@@ -25,7 +25,6 @@ from .train_options import make_parser
 from .train_start import (
     HELD_OUT_LIST,
     chosen_dataset,
-    cropped,
     make_model,
     method_of,
     open_sets,
@@ -50,8 +49,6 @@ def run(program: str, arguments: list[str]) -> None:
             raise InputError(f"--{name} is for networks that read crops of heads; leave it out")
     if "input_size" in args and model.config.inputs.landmarks:
         raise InputError("--input_size is for networks that read images; leave it out")
-    if state is None:  # what goes on has been cropped before
-        model = cropped(args, model)
     options = training_options(args, model.config, pretrained)
     if pretrained and state is None and not given_weights:
         say(f"Begins from {args.snapshot}, the published ImageNet weights.")

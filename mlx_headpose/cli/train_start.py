@@ -190,31 +190,15 @@ def for_synthetic_heads(config: ModelConfig, given: dict[str, Any]) -> ModelConf
     return dataclasses.replace(config, preprocessing=preprocessing, **{**config.quick, **given})
 
 
-def cropped(args: argparse.Namespace, model: Estimator) -> Estimator:
-    """The network that reads the middle of its scaled crop, if --crop asks for it."""
-    if not getattr(args, "crop", False):
-        return model
-    if model.config.inputs.landmarks:
-        raise InputError("--crop is for networks that read images; leave it out")
-    now = model.config.preprocessing
-    usual = type(model.config)().preprocessing.size
-    return model.with_preprocessing(
-        dataclasses.replace(
-            now, size=getattr(args, "crop_size", usual), resize_to=now.resize_to or now.size
-        )
-    )
-
-
 def make_model(
     args: argparse.Namespace, state: Path | None, say: Callable[[str], None] = print
 ) -> tuple[Estimator, bool]:
     """The network to train, and whether its weights were trained before this training."""
-    size = getattr(args, "input_size", None)
     if state is not None:
         stored, run, _ = read_run(state)
-        return build(_as_asked(args, _config(stored, state), size)), bool(run.get("pretrained"))
+        return build(_as_asked(args, _config(stored, state))), bool(run.get("pretrained"))
     if "snapshot" not in args:
-        config = make_config(args, args.model, size=size)
+        config = _sized(args, make_config(args, args.model))
         if DATASETS[args.dataset].rendered and config.model_type in METHODS:
             config = for_synthetic_heads(config, model_options(args, args.model))
             return build(config), False
@@ -225,7 +209,7 @@ def make_model(
     path = newest_weights(Path(args.snapshot))
     stored, tensors = read_network(path)
     if stored.get("model_type") == "backbone":
-        model = build(_like_backbone(args, stored, size))
+        model = build(_like_backbone(args, stored))
         load_strictly(model.backbone, tensors, path)
         return model, True
     config = _config(stored, path)
@@ -235,7 +219,7 @@ def make_model(
     if method != args.model:
         raise InputError(f"{path}: is a {method} network; add --model {method}")
     # What only training computes is the affair of this training's options.
-    model = build(_as_asked(args, config.for_inference(), size))
+    model = build(_as_asked(args, config.for_inference()))
     if new := load_to_train(model, tensors, path):
         say(f"{path} lacks what only training uses, so that begins at random: {', '.join(new)}.")
     return model, True
@@ -271,18 +255,31 @@ def _config(stored: dict[str, Any], path: Path) -> ModelConfig:
         raise InputError(f"{path}: {error}") from None
 
 
-def _as_asked(args: argparse.Namespace, config: ModelConfig, size: int | None) -> ModelConfig:
+def _as_asked(args: argparse.Namespace, config: ModelConfig) -> ModelConfig:
     """A network's config with the options that were given in place of its own."""
-    preprocessing = config.preprocessing
-    if size is not None and size != preprocessing.size:
-        preprocessing = preprocessing.at_size(size)
-    given = model_options(args, config.model_type)
-    return dataclasses.replace(config, preprocessing=preprocessing, **given)
+    return dataclasses.replace(_sized(args, config), **model_options(args, config.model_type))
 
 
-def _like_backbone(args: argparse.Namespace, stored: dict, size: int | None) -> ModelConfig:
+def _sized(args: argparse.Namespace, config: ModelConfig) -> ModelConfig:
+    """A config with the sizes that were given: with --crop, of the scaled crop and its middle."""
+    now, size = config.preprocessing, getattr(args, "input_size", None)
+    if getattr(args, "crop", False):
+        if config.inputs.landmarks:
+            raise InputError("--crop is for networks that read images; leave it out")
+        usual = type(config)().preprocessing.size
+        now = dataclasses.replace(
+            now,
+            size=getattr(args, "crop_size", usual),
+            resize_to=size or now.resize_to or now.size,
+        )
+    elif size is not None and size != now.size:
+        now = now.at_size(size)
+    return dataclasses.replace(config, preprocessing=now)
+
+
+def _like_backbone(args: argparse.Namespace, stored: dict) -> ModelConfig:
     """The method's config with the backbone's own architecture, unless options say otherwise."""
-    config = make_config(args, args.model, size=size)
+    config = _sized(args, make_config(args, args.model))
     fields = {field.name for field in dataclasses.fields(config)}
     same = {k: v for k, v in stored.items() if k in fields and k != "preprocessing"}
     return dataclasses.replace(config, **{**same, **model_options(args, args.model)})
