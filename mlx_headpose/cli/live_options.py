@@ -46,7 +46,7 @@ def add_live_options(parser: Parser) -> None:
     space.add_argument(
         "--no_perspective",
         action="store_true",
-        help="leave angles as seen along the ray through the head, even with --fov or --camera",
+        help="leave angles as seen along the ray through the face, even with --fov or --camera",
     )
     space.add_argument(
         "--head_size",

@@ -108,7 +108,7 @@ class HeadPoseEstimator:
             colours replace the network's own.
         camera: intrinsics, or degrees that the longer side of images spans. With a camera, angles
             are relative to it. None takes `DEFAULT_FOV` for positions, and leaves angles
-            relative to the ray through the head, as the network sees it.
+            relative to the ray through the face, as the network sees it.
         perspective: False leaves angles as they are seen even with a camera.
         head_size: circumference of heads above the brows in mm, for positions.
         zero: what angles are relative to.
