@@ -14,7 +14,7 @@ from support.squares import FakeEstimator
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference import video as video_module
 from mlx_headpose.inference.estimator import Head
-from mlx_headpose.inference.video import Clock, Frame, VideoReader, VideoWriter
+from mlx_headpose.inference.video import Clock, Frame, VideoReader, VideoWriter, continued
 from mlx_headpose.inference.video_estimator import VideoEstimator
 
 cv2 = pytest.importorskip("cv2")
@@ -158,6 +158,15 @@ def test_clock_goes_on_where_timestamps_are_missing_or_begin_again() -> None:
     times = [joined(stamp) for stamp in (0.0, 0.1, 0.2, 0.0, 0.4, -1e18, math.inf)]
     assert times == pytest.approx([0, 0.1, 0.2, 0.3, 0.7, 0.8, 0.9])
     assert (np.diff(times) > 0).all()
+
+
+def test_timestamps_that_begin_again_go_on() -> None:
+    """Two seconds, three times over, in the order of decoding."""
+    once = np.array([0.0, 0.2, 0.1, 0.5, 0.4, 0.3, *np.arange(6, 21) / 10])
+    found = continued(np.tile(once, 3), 0.1)
+    np.testing.assert_allclose(np.sort(found), np.arange(63) / 10, atol=1e-9)
+    np.testing.assert_array_equal(continued(once, 0.1), once)
+    assert len(continued(once[:0], 0.1)) == 0
 
 
 class VariableRate:

@@ -35,6 +35,7 @@ DEFAULT_FPS = 30.0
 FPS_RANGE = (0.1, 1000.0)
 SHORTEST_S = 1e-6  # between two frames
 LATEST_S = 1e9  # no video is so long
+RESTART_S = 1.0  # by which timestamps go back only where two files were joined
 # Cameras deliver nothing at first, and lose their connection; it is waited for so long, then the
 # camera is opened anew and waited for once more.
 CAMERA_WAIT_S = 4.0
@@ -102,6 +103,17 @@ class Clock:
         self._stamp = stamp
         self.now = max(stamp + self._offset, self.now + SHORTEST_S)
         return self.now
+
+
+def continued(stamps: np.ndarray, interval: float) -> np.ndarray:
+    """(N,) timestamps in seconds that go on, by an interval, where they begin again.
+
+    Frames are stored in the order of decoding, so that small steps back are none.
+    """
+    stamps = stamps.copy()
+    for start in np.flatnonzero(np.diff(stamps) < -RESTART_S) + 1:
+        stamps[start:] += stamps[:start].max() + interval - stamps[start]
+    return stamps
 
 
 class VideoReader:
@@ -195,7 +207,7 @@ class VideoReader:
                 times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
         capture.release()
         seconds = np.array(times)
-        return seconds[np.abs(seconds) < LATEST_S]
+        return continued(seconds[np.abs(seconds) < LATEST_S], 1 / self._nominal_fps)
 
     def _open(self) -> Any:
         source = self.source
