@@ -224,7 +224,7 @@ def test_the_python_example_cuts_images_of_every_mode(mode, monkeypatch):
 
 def test_a_box_of_a_head_has_margins_of_its_own(folder):
     fed = json.loads((folder / "headpose.mlxfn.json").read_text())["input"]
-    assert fed["face_margins"] == pytest.approx([0.12, 0.055, 0.12, 0.12])
+    assert fed["face_margins"] == pytest.approx([0.21, 0.09625, 0.21, 0.21])
     assert fed["head_margins"] == [0, 0, 0, 0]
     assert (fed["side"], fed["resize"], fed["resize_to"]) == (64, "short_side", 64)
 

@@ -101,7 +101,7 @@ def test_a_calibrated_confidence_is_a_chance_that_grows_with_the_length():
     assert chance[18] == pytest.approx(wanted, rel=1e-4)
     of_numpy = calibrated.confidence((np.array(outputs[0], np.float64),))
     assert of_numpy == pytest.approx(chance, abs=1e-6)
-    assert calibrated.head.min_confidence == pytest.approx(chance[12], abs=0.01)
+    assert calibrated.head.min_confidence == pytest.approx(chance[6], abs=0.002)
 
 
 def test_crops_without_a_head_pull_towards_the_zero_matrix():

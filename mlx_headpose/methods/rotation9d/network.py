@@ -111,8 +111,8 @@ class NineHead(PoseHead):
     """
 
     # The bundled network's outputs are that long for 10 % of what a detector takes for heads in
-    # rendered scenes, 66 % of the backs of heads, and 91 % of the heads from the front.
-    min_length = 0.52
+    # rendered scenes, 79 % of the backs of heads, and 92 % of the heads from the front.
+    min_length = 0.32
 
     training_only = ("landmarks",)
 
