@@ -1,1 +1,2 @@
 __version__ = "0.1.0"
+RENDERER = 2  # raised with each change of what the same settings render

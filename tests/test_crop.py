@@ -103,7 +103,10 @@ def test_an_unknown_name_of_a_crop_is_refused():
 
 
 def test_the_bundled_network_keeps_its_crop():
-    assert from_pretrained(BUNDLED).config.preprocessing.crop == AROUND_LANDMARKS
+    crop = from_pretrained(BUNDLED).config.preprocessing.crop
+    around = AROUND_LANDMARKS
+    wider = {"test": around.test.with_k(0.35), "face": around.face.with_k(0.35)}
+    assert crop == dataclasses.replace(around, **wider)
     assert set(BOXES) == {"points", "visible", "landmarks", "head"}
     assert Preprocessing().crop == AROUND_POINTS
 

@@ -148,7 +148,7 @@ def test_with_a_camera_angles_are_relative_to_it(estimator):
     known = HeadPoseEstimator(model=estimator.model, camera=60.0)
     head = known(image, boxes=box)[0]
     # 60° is what is taken anyway, but the head is seen as a camera turned towards it shows it.
-    assert np.allclose(head.position, plain.position, atol=0.02)
+    assert np.allclose(head.position, plain.position, atol=0.12)
     turned, inside = straightened(image, np.array(box, float), Lens.from_fov(60.0, 640, 480))
     seen = estimator(turned, boxes=inside)[0]
     assert np.allclose(head.pose, as_placed(seen.pose, np.array(head.position)), atol=0.1)

@@ -236,7 +236,7 @@ def test_the_estimator_reads_faces_as_a_demo_does(converted, demo):
 
 def test_training_pads_to_a_square_too():
     class Boxed(Dataset):
-        def cut(self, index, box, size, turn):
+        def cut(self, index, box, size, turn, extend):
             self.box = box
             return np.zeros((size, size, 3), np.uint8)
 

@@ -122,7 +122,7 @@ def test_boxes_are_those_of_the_68_landmarks_and_of_the_whole_head(heads):
     index = 11
     people, camera = exact.people, exact.people.cameras[index]
     points = points_68().of(people.shapes[index], people.expressions[index])
-    points = points @ pose_to_matrix(exact.poses[index].astype(float)).T
+    points = points @ pose_to_matrix(people.poses[index].astype(float)).T
     near = camera.distance / (camera.distance - points[:, 2])
     flat = points[:, :2] * near[:, None] * camera.scale + camera.centre
     expected = np.concatenate((flat.min(axis=0), flat.max(axis=0))) * 64

@@ -248,7 +248,8 @@ def test_identities_come_from_a_pool(model):
 def test_boxes_hold_the_projected_landmarks(model):
     heads = SyntheticHeads(9, size=64, mesh=model, jitter=0)
     people, index = heads.people, 7
-    points = heads.landmarks(index).astype(float)
+    points = people.landmarks(np.array([index]))[0].astype(float)
+    points = points @ pose_to_matrix(people.poses[index].astype(float)).T
     camera = people.cameras[index]
     near = camera.distance / (camera.distance - points[:, 2])
     flat = points[:, :2] * near[:, None] * camera.scale + camera.centre

@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten
 from tqdm import tqdm
 
 from .. import weights
+from .._version import RENDERER
 from ..convert.published import PUBLISHED
 from ..core.crop import AROUND_LANDMARKS, AROUND_POINTS
 from ..core.preprocessing import Preprocessing
@@ -43,7 +44,6 @@ from ..figures import available
 from ..files import atomic_path, digest, read_json, write_json
 from ..inference.detectors import BUNDLED_NAME, load_detector
 from ..methods import METHODS, Estimator
-from ..synthetic.render_set import REVISION
 from ..training.checkpoint import is_state
 from ..weights import BUNDLED, from_pretrained, read_config
 from .options import Parser, not_negative, positive
@@ -202,7 +202,7 @@ def crops_of(model: Estimator) -> dict[str, Preprocessing]:
 def place(dataset: str, options: argparse.Namespace) -> tuple[Any, ...]:
     """What the samples of a set depend on."""
     if dataset == "synthetic":
-        return (options.rendered, REVISION)
+        return (options.rendered, RENDERER)
     folder = Path(options.data_dir if dataset == "AFLW2000" else options.biwi)
     listed = options.filename_list if dataset == "AFLW2000" else None
     if listed is None or not Path(listed).is_file():

@@ -304,6 +304,8 @@ def search_nearby(
     Returns:
         The faces in the picture's pixels.
     """
+    if not boxes:
+        return Detections(np.zeros((0, 4)), np.zeros(0))
     picture = Image.fromarray(image)
     windows, places = [], []
     for x_min, y_min, x_max, y_max in boxes:
@@ -316,8 +318,6 @@ def search_nearby(
     found = []
     for faces, (corner, scale) in zip(detector(windows, min_score), places, strict=True):
         found.append(Detections(faces.boxes * scale + np.tile(corner, 2), faces.scores))
-    if not found:
-        return Detections(np.zeros((0, 4)), np.zeros(0))
     joined = Detections(
         np.concatenate([f.boxes for f in found]),
         np.concatenate([f.scores for f in found]),

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .._version import __version__
+from .._version import RENDERER, __version__
 from ..core.crop import BoxMargins
 from ..errors import InputError
 from ..files import atomic_path, write_json
@@ -34,7 +34,6 @@ from .environments import LIGHTING, Environments
 from .rendered import LANDMARKS, LIST, open_landmarks, write_list
 
 SETTINGS = {"heads": "render.json", "sprites": "sprites.json"}  # what a folder holds → their file
-REVISION = 2  # raised with each change of what the same settings render
 QUALITY = 93  # of the JPEGs: most pictures were compressed more by the camera before
 PER_FOLDER = 1000
 _TASK = 8  # heads that a worker renders before it answers
@@ -269,7 +268,7 @@ def claim(folder: Path, record: dict[str, Any], what: str = "heads") -> None:
     Raises:
         InputError: it holds heads (or sprites) of other settings, or something else.
     """
-    path, record = folder / SETTINGS[what], {"revision": REVISION, **record}
+    path, record = folder / SETTINGS[what], {"revision": RENDERER, **record}
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
