@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import queue
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -22,6 +23,7 @@ ROSETTA = (
     "this Python is built for Intel Macs, for which there is no MLX; use one for Apple silicon "
     "(`arch -arm64 python3`, or python.org's universal installer), on a Mac with an Apple chip"
 )
+LONGEST_S = 30.0  # that the end of a process waits for what is being computed
 _mlx_runs = False
 _forked = False
 
@@ -108,8 +110,16 @@ def _start_lasting_thread() -> None:
     global _lasting  # noqa: PLW0603
     with _starting:
         if _lasting is None or not _lasting.is_alive():  # none, or lost in a fork
+            if _lasting is None:
+                atexit.register(_wait_for_tasks)
             _lasting = threading.Thread(target=_run_tasks, name="mlx-headpose", daemon=True)
             _lasting.start()
+
+
+def _wait_for_tasks() -> None:
+    """Let the lasting thread finish: ended amid a computation, it would abort the process."""
+    if _lasting is not None and _lasting.is_alive():
+        wait([begin(lambda: None)], LONGEST_S)
 
 
 def _run_tasks() -> None:
