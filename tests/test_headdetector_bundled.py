@@ -41,9 +41,9 @@ def test_it_finds_the_astronaut(detector):
 @pytest.mark.parametrize("gain", [1 / 4, 1 / 16])
 def test_it_finds_her_in_the_dark(detector, gain):
     image = np.asarray(Image.open(ASTRONAUT).convert("RGB"))
-    (light,) = detector([image])
-    (dark,) = detector([np.rint(image * gain).astype(np.uint8)])
-    assert len(dark)
+    (light,) = detector([image], 0.9)
+    (dark,) = detector([np.rint(image * gain).astype(np.uint8)], 0.9)
+    assert len(dark) == len(light) == 1
     assert overlaps(dark.boxes[:1], light.boxes[:1])[0][0, 0] > 0.8
 
 

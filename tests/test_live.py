@@ -28,6 +28,7 @@ from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
 from mlx_headpose.space.facing import Cone
 from mlx_headpose.space.intrinsics import Camera as Lens
 from mlx_headpose.space.perspective import as_placed, straightened
+from mlx_headpose.space.position import head_position
 from mlx_headpose.space.zero import Zero
 from mlx_headpose.synthetic.demo import Demo, DemoCapture
 
@@ -148,9 +149,12 @@ def test_with_a_camera_angles_are_relative_to_it(estimator):
     known = HeadPoseEstimator(model=estimator.model, camera=60.0)
     head = known(image, boxes=box)[0]
     # 60° is what is taken anyway, but the head is seen as a camera turned towards it shows it.
-    assert np.allclose(head.position, plain.position, atol=0.12)
     turned, inside = straightened(image, np.array(box, float), Lens.from_fov(60.0, 640, 480))
     seen = estimator(turned, boxes=inside)[0]
+    lens = Lens.from_fov(60.0, 640, 480)
+    for one, pose in ((plain, plain.pose), (head, seen.pose)):
+        expected = head_position(np.array(box), pose, lens, estimator.given)
+        assert np.allclose(one.position, expected, atol=0.02)
     assert np.allclose(head.pose, as_placed(seen.pose, np.array(head.position)), atol=0.1)
     assert not np.allclose(head.pose, plain.pose, atol=5)
     known.perspective = False

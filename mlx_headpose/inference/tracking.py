@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from ..detection.finder import Detections
+from ..detection.finder import Detections, joined
 from ..detection.heads.boxes import overlap
 from ..detection.heads.detector import SurroundHeadDetector
 from ..detection.yolo import HeadDetector
@@ -318,9 +318,5 @@ def search_nearby(
     found = []
     for faces, (corner, scale) in zip(detector(windows, min_score), places, strict=True):
         found.append(Detections(faces.boxes * scale + np.tile(corner, 2), faces.scores))
-    joined = Detections(
-        np.concatenate([f.boxes for f in found]),
-        np.concatenate([f.scores for f in found]),
-    )
-    kept = suppress(joined.boxes, joined.scores)
-    return Detections(joined.boxes[kept], joined.scores[kept])
+    every = joined(found)
+    return every.chosen(suppress(every.boxes, every.scores))
