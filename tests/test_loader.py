@@ -269,6 +269,7 @@ def test_crops_are_rescaled_turned_and_exposed_only_where_asked() -> None:
     assert (turns != 0).mean() == pytest.approx(TURNED, abs=0.03)
     assert -180 <= turns.min() < -160
     assert 160 < turns.max() <= 180
+    assert np.median(np.abs(turns[turns != 0])) == pytest.approx(180 / 8, abs=4)
     sides = np.array([d.box[2] - d.box[0] for d in draws])
     assert sides.min() == pytest.approx(100 / 1.5, abs=1)
     assert sides.max() == pytest.approx(150, abs=2)

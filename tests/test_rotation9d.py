@@ -133,6 +133,13 @@ def test_other_programs_are_told_that_crops_are_standardized():
     assert not preprocessor_config(fixed)["standardize"]
 
 
+def test_the_published_crop_is_the_middle_of_those_that_train():
+    crop = Config().preprocessing.crop
+    assert crop.test.k == crop.face.k == (0.2, 0.2)
+    assert np.mean(crop.train.k) == pytest.approx(0.2)
+    assert crop.train.factors == crop.test.factors
+
+
 def test_averages_a_crop_with_its_mirror_image():
     plain = build(Config(preprocessing=Preprocessing(size=32), stages=2, width=32)).eval()
     both = build(dataclasses.replace(plain.config, mirrored=True)).eval()
