@@ -70,6 +70,17 @@ def test_tables_hold_every_row():
     assert lines[0]["licence"] == "MIT"
 
 
+def test_a_network_that_predicts_nan_comes_last():
+    true = np.zeros((2, 3))
+    rows = [
+        make_row(name, "AFLW2000", "opal", evaluation(true + error, true))
+        for name, error in (("a", 9.0), ("b", np.nan), ("c", 2.0))
+    ]
+    networks = [Network(n, "hopenet", 1, 1.0, 1.0, "MIT", "300W-LP") for n in "abc"]
+    found = [line[2] for line in as_markdown(networks, rows).splitlines() if "| opal |" in line]
+    assert found == ["c", "a", "b"]
+
+
 def test_licences_say_what_the_weights_were_trained_on():
     assert split_licence("MIT (trained on BIWI: research use)") == ("MIT", "BIWI: research use")
     assert split_licence("MIT") == ("MIT", "not stated")

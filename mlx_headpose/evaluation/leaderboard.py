@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -144,6 +145,11 @@ def split_licence(text: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else (text, "not stated")
 
 
+def _by_error(row: Row) -> tuple[bool, float]:
+    """What orders rows, best first; NaN, which no number is smaller or larger than, comes last."""
+    return math.isnan(row.geodesic), row.geodesic
+
+
 def as_markdown(networks: list[Network], rows: list[Row]) -> str:
     """The tables as Markdown: networks by name, then each set's rows, best first."""
     lines = [
@@ -156,7 +162,7 @@ def as_markdown(networks: list[Network], rows: list[Row]) -> str:
             f"{n.speed:.0f} | {n.licence} | {n.trained_on} |"
         )
     for dataset in dict.fromkeys(row.dataset for row in rows):
-        some = sorted((r for r in rows if r.dataset == dataset), key=lambda row: row.geodesic)
+        some = sorted((r for r in rows if r.dataset == dataset), key=_by_error)
         bands = list(dict.fromkeys(band for row in some for band in row.bands))
         titles = ["network", "crop", "images", "MAE", "geodesic", *bands, "aligned MAE"]
         titles += ["aligned geodesic", "legacy MAE", "its own count"]
@@ -206,7 +212,7 @@ def draw(networks: list[Network], rows: list[Row], path: Path) -> None:
             some = [row for row in rows if (row.network, row.dataset) == (name, dataset)]
             if not some:
                 continue
-            best = min(some, key=lambda row: row.geodesic)
+            best = min(some, key=_by_error)
             panel.plot(speed[name], best.geodesic, "o")
             panel.annotate(
                 f"{name}\n{best.crop}",
