@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+import math
 import shutil
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from support.commands import assert_refused, installed, run
+from test_biwi import prepare
 
+from mlx_headpose.cli import main
+from mlx_headpose.cli import test as evaluating
+from mlx_headpose.errors import InputError
+from mlx_headpose.methods import build, config_from_dict
 from mlx_headpose.readers.safetensors_file import load_tensors, read_config
-from mlx_headpose.weights import save_tensors
+from mlx_headpose.weights import BUNDLED, save_pretrained, save_tensors
 
 ANGLES = ("yaw", "pitch", "roll")
 
@@ -126,6 +134,94 @@ def test_a_broken_photo_is_named_or_counted(shared, workplace, tmp_path):
     assert report["used"] == 1
     assert "left out: 1 broken images" in done.stdout
     assert report["dropped"] == {"picture broken": 1}
+
+
+@pytest.fixture
+def epochs(tmp_path, monkeypatch):
+    """A folder with crops of BIWI and two snapshots, the first of which predicts NaN."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "crops").mkdir()
+    prepare(tmp_path / "crops", [0, 1])
+    mx.random.seed(0)
+    small = {"model_type": "hopenet", "arch": "squeezenet1_1", "preprocessing": {"size": 64}}
+    model = build(config_from_dict(small))
+    save_pretrained(model, tmp_path / "nets" / "2.safetensors")
+    model.head.yaw.bias = model.head.yaw.bias * math.nan
+    save_pretrained(model, tmp_path / "nets" / "1.safetensors")
+    return tmp_path
+
+
+CROPS = ["--dataset", "BIWI", "--data_dir", "crops", "--snapshot", "nets"]
+
+
+def test_a_snapshot_that_predicts_nan_is_not_the_best(epochs, capsys):
+    main("test", CROPS)
+    assert "best: 2.safetensors" in capsys.readouterr().out
+
+
+def test_what_was_asked_for_is_written_before_the_folders_results(epochs, monkeypatch, capsys):
+    main("test", [*CROPS, "--json", "mine.json"])
+    results = epochs / "nets" / "results_BIWI.json"
+    assert results.read_text() == (epochs / "mine.json").read_text()
+    results.unlink()
+    results.mkdir()
+    with pytest.raises(SystemExit):
+        main("test", CROPS)
+    assert "results_BIWI.json: is a folder" in capsys.readouterr().err
+    monkeypatch.setattr(evaluating, "require_writable", lambda path: None)
+    (epochs / "mine.json").unlink()
+    with pytest.raises(SystemExit):
+        main("test", [*CROPS, "--json", "mine.json"])
+    assert (epochs / "mine.json").exists()
+
+
+def test_what_is_no_network_in_a_folder_is_named_before_any_is_evaluated(epochs, capsys):
+    save_tensors(epochs / "nets" / "b.safetensors", {"x": mx.zeros(1)}, {"model_type": "backbone"})
+    with pytest.raises(SystemExit):
+        main("test", CROPS)
+    shown = capsys.readouterr()
+    assert "b.safetensors: is a backbone" in shown.err
+    assert "images" not in shown.out
+
+
+def test_networks_of_other_sizes_get_sets_of_their_own(epochs, monkeypatch):
+    large = {"model_type": "hopenet", "arch": "squeezenet1_1", "preprocessing": {"size": 96}}
+    save_pretrained(build(config_from_dict(large)), epochs / "nets" / "3.safetensors")
+    sizes = []
+    opened = evaluating.open_set
+
+    def open_set(options, crop, config):
+        sizes.append(config.preprocessing.size)
+        return opened(options, crop, config)
+
+    monkeypatch.setattr(evaluating, "open_set", open_set)
+    main("test", CROPS)
+    assert sizes == [64, 96]
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "word"),
+    [
+        (None, {"input_size": 128}, "its weights read images of 64 pixels alone"),
+        ({"model_type": "tokenhpe"}, {"input_size": 232}, "no multiple of the patch size"),
+        (
+            {"model_type": "nlml"},
+            {"input_size": 64},
+            "reads landmarks, for which there is no --inp",
+        ),
+        ({"model_type": "nlml"}, {"crop": True}, "there is no --crop"),
+        ({"model_type": "hopenet", "arch": "resnet18"}, {"input_size": 96}, None),
+    ],
+)
+def test_an_input_size_that_the_weights_cannot_read_is_refused(config, given, word):
+    config = config_from_dict(config or read_config(BUNDLED))
+    nothing = dict.fromkeys(("model", "input_size", "crop", "crop_size", "protocol"))
+    options = argparse.Namespace(**{**nothing, **given})
+    if word is None:
+        assert evaluating.preprocessing_for(config, options, Path("x.safetensors")).size == 96
+        return
+    with pytest.raises(InputError, match=rf"x.safetensors: .*{word}"):
+        evaluating.preprocessing_for(config, options, Path("x.safetensors"))
 
 
 @pytest.mark.parametrize(

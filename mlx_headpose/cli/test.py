@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import math
 import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 from ..core.crop import Crop
+from ..core.preprocessing import Preprocessing
 from ..data import DATASETS, Dataset, dataset_name
 from ..data.protocols import PROTOCOLS, Protocol, find_protocol
 from ..errors import InputError
@@ -21,9 +23,18 @@ from ..evaluation.over_yaw import draw_error_curve
 from ..evaluation.report import write_report
 from ..figures import require_picture
 from ..files import atomic_path, messages_apart, require_apart, require_writable, write_json
-from ..methods import METHODS, Estimator, ModelConfig, crop_named
+from ..methods import (
+    FITTED,
+    METHODS,
+    Estimator,
+    ModelConfig,
+    build,
+    config_from_dict,
+    crop_named,
+)
+from ..readers.safetensors_file import read_config
 from ..training.checkpoint import is_state
-from ..weights import from_pretrained
+from ..weights import from_pretrained, tensors_of
 from .datasets import BOXES, open_for
 from .options import Parser, boolean, largest_yaw, margin, positive, refuse, refuse_unused
 
@@ -137,30 +148,34 @@ def _run(options: argparse.Namespace, given: set[str]) -> None:
     snapshots = find_snapshots(Path(options.snapshot), options.start, options.num_epochs)
     read = [*snapshots, options.filename_list, options.mesh, options.boxes]
     require_apart(read, [options.json, options.csv, options.report, *pictures])
+    if len(snapshots) > 1:  # nobody evaluates the first to hear that the last cannot be
+        for path in snapshots:
+            require_evaluable(path, options)
     evaluations: dict[Path, Evaluation] = {}
-    sets: dict[tuple[Crop, int], Dataset] = {}
+    sets: dict[tuple[Crop, int, int, bool], Dataset] = {}
     used: dict[Path, Dataset] = {}
     for path in snapshots:
         model = from_pretrained(path)
         model = adapt(model, options, path)
         if protocol:
-            if model.config.inputs.landmarks:
-                raise InputError(f"{path}: reads landmarks, for which there is no --protocol")
             preprocessing = protocol.cut.apply(model.config.preprocessing)
             model = model.with_preprocessing(preprocessing)
-        crop = model.config.preprocessing.crop
+        config = model.config
+        crop = config.preprocessing.crop
         if options.crop_rule is not None:
             crop = crop_named(options.crop_rule)
-        key = (crop, model.config.inputs.landmarks)
+        key = (crop, config.inputs.landmarks, config.preprocessing.size, config.learns_absence)
         if key not in sets:
-            sets[key] = open_set(options, crop, model.config)
+            sets[key] = open_set(options, crop, config)
             if protocol:
                 protocol.keep(sets[key])
             describe(sets[key])
+            if len(snapshots) > 1:
+                require_writable(results_file(options, sets[key].name))
         if len(snapshots) > 1:
             print(f"{path.name}:")
         evaluations[path], used[path] = run_one(model, sets[key], options), sets[key]
-        legacy = options.legacy or (model.config.legacy_errors and not protocol)
+        legacy = options.legacy or (config.legacy_errors and not protocol)
         show(evaluations[path], legacy, protocol)
     reports = {
         path: {
@@ -170,19 +185,26 @@ def _run(options: argparse.Namespace, given: set[str]) -> None:
         }
         for path, evaluation in evaluations.items()
     }
-    best = min(reports, key=lambda path: reports[path]["mae"])
+    # NaN is neither smaller nor larger than any number.
+    best = min(reports, key=lambda path: (math.isnan(reports[path]["mae"]), reports[path]["mae"]))
     result: dict[str, Any] = reports[best]
     if len(reports) > 1:
         print(f"best: {best.name}  MAE {result['mae']:.2f}")
         by_name = {path.name: report for path, report in reports.items()}
         result = {"dataset": result["dataset"], "best": best.name, "snapshots": by_name}
-        write_json(Path(options.snapshot) / f"results_{result['dataset']}.json", result)
     if options.json:
         write_json(options.json, result)
     write_outputs(options, best.name, evaluations[best], used[best])
     if options.intervals:
         named = {path.stem: evaluation for path, evaluation in evaluations.items()}
         draw_intervals(named, Path(options.intervals))
+    if len(reports) > 1:  # last, so that it keeps nobody from what was asked for
+        write_json(results_file(options, result["dataset"]), result)
+
+
+def results_file(options: argparse.Namespace, dataset: str) -> Path:
+    """The file for the reports of a folder's snapshots, in that folder."""
+    return Path(options.snapshot) / f"results_{dataset}.json"
 
 
 def write_outputs(
@@ -225,17 +247,65 @@ def run_one(model: Estimator, dataset: Dataset, options: argparse.Namespace) -> 
 
 
 def adapt(model: Estimator, options: argparse.Namespace, path: Path) -> Estimator:
-    """The network at the input size that the options ask for; one of another method is refused."""
-    method = model.config.model_type
+    """The network at the input size that the options ask for.
+
+    Raises:
+        InputError: it is of another method, or its weights cannot read that size.
+    """
+    preprocessing = preprocessing_for(model.config, options, path)
+    if preprocessing == model.config.preprocessing:
+        return model
+    return model.with_preprocessing(preprocessing)
+
+
+def preprocessing_for(
+    config: ModelConfig, options: argparse.Namespace, path: Path
+) -> Preprocessing:
+    """What the options make of a network's preprocessing; see `adapt`."""
+    method, preprocessing = config.model_type, config.preprocessing
     if options.model not in (None, method):
         raise InputError(f"{path}: is a {method} network, not {options.model}")
+    asked = {"input_size": options.input_size, "crop": options.crop, "protocol": options.protocol}
+    if config.inputs.landmarks and any(asked.values()):
+        names = " and ".join(f"--{name}" for name, value in asked.items() if value)
+        raise InputError(f"{path}: reads landmarks, for which there is no {names}; leave it out")
     if options.input_size is None and not options.crop:
-        return model
-    preprocessing = model.config.preprocessing
+        return preprocessing
     scaled = options.input_size or preprocessing.resize_to or preprocessing.size
     size = (options.crop_size or preprocessing.size) if options.crop else scaled
-    preprocessing = dataclasses.replace(preprocessing, size=size, resize_to=scaled)
-    return model.with_preprocessing(preprocessing)
+    try:
+        preprocessing = dataclasses.replace(preprocessing, size=size, resize_to=scaled)
+        other = dataclasses.replace(config, preprocessing=preprocessing)
+        shapes = [{n: v.shape for n, v in tensors_of(build(c)).items()} for c in (config, other)]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"{path}: its weights read images of {config.preprocessing.size} pixels alone, not of "
+            f"{size}; leave --input_size and --crop out"
+        )
+    return preprocessing
+
+
+def require_evaluable(path: Path, options: argparse.Namespace) -> None:
+    """See that one of a folder's snapshots is a network that the options suit.
+
+    Raises:
+        InputError: it is not.
+    """
+    stored = read_config(path)
+    method = stored.get("model_type")
+    if method not in (*METHODS, *FITTED):
+        raise InputError(
+            f"{path}: is a {method} and estimates no pose; move it out of the folder, or give one "
+            "snapshot"
+        )
+    stored.pop("quantization", None)
+    try:
+        config = config_from_dict(stored)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    preprocessing_for(config, options, path)
 
 
 def find_snapshots(path: Path, first: int | None = None, last: int | None = None) -> list[Path]:
