@@ -207,7 +207,7 @@ def test_networks_of_other_sizes_get_sets_of_their_own(epochs, monkeypatch):
         (
             {"model_type": "nlml"},
             {"input_size": 64},
-            "reads landmarks, for which there is no --inp",
+            "there is no --input_size; leave",
         ),
         ({"model_type": "nlml"}, {"crop": True}, "there is no --crop"),
         ({"model_type": "hopenet", "arch": "resnet18"}, {"input_size": 96}, None),

@@ -26,7 +26,7 @@ from mlx_headpose.pose import matrix_to_pose, pose_to_matrix
 
 def evaluation(predicted, true):
     ids = [str(i) for i in range(len(true))]
-    return Evaluation("AFLW2000", "", ids, true, predicted, {}, 1.0)
+    return Evaluation("AFLW2000", "", ids, list(range(len(ids))), true, predicted, {}, 1.0)
 
 
 def test_a_constant_rotation_is_removed_and_nothing_else():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ def tested():
         dataset=dataset.name,
         protocol="a <protocol>",
         ids=list(dataset.ids),
+        indices=list(range(len(dataset))),
         poses=dataset.poses.astype(np.float64),
         predictions=dataset.poses + offsets,
         dropped={"an angle outside ±99°": 2},
@@ -80,6 +82,14 @@ def test_the_worst_faces_as_a_picture(tested, tmp_path):
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 5000
     with pytest.raises(InputError, match=r"worst\.txt: figures are written as"):
         draw_worst(evaluation, dataset, tmp_path / "worst.txt")
+
+
+def test_heads_of_one_picture_are_told_apart(tested):
+    evaluation, dataset = tested
+    one = replace(evaluation, ids=["one.jpg"] * len(dataset))
+    found, expected = (best_and_worst(e, dataset, 32)[1] for e in (one, evaluation))
+    for face, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(face.pixels, other.pixels)
 
 
 def test_without_pictures_there_are_no_faces(tested, tmp_path):

@@ -148,7 +148,7 @@ def made(
     rows = np.arange(len(test)) if chosen is None else chosen
     ids = [test.ids[i] for i in rows]
     truth = test.poses[rows].astype(np.float64)
-    return Evaluation(test.name, test.protocol, ids, truth, poses, {}, 1.0, limits)
+    return Evaluation(test.name, test.protocol, ids, rows.tolist(), truth, poses, {}, 1.0, limits)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class Evaluation:
         dataset: the dataset's name.
         protocol: which samples and crops these are.
         ids: (N) names of the samples that were used.
+        indices: (N) where these are in the dataset; a picture of several heads has one name.
         poses: (N, 3) true yaw, pitch, roll in degrees.
         predictions: (N, 3) predicted ones.
         dropped: reason → number of samples left out.
@@ -46,6 +47,7 @@ class Evaluation:
     dataset: str
     protocol: str
     ids: list[str]
+    indices: list[int]
     poses: np.ndarray
     predictions: np.ndarray
     dropped: dict[str, int]
@@ -169,6 +171,7 @@ def evaluate(
         dataset=dataset.name,
         protocol=dataset.protocol,
         ids=[dataset.ids[i] for i in used],
+        indices=used,
         poses=dataset.poses[used],
         predictions=np.concatenate(predictions).astype(np.float64),
         dropped=dropped,

@@ -57,14 +57,13 @@ def best_and_worst(
     """
     errors = geodesic_errors(evaluation.predictions, evaluation.poses)
     order = np.argsort(errors)
-    index = {name: i for i, name in enumerate(dataset.ids)}
 
     def faces(rows: np.ndarray) -> list[Face]:
         found = []
         for row in rows:
-            name = evaluation.ids[row]
+            name, index = evaluation.ids[row], evaluation.indices[row]
             try:
-                picture, box = dataset.image(index[name]), dataset.crop_box(index[name])
+                picture, box = dataset.image(index), dataset.crop_box(index)
             except (InputError, NotImplementedError):
                 continue
             pixels = cut(picture, box, Preprocessing(size=size))
