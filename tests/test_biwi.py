@@ -92,6 +92,12 @@ def test_the_golden_matrices_through_a_file(shared, tmp_path):
             np.testing.assert_allclose(found, [yaw, pitch, roll], atol=1e-3)
 
 
+def test_what_mirrors_is_no_rotation(tmp_path):
+    release(tmp_path, {"01/frame_00003": np.diag([1.0, 1.0, -1.0])})
+    with pytest.raises(InputError, match=r"frame_00003_pose\.txt: .* no rotation"):
+        read_pose(tmp_path / "01/frame_00003_pose.txt")
+
+
 def test_real_frames(shared):
     folder = shared / "data" / "BIWI"
     dataset = open_dataset("BIWI", folder, boxes=folder / "frames.csv")

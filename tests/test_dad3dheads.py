@@ -57,6 +57,7 @@ BROKEN = [
     {"img_path": "a.png"},
     {**entry(FRONTAL), "R": [[1, 2], [3, 4]]},
     {**entry(FRONTAL), "R": [[1, 0, 0], [0, 1, 0], [0, 0, 5]]},
+    {**entry(FRONTAL), "R": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]},  # mirrors
     {**entry(FRONTAL), "bbox": [1, 2, 3]},
     {**entry(FRONTAL), "bbox": [1, 2, 3, float("nan")]},
     {**entry(FRONTAL), "bbox": [1, 2, 3, 0]},

@@ -317,6 +317,14 @@ def test_broken_lists_are_named(tmp_path, text, match):
         open_dataset("panoptic", tmp_path)
 
 
+def test_angles_beyond_half_a_turn_are_wrapped(tmp_path):
+    rows = ["a.jpg,1,2,3,4,350,5,-6", "a.jpg,1,2,3,4,-200,5,-6", "a.jpg,1,2,3,4,270,5,-6"]
+    (tmp_path / "annotations.csv").write_text("\n".join([",".join(COLUMNS), *rows]))
+    dataset = open_dataset("panoptic", tmp_path)
+    np.testing.assert_allclose(dataset.poses, [[-10, 5, -6], [160, 5, -6]])
+    assert list(dataset.dropped.values()) == [1]  # 270° is -90°, near gimbal lock
+
+
 def test_missing_list(tmp_path):
     with pytest.raises(InputError, match="no such list"):
         open_dataset("panoptic", tmp_path)

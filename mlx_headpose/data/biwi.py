@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from ..core.crop import AROUND_POINTS, Crop, Margins
 from ..errors import InputError
-from ..pose import biwi_angles_to_pose, biwi_matrix_to_pose
+from ..pose import biwi_angles_to_pose, biwi_matrix_to_pose, wrap
 from ..readers.npy import member_shape, read_member, read_rows
-from ..readers.numbers import require_box
+from ..readers.numbers import is_rotation, require_box
 from ..readers.pictures import open_upright
 from .base import Dataset
 from .listing import cached_table, read_list, require_folder, walk
@@ -336,7 +336,7 @@ def read_pose(path: Path) -> np.ndarray:
             pose = biwi_angles_to_pose(angles)
         else:
             matrix = np.array(content.decode("ascii").split()[:9], np.float64).reshape(3, 3)
-            if not np.allclose(matrix @ matrix.T, np.eye(3), atol=0.01):
+            if not is_rotation(matrix):
                 raise ValueError("its first nine numbers are no rotation")
             pose = biwi_matrix_to_pose(matrix)
     except FileNotFoundError:
@@ -345,7 +345,7 @@ def read_pose(path: Path) -> np.ndarray:
         raise InputError(f"{path}: not a pose of BIWI ({error}); get it again") from None
     if not np.isfinite(pose).all() or np.abs(pose).max() > 360:
         raise InputError(f"{path}: not a pose of BIWI; get it again")
-    return np.asarray(pose)
+    return np.asarray(wrap(pose))
 
 
 def read_boxes(path: Path) -> dict[str, list[float]]:

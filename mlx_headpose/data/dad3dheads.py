@@ -12,7 +12,7 @@ from ..core.crop import AROUND_LANDMARKS, Crop
 from ..errors import InputError
 from ..files import read_json
 from ..pose import dad_matrix_to_pose
-from ..readers.numbers import require_box
+from ..readers.numbers import is_rotation, require_box
 from ..readers.pictures import open_upright
 from .annotated import LIMIT
 from .base import Dataset
@@ -87,7 +87,7 @@ def parse_entry(entry: Any) -> tuple[str, np.ndarray, list[float]]:
     if name.is_absolute() or ".." in name.parts or "\0" in str(name):
         raise ValueError(f"img_path {str(name)!r} lies outside the data folder")
     rotation = np.array(entry["R"], np.float64)
-    if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=0.01):
+    if rotation.shape != (3, 3) or not is_rotation(rotation):
         raise ValueError("R is no rotation")
     x, y, width, height = (float(value) for value in entry["bbox"])
     box = [x, y, x + width, y + height]

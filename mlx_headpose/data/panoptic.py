@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..core.crop import AROUND_HEAD, FACE_OF_HEAD, Crop
 from ..errors import InputError
+from ..pose import wrap
 from ..readers.numbers import require_box
 from ..readers.pictures import open_upright
 from .base import Dataset
@@ -42,6 +43,8 @@ class Panoptic(Dataset):
         values = np.array([numbers for _, numbers in rows], np.float32).reshape(
             -1, len(COLUMNS) - 1
         )
+        # Lists may count on beyond ±180, which bands, bins and the filter below do not.
+        values[:, 4:] = wrap(values[:, 4:])
         x, y, width, height = values[:, :4].T
         boxes = "the listed head boxes as given, squashed to a square"
         cut = crop.around("panoptic", ["head"], train)

@@ -45,6 +45,11 @@ def box_of_points(points: np.ndarray, name: str) -> tuple[float, float, float, f
     return box
 
 
+def is_rotation(matrix: np.ndarray) -> bool:
+    """Whether a (3, 3) matrix turns, to about two digits, and does not mirror."""
+    return np.allclose(matrix @ matrix.T, np.eye(3), atol=0.01) and np.linalg.det(matrix) > 0
+
+
 def require_radians(angles: np.ndarray, name: str) -> None:
     """See that three angles are finite and no nonsense.
 
