@@ -35,13 +35,15 @@ class FaceScape(Dataset):
 
     def __init__(self, folder: Path, people: list[str] | None = None, complete: bool = False):
         self.folder = folder
-        found = people or [path.name for path in folder.iterdir() if path.is_dir()]
+        found = people or [path.name for path in folder.iterdir() if _is_person(path)]
         found.sort(key=lambda name: (len(name), name))  # numbers in their order
         samples: dict[tuple[int, tuple[int, int, int]], Path] = {}
         strange = 0
         for person, name in enumerate(found):
             for path in sorted(require_folder(folder / name, "facescape").iterdir()):
                 match = NAME.fullmatch(path.stem)
+                if path.name.startswith("."):
+                    continue
                 if path.suffix.lower() not in SUFFIXES or match is None:
                     strange += path.suffix.lower() in SUFFIXES
                     continue
@@ -97,6 +99,13 @@ def missing_combinations(
         for roll in angles[2]
         if (person, (yaw, pitch, roll)) not in there
     ]
+
+
+def _is_person(path: Path) -> bool:
+    """Whether a path is a person's folder, and none of a cache or of other things beside them."""
+    if path.name.startswith(".") or not path.is_dir():
+        return False
+    return any(NAME.fullmatch(file.stem) for file in path.iterdir())
 
 
 def _whole(path: Path) -> tuple[float, float, float, float]:
