@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
+from mlx_headpose.cli import main
 from mlx_headpose.core.crop import TRAINING, Margins, cut
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data import open_dataset
@@ -122,6 +123,21 @@ def test_a_read_only_folder_is_not_written_to(folder, monkeypatch, tmp_path):
     folder.chmod(0o755)
     assert not (folder / ".mlx_headpose").exists()
     assert list((tmp_path / "cache" / "mlx-headpose").rglob("*.npz"))
+
+
+@pytest.mark.parametrize("pose", [[1.0, 2.0], [np.nan, 0.0, 0.0], None])
+def test_a_list_is_made_of_whole_annotations(folder, pose, capsys):
+    path = folder / "image00004.mat"
+    path.write_bytes(b"MATLAB") if pose is None else savemat(path, {"Pose_Para": pose})
+    arguments = ["--root_dir", str(folder)]
+    with pytest.raises(SystemExit):
+        main("create_filename_list", arguments)
+    error = capsys.readouterr().err
+    assert "image00004.mat" in error
+    assert "--skip_bad" in error
+    main("create_filename_list", [*arguments, "--skip_bad"])
+    assert "(2 names; 0 have an angle outside ±99°; 1 are broken)" in capsys.readouterr().out
+    assert (folder / "files.txt").read_text() == "image00002\nimage00006\n"
 
 
 def test_a_missing_file_is_named_or_counted(folder):

@@ -167,6 +167,62 @@ def test_broken_poses_are_named_or_counted(tmp_path, content):
     assert dataset.dropped == {"a broken pose": 1}
 
 
+def test_files_that_are_not_there_are_named_or_counted(tmp_path):
+    names = [f"01/frame_{i:05d}" for i in range(3)]
+    release(tmp_path / "hpdb", {name: np.eye(3) for name in names})
+    box_file(tmp_path / "hpdb" / "boxes.csv", names)
+    (tmp_path / "hpdb" / f"{names[1]}_pose.txt").unlink()
+    (tmp_path / "hpdb" / f"{names[2]}_rgb.png").unlink()
+    (tmp_path / "crops").mkdir()
+    prepare(tmp_path / "crops", [0, 1])
+    (tmp_path / "crops.txt").write_text("0\n1\n2\n")
+    (tmp_path / "hpdb.txt").write_text("\n".join(names))
+    for folder, kept in (("hpdb", names[:1]), ("crops", ["0", "1"])):
+        given = tmp_path / folder, tmp_path / f"{folder}.txt"
+        with pytest.raises(InputError, match="listed but not there"):
+            open_dataset("BIWI", *given)
+        dataset = open_dataset("BIWI", *given, skip_bad=True)
+        assert list(dataset.ids) == kept
+        assert dataset.dropped == {"file missing": len(given[1].read_text().split()) - len(kept)}
+
+
+def test_a_broken_frame_does_not_end_the_search_for_faces(tmp_path):
+    release(tmp_path, {f"01/frame_{i:05d}": np.eye(3) for i in range(3)})
+    (tmp_path / "01/frame_00001_rgb.png").write_bytes(b"junk")
+    calls = []
+
+    def find(picture):
+        calls.append(picture)
+        return np.array([1, 1, 9, 9])
+
+    with pytest.raises(InputError, match=r"frame_00001_rgb\.png.*--skip_bad"):
+        open_dataset("BIWI", tmp_path, boxes=find)
+    dataset = open_dataset("BIWI", tmp_path, boxes=find, skip_bad=True)
+    assert len(dataset) == len(calls) == 2  # what was found is kept
+    assert dataset.dropped == {"no face box": 1}
+
+
+def test_boxes_from_spreadsheets_are_read(tmp_path):
+    release(tmp_path, {"01/frame_00000": np.eye(3)})
+    lines = ["\ufeffframe, x,y,width , height", "", "01/frame_00000 ,10,8,20,20", ",,,,"]
+    (tmp_path / "boxes.csv").write_text("\n".join(lines), encoding="utf-8")
+    np.testing.assert_array_equal(open_dataset("BIWI", tmp_path).boxes, [[10, 8, 30, 28]])
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_crops_of_other_numbers_than_grey_levels_are_refused(tmp_path, packed):
+    image, path = np.full((12, 10, 3), 250.0), tmp_path / "0.npz"
+    for values, good in ((image, True), (image / 255, False), (image + 10, False)):
+        shape, pose = ((1, *image.shape), (1, 3)) if packed else (image.shape, (3,))
+        np.savez(path, image=values.reshape(shape), pose=np.zeros(pose))
+        dataset = open_dataset("BIWI", path if packed else tmp_path)
+        if good:
+            assert dataset.image(0).getpixel((0, 0)) == (250, 250, 250)
+            continue
+        with pytest.raises(InputError, match=r"0\.npz: its pixels are not whole numbers"):
+            dataset.image(0)
+
+
 def test_frames_need_boxes(tmp_path):
     release(tmp_path, {"01/frame_00000": np.eye(3)})
     with pytest.raises(InputError, match="--boxes detect"):

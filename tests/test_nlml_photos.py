@@ -62,6 +62,17 @@ def test_a_folder_is_a_grid_of_people_and_poses(folder):
     assert dataset.image(index).size == (20, 30)
 
 
+def test_other_folders_and_hidden_files_are_no_people(folder):
+    for name in (".mlx_headpose", "masks"):
+        (folder / name).mkdir()
+        (folder / name / "cache.npz").touch()
+    (folder / "1" / "._ID1_(0_0_0).png").touch()  # of another system's file manager
+    dataset = open_dataset("facescape", folder, train=True)
+    assert len(dataset) == 81
+    assert dataset.dropped == {}
+    assert "3 people" in dataset.protocol
+
+
 def test_missing_combinations_are_named(folder):
     (folder / "2" / "ID2_(30_-20_0).png").unlink()
     with pytest.raises(InputError, match=r"ID2_\(30_-20_0\)"):
@@ -94,6 +105,19 @@ def test_photos_without_a_face_are_counted_and_named_and_the_rest_is_kept(folder
     moved.boxes = moved.boxes + 1
     PhotoLandmarks(moved, Finder())  # looked for elsewhere
     assert Finder.calls == 162
+
+
+def test_a_broken_photo_does_not_end_the_search(folder):
+    Finder.calls = 0
+    photo = folder / "2" / "ID2_(0_20_10).png"
+    photos = FaceScape(folder)
+    photo.write_bytes(photo.read_bytes()[:60])
+    with pytest.raises(InputError, match=r"ID2_\(0_20_10\)\.png.*--skip_bad"):
+        PhotoLandmarks(photos, Finder())
+    found = PhotoLandmarks(photos, Finder(), skip_bad=True)
+    assert Finder.calls == 80  # the second time from the cache
+    assert found.dropped == {"picture broken": 1, "no face found by MediaPipe": 3}
+    assert len(found) == 77
 
 
 def test_the_tensor_is_filled_with_what_was_found(folder, tmp_path, monkeypatch):

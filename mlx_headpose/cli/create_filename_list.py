@@ -8,10 +8,12 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.annotated import LIMIT, annotated_names, read_annotation
+from ..data.base import SKIP
 from ..data.listing import require_folder
 from ..errors import InputError
 from ..files import atomic_path
 from ..pose import pose_para_to_pose
+from ..readers.numbers import require_radians
 from .options import Parser
 
 
@@ -22,10 +24,19 @@ def run(program: str, arguments: list[str]) -> None:
     parser.add_argument(
         "--filename", default="files.txt", help="file to write, in that folder unless it has a path"
     )
+    parser.add_argument("--skip_bad", action="store_true", help="count broken samples and go on")
     options = parser.parse_args(arguments)
     root = require_folder(Path(options.root_dir), "create_filename_list")
     names = annotated_names(root)
-    kept = [name for name in tqdm(names, unit="file", disable=None) if within_limits(root, name)]
+    kept, broken = [], 0
+    for name in tqdm(names, unit="file", disable=None):
+        try:
+            if within_limits(root, name):
+                kept.append(name)
+        except InputError as error:
+            if not options.skip_bad:
+                raise InputError(f"{error}{SKIP}") from None
+            broken += 1
     if not kept:
         raise InputError(f"{root}: holds no pose within the field's limits; check --root_dir")
     output = Path(options.filename)
@@ -33,11 +44,23 @@ def run(program: str, arguments: list[str]) -> None:
         output = root / output
     with atomic_path(output) as temporary:
         temporary.write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
-    left_out = len(names) - len(kept)
-    print(f"wrote {output} ({len(kept)} names; {left_out} have an angle outside ±{LIMIT:.0f}°)")
+    outside = len(names) - len(kept) - broken
+    others = f"; {broken} are broken" if broken else ""
+    print(
+        f"wrote {output} ({len(kept)} names; {outside} have an angle outside ±{LIMIT:.0f}°{others})"
+    )
 
 
 def within_limits(root: Path, name: str) -> bool:
-    """Whether the field's trainings and evaluations keep this sample."""
-    pose_para = read_annotation(root / f"{name}.mat", "Pose_Para")["Pose_Para"].ravel()
-    return bool((np.abs(pose_para_to_pose(pose_para[:3])) <= LIMIT).all())
+    """Whether the field's trainings and evaluations keep this sample.
+
+    Raises:
+        InputError: its annotation is broken.
+    """
+    path = root / f"{name}.mat"
+    pose_para = read_annotation(path, "Pose_Para")["Pose_Para"].ravel()[:3]
+    try:
+        require_radians(pose_para, "Pose_Para")
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; replace it") from None
+    return bool((np.abs(pose_para_to_pose(pose_para)) <= LIMIT).all())

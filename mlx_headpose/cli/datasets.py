@@ -43,7 +43,7 @@ def open_for(
     dataset = open_dataset(name, folder, filename_list, crop=crop, input_size=size, **given)
     if not config.learns_absence:
         dataset.drop_absent()
-    return config.inputs.open(dataset, given.get("train", False))
+    return config.inputs.open(dataset, given.get("train", False), given.get("skip_bad", False))
 
 
 def box_source(given: str) -> Path | Callable[[Image.Image], np.ndarray | None]:

@@ -14,9 +14,10 @@ from typing import Any
 from ..core.crop import Crop
 from ..core.preprocessing import Preprocessing
 from ..data import DATASETS, Dataset, dataset_name
+from ..data.base import BROKEN
 from ..data.protocols import PROTOCOLS, Protocol, find_protocol
 from ..errors import InputError
-from ..evaluation.evaluate import BROKEN, Evaluation, evaluate
+from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.faces import draw_worst
 from ..evaluation.intervals import draw_intervals
 from ..evaluation.over_yaw import draw_error_curve

@@ -45,12 +45,13 @@ class Input:
     augments = False
     target: tuple[int, ...] = (3,)
 
-    def open(self, dataset: Dataset, train: bool = False) -> Dataset:
+    def open(self, dataset: Dataset, train: bool = False, skip_bad: bool = False) -> Dataset:
         """A dataset as this input can read it.
 
         Args:
             dataset: the samples.
             train: whether a network is to be trained on them.
+            skip_bad: whether to leave broken pictures out and count them instead of stopping.
 
         Raises:
             InputError: it lacks what the network reads or learns.
@@ -121,7 +122,7 @@ class ImageInput(Input):
         size = self.preprocessing.size
         return f"images of {size} × {size} pixels"
 
-    def open(self, dataset: Dataset, train: bool = False) -> Dataset:
+    def open(self, dataset: Dataset, train: bool = False, skip_bad: bool = False) -> Dataset:
         """See `Input.open`."""
         dataset = super().open(dataset, train)
         places = map(dataset.image_landmarks, range(len(dataset)))

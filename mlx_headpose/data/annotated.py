@@ -19,8 +19,8 @@ from ..pose import pose_para_to_pose
 from ..readers.matlab import OtherVersion, read_arrays
 from ..readers.numbers import box_of_points, require_radians
 from ..readers.pictures import open_upright
-from .base import Dataset
-from .listing import cached_table, read_list, require_folder, walk
+from .base import SKIP, Dataset
+from .listing import cached_table, read_list, require_folder, those_there, walk
 
 # The field's evaluations and trainings keep poses whose three angles lie within these degrees,
 # because HopeNet's bins end there. They do it silently; we count.
@@ -39,18 +39,15 @@ def read_annotation(path: Path, *fields: str) -> dict[str, np.ndarray]:
     try:
         arrays = read_arrays(path, fields)
     except FileNotFoundError:
-        raise InputError(f"{path}: listed but not there; fix the list or pass --skip_bad") from None
+        raise InputError(f"{path}: not there; check the name or the list") from None
     except OtherVersion as error:
         raise InputError(f"{path}: {error}") from None
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: damaged .mat file ({error}); replace it or pass --skip_bad"
-        ) from None
+        raise InputError(f"{path}: damaged .mat file ({error}); replace it") from None
     for name in fields:
         if name not in arrays or not arrays[name].size:
             raise InputError(
-                f"{path}: has no {name}; it is no annotation of this dataset; "
-                "replace it or pass --skip_bad"
+                f"{path}: has no {name}; it is no annotation of this dataset; replace it"
             )
     return arrays
 
@@ -100,11 +97,10 @@ class AnnotatedPictures(Dataset):
         )
         dropped = {}
         if skip_bad:
-            there = [self._annotation(i).is_file() and self._picture(i).is_file() for i in ids]
-            missing = len(ids) - sum(there)
-            if missing:
-                dropped["file missing"] = missing
-            ids = [i for i, present in zip(ids, there, strict=True) if present]
+            listed = len(ids)
+            ids = those_there(ids, lambda name: [self._annotation(name), self._picture(name)])
+            if len(ids) < listed:
+                dropped["file missing"] = listed - len(ids)
         files = [path for i in ids for path in (self._annotation(i), self._picture(i))]
         table = cached_table(
             self.folder,
@@ -171,10 +167,10 @@ class AnnotatedPictures(Dataset):
                     # Invisible points are -1 in `pt2d`; the published boxes include them.
                     found = [box_of_points(content[field], field) for field in point_sets]
                 except ValueError as error:
-                    raise InputError(f"{path}: {error}; replace it or pass --skip_bad") from None
-            except InputError:
+                    raise InputError(f"{path}: {error}; replace it") from None
+            except InputError as error:
                 if not skip_bad:
-                    raise
+                    raise InputError(f"{error}{SKIP}") from None
                 continue
             parameters[row] = pose_para
             for field, box in zip(point_sets, found, strict=True):

@@ -19,6 +19,9 @@ from ..readers.pictures import open_reduced
 # A face may fill the largest images; a larger crop would exhaust the memory.
 MAX_CROP_PIXELS = 80_000_000
 
+BROKEN = "picture broken"  # why a sample is left out
+SKIP = ", or leave it out by --skip_bad"  # what a message about it adds
+
 
 @dataclass
 class Dataset:

@@ -22,8 +22,8 @@ from ..pose import biwi_angles_to_pose, biwi_matrix_to_pose, wrap
 from ..readers.npy import member_shape, read_member, read_rows
 from ..readers.numbers import is_rotation, require_box
 from ..readers.pictures import open_upright
-from .base import Dataset
-from .listing import cached_table, read_list, require_folder, walk
+from .base import SKIP, Dataset
+from .listing import cached_table, csv_rows, read_list, require_folder, those_there, walk
 from .protocols import BIWI_MARGINS
 
 # Our fixed split: 8 of the 24 sequences test, 16 train. Four people were recorded twice (03 and 15,
@@ -104,6 +104,11 @@ def _whole(dataset: Dataset, split: str) -> Dataset:
     return dataset
 
 
+def _missing(count: int) -> dict[str, int]:
+    """What is dropped where files of listed samples are not there."""
+    return {"file missing": count} if count else {}
+
+
 def _finite(poses: np.ndarray, ids: Sequence[str], skip_bad: bool) -> np.ndarray:
     """Which poses are numbers; an InputError names the first that is none, unless skipped."""
     good = np.isfinite(poses).all(axis=1)
@@ -116,6 +121,7 @@ class PackedBiwi(Dataset):
     """FSA-Net's form: one `.npz` with `image` (N, H, W, 3) BGR and `pose` (N, 3)."""
 
     def __init__(self, path: Path, filename_list: Path | None):
+        self.file = path
         self.images = read_rows(path, "image")
         poses = read_member(path, "pose")
         count = len(self.images) if self.images.ndim else 0
@@ -143,10 +149,15 @@ class PackedBiwi(Dataset):
 
     def image(self, index: int) -> Image.Image:
         """Crop `index` as an RGB picture."""
-        return _from_bgr(self.images[int(self.ids[index])])
+        return _from_bgr(self.images[int(self.ids[index])], self.file)
 
 
-def _from_bgr(image: np.ndarray) -> Image.Image:
+def _from_bgr(image: np.ndarray, path: Path) -> Image.Image:
+    """A picture of (H, W, 3) grey levels; those of 0 to 1 would become black without a word."""
+    if not ((image >= 0) & (image <= 255) & (image == np.rint(image))).all():
+        raise InputError(
+            f"{path}: its pixels are not whole numbers of 0 to 255; save them as uint8"
+        )
     return Image.fromarray(np.ascontiguousarray(image[..., ::-1]).astype(np.uint8))
 
 
@@ -161,13 +172,22 @@ class PreparedBiwi(Dataset):
         ids = [name.removesuffix(".npz") for name in names]
         if all(name.isdecimal() for name in ids):
             ids.sort(key=int)
+        listed = len(ids)
+        if skip_bad:
+            ids = those_there(ids, lambda name: [folder / f"{name}.npz"])
         table = cached_table(
             folder,
             f"BIWI-{filename_list.stem if filename_list else 'all'}",
             [folder / f"{name}.npz" for name in ids],
             lambda: self._parse(ids, skip_bad),
         )
-        super().__init__(name="BIWI", ids=ids, poses=table["poses"], boxes=table["boxes"])
+        super().__init__(
+            name="BIWI",
+            ids=ids,
+            poses=table["poses"],
+            boxes=table["boxes"],
+            dropped=_missing(listed - len(ids)),
+        )
         self.drop(~_finite(self.poses, ids, skip_bad), "file broken")
         chosen = f"those that {filename_list.name} lists" if filename_list else "all crops"
         if split == "sequence":
@@ -200,7 +220,7 @@ class PreparedBiwi(Dataset):
         image = read_member(path, "image")
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise InputError(f"{path}: its image is {image.shape}, not (height, width, 3)")
-        return _from_bgr(image)
+        return _from_bgr(image, path)
 
     def _parse(self, ids: list[str], skip_bad: bool) -> dict[str, np.ndarray]:
         poses = np.full((len(ids), 3), np.nan, np.float32)
@@ -251,6 +271,9 @@ class ReleasedBiwi(Dataset):
             protocol = f"split by sequence, {'training' if train else 'test'} sequences"
             if not ids:
                 raise InputError(f"{folder}: holds none of the split's sequences")
+        listed = len(ids)
+        if skip_bad:
+            ids = those_there(ids, lambda name: [self._pose_file(name), self._picture(name)])
         cache = f"BIWI-{filename_list.stem if filename_list else 'all'}-{split}-{train}"
         pose_files = [self._pose_file(name) for name in ids]
         table = cached_table(
@@ -260,8 +283,9 @@ class ReleasedBiwi(Dataset):
             name="BIWI",
             ids=ids,
             poses=table["poses"],
-            boxes=self._read_boxes(boxes, ids, cache),
+            boxes=self._read_boxes(boxes, ids, cache, skip_bad),
             margins=margins,
+            dropped=_missing(listed - len(ids)),
         )
         self.drop(~_finite(self.poses, ids, skip_bad), "a broken pose")
         self.drop(~np.isfinite(self.boxes).all(axis=1), "no face box")
@@ -278,7 +302,10 @@ class ReleasedBiwi(Dataset):
 
     def path(self, index: int) -> Path:
         """The PNG of frame `index`."""
-        return self.folder / f"{self.ids[index]}_rgb.png"
+        return self._picture(self.ids[index])
+
+    def _picture(self, name: str) -> Path:
+        return self.folder / f"{name}_rgb.png"
 
     def _pose_file(self, name: str) -> Path:
         text = self.folder / f"{name}_pose.txt"
@@ -295,15 +322,25 @@ class ReleasedBiwi(Dataset):
                     raise
         return {"poses": poses}
 
-    def _read_boxes(self, boxes: Path | BoxFinder, ids: list[str], cache: str) -> np.ndarray:
+    def _read_boxes(
+        self, boxes: Path | BoxFinder, ids: list[str], cache: str, skip_bad: bool
+    ) -> np.ndarray:
         """(N, 4) x_min, y_min, x_max, y_max; NaN where a frame has none."""
         if isinstance(boxes, Path):
             found = read_boxes(boxes)
             return np.array([found.get(name, [np.nan] * 4) for name in ids], np.float64)
-        pictures = [self.folder / f"{name}_rgb.png" for name in ids]
-        return cached_table(
-            self.folder, f"{cache}-faces", pictures, lambda: {"boxes": _find_all(boxes, pictures)}
-        )["boxes"]
+        pictures = [self._picture(name) for name in ids]
+        table = cached_table(
+            self.folder, f"{cache}-faces", pictures, lambda: _find_all(boxes, pictures)
+        )
+        if table["broken"].any() and not skip_bad:
+            first = pictures[int(np.argmax(table["broken"]))]
+            try:
+                open_upright(first)
+            except InputError as error:
+                raise InputError(f"{error}{SKIP}") from None
+            raise InputError(f"{first}: could not be read; replace it{SKIP}")
+        return table["boxes"]
 
 
 def _frames(folder: Path) -> list[str]:
@@ -311,13 +348,19 @@ def _frames(folder: Path) -> list[str]:
     return [name.removesuffix("_rgb") for name in frames]
 
 
-def _find_all(find: BoxFinder, pictures: list[Path]) -> np.ndarray:
-    boxes = np.full((len(pictures), 4), np.nan)
+def _find_all(find: BoxFinder, pictures: list[Path]) -> dict[str, np.ndarray]:
+    """The face boxes of pictures, NaN where there is none, and which of them are broken."""
+    boxes, broken = np.full((len(pictures), 4), np.nan), np.zeros(len(pictures), bool)
     for row, path in enumerate(tqdm(pictures, "faces", unit="picture", disable=None)):
-        box = find(open_upright(path))
+        try:
+            picture = open_upright(path)
+        except InputError:
+            broken[row] = True
+            continue
+        box = find(picture)
         if box is not None:
             boxes[row] = box
-    return boxes
+    return {"boxes": boxes, "broken": broken}
 
 
 def read_pose(path: Path) -> np.ndarray:
@@ -355,9 +398,11 @@ def read_boxes(path: Path) -> dict[str, list[float]]:
         InputError: the file is missing or has other columns.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            boxes = {}
-            for row in csv.DictReader(file):
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows, boxes = csv_rows(file), {}
+            columns = next(rows, [])
+            for cells in rows:
+                row = dict(zip(columns, cells, strict=False))
                 x, y, width, height = (float(row[c]) for c in ("x", "y", "width", "height"))
                 box = [x, y, x + width, y + height]
                 require_box(box)
@@ -366,7 +411,7 @@ def read_boxes(path: Path) -> dict[str, list[float]]:
         raise InputError(
             f"{path}: no face boxes; give a CSV file as --boxes, or --boxes detect to find them"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+    except (OSError, ValueError, KeyError, csv.Error) as error:
         raise InputError(
             f"{path}: not a CSV file with frame, x, y, width and height ({error})"
         ) from None

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..core.crop import Margins
 from ..errors import InputError
 from ..files import digest
-from .base import Dataset
+from .base import BROKEN, SKIP, Dataset
 from .listing import cached_table
 
 POINTS = 468
@@ -96,12 +96,18 @@ class PhotoLandmarks(Dataset):
         photos: the dataset.
         find: finds the landmarks; None takes MediaPipe, which is then needed only where the cache
             does not serve.
+        skip_bad: leave broken photos out and count them instead of stopping.
 
     Attributes:
-        without_face: names of the photos that were left out.
+        without_face: names of the photos that were left out because they show no face.
     """
 
-    def __init__(self, photos: Dataset, find: Callable[..., np.ndarray | None] | None = None):
+    def __init__(
+        self,
+        photos: Dataset,
+        find: Callable[..., np.ndarray | None] | None = None,
+        skip_bad: bool = False,
+    ):
         super().__init__(
             photos.name,
             list(photos.ids),
@@ -112,9 +118,18 @@ class PhotoLandmarks(Dataset):
             dict(photos.dropped),
             photos.columns,
         )
-        self.points = self._find(photos, find)
+        self.points, broken = self._find(photos, find)
+        if broken.any() and not skip_bad:
+            first = int(np.argmax(broken))
+            try:
+                photos.image(first)
+            except InputError as error:
+                raise InputError(f"{error}{SKIP}") from None
+            raise InputError(f"{photos.ids[first]}: could not be read; replace it{SKIP}")
         seen = np.isfinite(self.points).all(axis=(1, 2))
-        self.without_face = [name for name, s in zip(photos.ids, seen, strict=True) if not s]
+        self.without_face = [photos.ids[i] for i in np.flatnonzero(~seen & ~broken)]
+        self.drop(broken, BROKEN)
+        seen = seen[~broken]
         if self.without_face:
             names = ", ".join(self.without_face[:NAMED])
             more = len(self.without_face) - NAMED
@@ -136,37 +151,51 @@ class PhotoLandmarks(Dataset):
         super().select(keep)
         self.points = self.points[keep]
 
-    def _find(self, photos: Dataset, find: Callable[..., np.ndarray | None] | None) -> np.ndarray:
-        """(N, 468, 3), NaN where there is no face."""
+    def _find(
+        self, photos: Dataset, find: Callable[..., np.ndarray | None] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(N, 468, 3), NaN where there is no face; (N,) whether a photo is broken.
+
+        A broken photo does not end the pass, so that the others need not be searched again.
+        """
 
         def detect() -> dict[str, np.ndarray]:
             finder = find or FaceMesh()
             points = np.full((len(photos), POINTS, 3), np.nan, np.float32)
+            broken = np.zeros(len(photos), bool)
             for i in tqdm(range(len(photos)), "MediaPipe", unit="photo", disable=None, leave=False):
-                found = finder(np.asarray(photos.image(i)), photos.boxes[i])
+                try:
+                    picture = photos.image(i)
+                except InputError:
+                    broken[i] = True
+                    continue
+                found = finder(np.asarray(picture), photos.boxes[i])
                 if found is not None:
                     points[i] = found
-            return {"points": points}
+            return {"points": points, "broken": broken}
 
         files = [path for i in range(len(photos)) if (path := photos.path(i)) is not None]
         if len(files) < len(photos):  # pictures that are no files of their own cannot be watched
-            return detect()["points"]
+            table = detect()
+            return table["points"], table["broken"]
         folder = files[0].parent if len(files) == 1 else _common_folder(files)
         # Where the faces were looked for is part of what was found.
         name = f"mediapipe-{self.name}-{digest(photos.boxes)}"
-        return cached_table(folder, name, files, detect)["points"]
+        table = cached_table(folder, name, files, detect)
+        return table["points"], table["broken"]
 
 
 def _common_folder(files: list[Any]) -> Any:
     return type(files[0])(os.path.commonpath([str(path.parent) for path in files]))
 
 
-def with_landmarks(dataset: Dataset, count: int) -> Dataset:
+def with_landmarks(dataset: Dataset, count: int, skip_bad: bool = False) -> Dataset:
     """A dataset whose samples have `count` landmarks: its own, or MediaPipe's of its photos.
 
     Args:
         dataset: the samples.
         count: landmarks that the network reads.
+        skip_bad: leave broken photos out and count them instead of stopping.
 
     Raises:
         InputError: it has neither, or MediaPipe is not installed.
@@ -184,7 +213,7 @@ def with_landmarks(dataset: Dataset, count: int) -> Dataset:
             f"{dataset.name} {has} landmarks and the network reads {count}; "
             f"train one with --landmarks {own or POINTS}, or choose another dataset"
         )
-    return PhotoLandmarks(dataset)
+    return PhotoLandmarks(dataset, skip_bad=skip_bad)
 
 
 def keep_within(dataset: Dataset, limits: tuple[float, ...]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import stat
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..places import command
 
 PICTURES = (".jpg", ".jpeg", ".png")
 # Raise it when a cached table's meaning changes: older caches are then ignored.
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 def read_list(path: Path, folder: Path | None = None) -> list[str]:
@@ -64,6 +65,23 @@ def _inside(name: PurePosixPath, folder: Path) -> PurePosixPath:
         if name.is_relative_to(place.as_posix()):
             return name.relative_to(place.as_posix())
     return name
+
+
+def csv_rows(lines: Iterable[str]) -> Iterator[list[str]]:
+    """The rows of a CSV file, without spaces around cells; rows that hold nothing are left out.
+
+    People edit such files with programs that add both. The file is to be opened as utf-8-sig, for
+    some of these programs write a mark before the first name.
+    """
+    for row in csv.reader(lines):
+        cells = [cell.strip() for cell in row]
+        if any(cells):
+            yield cells
+
+
+def those_there(ids: list[str], files: Callable[[str], Iterable[Path]]) -> list[str]:
+    """The samples all of whose files are there."""
+    return [name for name in ids if all(path.is_file() for path in files(name))]
 
 
 def walk(folder: Path, suffix: str) -> list[str]:

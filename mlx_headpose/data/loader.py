@@ -20,12 +20,11 @@ import numpy as np
 from ..core.inputs import Input
 from ..errors import InputError
 from .augment import UNCHANGED, Augmentation
-from .base import Dataset
+from .base import SKIP, Dataset
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-SKIP = ", or leave it out by --skip_bad"
 PREFETCH = 3  # batches that are decoded ahead
 
 

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from ..cpu.memory import batch_size_named
 from ..cpu.shards import shards_on_cores
 from ..data import Dataset
-from ..data.loader import SKIP, read_ahead
+from ..data.base import BROKEN, SKIP
+from ..data.loader import read_ahead
 from ..errors import InputError
 from ..methods import Estimator
 from ..pose import PoseMetrics, pose_metrics
@@ -24,8 +25,6 @@ from .over_yaw import errors_by_band
 
 WORKERS = 4
 AHEAD = 3  # batches that are read while one is computed
-
-BROKEN = "picture broken"  # why an evaluation leaves a sample out
 
 
 @dataclass

@@ -113,7 +113,7 @@ class SceneInput(ImageInput):
         targets[:, 0] = [*side * box, *side * face, 0.8, 0.6, HEAD]
         return targets
 
-    def open(self, dataset: Dataset, train: bool = False) -> Dataset:
+    def open(self, dataset: Dataset, train: bool = False, skip_bad: bool = False) -> Dataset:
         """A set of scenes.
 
         Raises:

@@ -24,9 +24,9 @@ class LandmarkInput(Input):
     def __str__(self) -> str:
         return f"{self.landmarks} landmarks of a face"
 
-    def open(self, dataset: Dataset, train: bool = False) -> Dataset:
+    def open(self, dataset: Dataset, train: bool = False, skip_bad: bool = False) -> Dataset:
         """The set with its own landmarks, or those that MediaPipe finds in its photos."""
-        return with_landmarks(dataset, self.landmarks)
+        return with_landmarks(dataset, self.landmarks, skip_bad)
 
     def sample(self, dataset: Dataset, index: int) -> np.ndarray:
         """(L, 3) float32; see `Dataset.landmarks`."""
