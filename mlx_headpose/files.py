@@ -330,7 +330,7 @@ def read_text_as(
     try:
         if path.stat().st_size > max_bytes:
             raise InputError(f"{path}: {too_large}")
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: {missing}") from None
     except InputError:

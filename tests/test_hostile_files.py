@@ -36,6 +36,7 @@ from mlx_headpose.inference.video import VideoReader, VideoWriter
 from mlx_headpose.readers import npy as npz
 from mlx_headpose.readers import pictures
 from mlx_headpose.readers.makehuman import read_target
+from mlx_headpose.synthetic import rendered
 from mlx_headpose.weights import from_pretrained
 
 
@@ -248,6 +249,12 @@ def test_no_table_leads_out_of_its_folder(untrusted):
 
 def test_a_list_from_a_windows_editor(untrusted):
     assert read_list(untrusted("list.txt", b"\xef\xbb\xbfAFW\\a.jpg\r\nb\r\n")) == ["AFW/a", "b"]
+    columns = ", ".join(rendered.COLUMNS)
+    table = f"\ufeff{columns}\r\n\r\na.jpg, 1,2,3,4,5,6,7,8,9,10,11\r\n,,,,,,,,,,,\r\n"
+    assert rendered.read_list(untrusted("heads.csv", table))[0] == ["a.jpg"]
+    points = read_landmarks(untrusted("points.txt", "\ufeff1 2 3\r\n\r\n4,5,6\r\n"))
+    np.testing.assert_array_equal(points, [[1, 2, 3], [4, 5, 6]])
+    assert files.read_json(untrusted("a.json", "\ufeff[1]")) == [1]
 
 
 # JSON.

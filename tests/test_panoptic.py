@@ -325,6 +325,14 @@ def test_angles_beyond_half_a_turn_are_wrapped(tmp_path):
     assert list(dataset.dropped.values()) == [1]  # 270° is -90°, near gimbal lock
 
 
+def test_lists_from_spreadsheets_are_read(tmp_path):
+    lines = ["\ufeffimage, x,y ,width,height,yaw,pitch,roll", "", "a.jpg, 1,2,3,4,5,6,7", ",,,,,,,"]
+    (tmp_path / "annotations.csv").write_text("\r\n".join(lines), encoding="utf-8")
+    dataset = open_dataset("panoptic", tmp_path)
+    assert dataset.ids == ["a.jpg"]
+    np.testing.assert_array_equal(dataset.poses, [[5, 6, 7]])
+
+
 def test_missing_list(tmp_path):
     with pytest.raises(InputError, match="no such list"):
         open_dataset("panoptic", tmp_path)

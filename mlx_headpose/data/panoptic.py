@@ -19,6 +19,7 @@ from ..pose import wrap
 from ..readers.numbers import require_box
 from ..readers.pictures import open_upright
 from .base import Dataset
+from .listing import csv_rows
 
 COLUMNS = ("image", "x", "y", "width", "height", "yaw", "pitch", "roll")
 # So close to yaw ±90° pitch and roll turn about nearly the same axis, and noise in the landmarks
@@ -77,12 +78,13 @@ def read_list(path: Path) -> list[tuple[str, tuple[float, ...]]]:
     """
     rows = []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv_rows(file)
+            if tuple(next(reader, ())) != COLUMNS:
                 raise InputError(f"{path}: its first line must be {','.join(COLUMNS)}")
-            for row in reader:
-                numbers = tuple(float(row[column] or "nan") for column in COLUMNS[1:])
+            for cells in reader:
+                row = dict(zip(COLUMNS, cells, strict=False))
+                numbers = tuple(float(row.get(column) or "nan") for column in COLUMNS[1:])
                 x, y, width, height = numbers[:4]
                 require_box([x, y, x + width, y + height])
                 if not (np.isfinite(numbers[4:]).all() and np.abs(numbers[4:]).max() <= 360):

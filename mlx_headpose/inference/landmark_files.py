@@ -36,9 +36,9 @@ def read_landmarks(path: str | Path) -> np.ndarray:
             if path.suffix == ".npy":
                 points = read_array(path)
             else:
-                text = path.read_text(encoding="utf-8")
-                rows = text.replace(",", " ").splitlines() if text.strip() else [""]
-                points = np.array([[float(word) for word in row.split()] for row in rows])
+                lines = path.read_text(encoding="utf-8-sig").replace(",", " ").splitlines()
+                rows = [line.split() for line in lines if line.strip()]
+                points = np.array([[float(word) for word in row] for row in rows])
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; check --landmarks") from None
         except (OSError, ValueError, EOFError) as error:

@@ -43,7 +43,7 @@ def read_camera(path: str | Path) -> Camera:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: over 1 MB is no camera calibration")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such camera file; check the path") from None
     except (OSError, ValueError) as error:

@@ -42,7 +42,7 @@ class Environments:
         self.folder = folder
         self._pixels: dict[int, np.ndarray] = {}
         try:
-            with (folder / LIST).open(newline="", encoding="utf-8") as file:
+            with (folder / LIST).open(newline="", encoding="utf-8-sig") as file:
                 rows = [r for r in csv.DictReader(file) if names is None or r["file"] in names]
             with (folder / LIGHTING).open("rb") as opened, np.load(opened) as lighting:
                 radiance = dict(zip(lighting["names"].tolist(), lighting["radiance"], strict=True))

@@ -19,7 +19,7 @@ from PIL import Image
 from ..core.crop import AROUND_POINTS, BoxMargins, Crop
 from ..data.annotated import LIMIT
 from ..data.base import Dataset
-from ..data.listing import require_folder
+from ..data.listing import csv_rows, require_folder
 from ..errors import InputError
 from ..files import atomic_path
 from ..readers.numbers import MAX_COORDINATE
@@ -145,8 +145,8 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray]:
     """
     names, rows, absent = [], [], []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv_rows(file)
             if tuple(next(reader, ())) != COLUMNS:
                 raise InputError(f"{path}: its first line must be {','.join(COLUMNS)}")
             for name, *numbers in reader:

@@ -41,7 +41,7 @@ class Textures:
         self.kinds: dict[str, np.ndarray] = {}
         number = 0
         try:
-            with (folder / LIST).open(newline="", encoding="utf-8") as file:
+            with (folder / LIST).open(newline="", encoding="utf-8-sig") as file:
                 rows = [(row["file"], int(row["tiles"])) for row in csv.DictReader(file)]
             for name, count in rows:
                 sheet = np.asarray(Image.open(folder / name).convert("RGB"))
