@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import shutil
@@ -12,6 +13,7 @@ from support.commands import assert_refused, installed
 from test_detector import head_model
 
 from mlx_headpose import weights
+from mlx_headpose.cli import leaderboard
 from mlx_headpose.convert import convert_file
 from mlx_headpose.evaluation.evaluate import Evaluation
 from mlx_headpose.evaluation.leaderboard import (
@@ -21,7 +23,9 @@ from mlx_headpose.evaluation.leaderboard import (
     make_row,
     split_licence,
 )
+from mlx_headpose.methods import build, config_from_dict
 from mlx_headpose.pose import matrix_to_pose, pose_to_matrix
+from mlx_headpose.weights import save_pretrained
 
 
 def evaluation(predicted, true):
@@ -123,6 +127,42 @@ def test_the_command_goes_on_where_it_stopped(shared, folder):
     assert (output / "leaderboard.md").read_text() == text
     (output / "leaderboard.json").write_text("[]")
     assert_refused(installed(*arguments, folder=folder), "leaderboard.json", "--output")
+
+
+def test_rows_are_evaluated_anew_where_the_files_changed(folder):
+    options = argparse.Namespace(data_dir=str(folder), filename_list=None, biwi=None)
+    (folder / "a.jpg").write_bytes(b"1")
+    before = leaderboard.place("AFLW2000", options)
+    (folder / ".mlx_headpose").mkdir()
+    (folder / ".mlx_headpose" / "cache.npz").touch()
+    leaderboard.files_digest.cache_clear()  # as in another run
+    assert leaderboard.place("AFLW2000", options) == before
+    (folder / "a.jpg").write_bytes(b"22")
+    leaderboard.files_digest.cache_clear()
+    assert leaderboard.place("AFLW2000", options) != before
+
+
+def test_names_are_those_of_now_and_copies_are_left_out(folder, capsys):
+    nets = folder / "nets"
+    published = nets / "hopelessnet-squeezenet1_1.safetensors"
+    copy = nets / "a.safetensors"
+    shutil.copyfile(published, copy)
+    assert leaderboard.find_networks(nets)[-1] == published
+    assert f"{copy}: left out, for {published}" in capsys.readouterr().out
+    options, state = argparse.Namespace(batch_size=1), {"networks": {}}
+    first, again = (leaderboard.known_network(p, "x", state, options) for p in (copy, published))
+    assert (first.name, first.licence) == ("a", "not stated")
+    assert (again.name, again.licence) == (published.stem, "Apache-2.0")
+    assert again.speed == first.speed  # measured once
+
+
+def test_a_network_that_cannot_read_a_set_is_left_out(folder):
+    model = build(config_from_dict({"model_type": "nlml", "landmarks": 68}))
+    save_pretrained(model, folder / "nets" / "nlml.safetensors")
+    done = installed("leaderboard", "--rendered", "2", "--snapshots", "nets", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "left out: synthetic has 468 landmarks and the network reads 68" in done.stdout
+    assert "| hopelessnet-squeezenet1_1 |" in (folder / "leaderboard/leaderboard.md").read_text()
 
 
 def test_nothing_to_evaluate_is_one_sentence(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from ..core.crop import AROUND_LANDMARKS, AROUND_POINTS
 from ..core.preprocessing import Preprocessing
 from ..cpu.shards import shards_on_cores
 from ..data import Dataset, open_dataset
+from ..data.listing import key_of
 from ..data.protocols import PROTOCOLS
 from ..detection.heads.boxes import overlap
 from ..detection.heads.detector import BUNDLED_DETECTOR, HeadFinder
@@ -54,6 +56,8 @@ KEPT_EVERY = 100  # images whose faces are found before they are written
 BATCHES = 3  # that the speed is measured on
 # On BIWI these stand for its two variants, HopeNet's margins and FSA-Net's.
 AROUND = {"68 landmarks": AROUND_LANDMARKS, "all points": AROUND_POINTS}
+# Fields of `Network` that depend on the file's content alone.
+MEASURED = ("method", "parameters", "megabytes", "speed")
 BUNDLED_TRAINED_ON = "rendered heads (CC0)"
 
 FaceFinder = FaceDetector | HeadFinder  # whose boxes are of faces
@@ -120,11 +124,18 @@ def run(program: str, arguments: list[str]) -> None:
             if key not in state["rows"]:
                 print(f"[{number}/{len(plan)}] {name}: {item.dataset}, {item.crop}", flush=True)
                 model, dataset = prepared(item, options, detector, sets)
+                try:
+                    dataset = model.config.inputs.open(dataset)
+                except InputError as error:  # such as a network that reads other landmarks
+                    print(f"left out: {error}")
+                    continue
                 evaluation = evaluate(model, dataset, options.batch_size, progress=item.dataset)
                 row = make_row(name, item.dataset, item.crop, evaluation)
                 state["rows"][key] = dataclasses.asdict(row)
                 write_json(options.output / STATE, state)
             rows.append(Row(**{**state["rows"][key], "network": name}))
+        if not rows:
+            raise InputError("none of these networks can be evaluated on these sets; give others")
     finally:  # whoever stops gets the tables of what there is
         if rows:
             for path in write(options.output, list(networks.values()), rows, available()):
@@ -132,13 +143,19 @@ def run(program: str, arguments: list[str]) -> None:
 
 
 def find_networks(folder: Path) -> list[Path]:
-    """The bundled network and those of a folder."""
+    """The bundled network and those of a folder; files of equal content once."""
     found = sorted(p for p in folder.glob("*.safetensors") if not is_state(p))
     kept = [p for p in found if read_config(p).get("model_type") in METHODS]
     paths = [*([weights.BUNDLED] if weights.BUNDLED.is_file() else []), *kept]
     if not paths:
         raise InputError(f"{folder}: holds no networks; convert some, see `convert.py --list`")
-    return paths
+    unique: dict[str, Path] = {}
+    # The first of equal files is kept: that whose name says most of it.
+    for path in sorted(paths, key=lambda p: (p != weights.BUNDLED, p.stem not in PUBLISHED)):
+        other = unique.setdefault(file_digest(path), path)
+        if other != path:
+            print(f"{path}: left out, for {other} is the same network")
+    return [path for path in paths if path in unique.values()]
 
 
 def find_detector(options: argparse.Namespace) -> FaceFinder | None:
@@ -205,9 +222,17 @@ def place(dataset: str, options: argparse.Namespace) -> tuple[Any, ...]:
         return (options.rendered, RENDERER)
     folder = Path(options.data_dir if dataset == "AFLW2000" else options.biwi)
     listed = options.filename_list if dataset == "AFLW2000" else None
-    if listed is None or not Path(listed).is_file():
-        return (str(folder.resolve()), listed)
-    return (str(folder.resolve()), file_digest(Path(listed)))
+    if listed is not None and Path(listed).is_file():
+        listed = file_digest(Path(listed))
+    return (str(folder.resolve()), listed, files_digest(folder))
+
+
+@functools.cache  # nothing changes the files while the command runs
+def files_digest(folder: Path) -> str:
+    """Of the names, sizes and times of a set's files; hidden ones, such as caches, left out."""
+    files = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file())
+    hidden = [any(part.startswith(".") for part in p.relative_to(folder).parts) for p in files]
+    return key_of(folder, [p for p, left_out in zip(files, hidden, strict=True) if not left_out])
 
 
 def detector_key(options: argparse.Namespace) -> tuple[str, ...]:
@@ -237,7 +262,7 @@ def prepared(
         margins = preprocessing.crop.around_detected(detector.finds)
         return model, WithBoxes(whole, boxes, margins, "detected faces")
     dataset = opened(item.dataset, preprocessing.crop, preprocessing.size, options, sets)
-    return model, model.config.inputs.open(dataset)
+    return model, dataset
 
 
 def opened(
@@ -293,16 +318,10 @@ def best_face(dataset: Dataset, index: int, detector: FaceFinder) -> np.ndarray:
 def known_network(
     path: Path, content: str, state: dict[str, Any], options: argparse.Namespace
 ) -> Network:
-    """What the table says of a network, measured once."""
+    """What the table says of a network: what was measured once, and what its name says now."""
     if content not in state["networks"]:
-        state["networks"][content] = dataclasses.asdict(describe(path, options.batch_size))
-    return Network(**state["networks"][content])
-
-
-def describe(path: Path, batch_size: int) -> Network:
-    """Size, speed and licence of a network's file."""
-    model = from_pretrained(path)
-    config = model.config
+        state["networks"][content] = measure(path, options.batch_size)
+    kept = state["networks"][content]
     bundled = path == weights.BUNDLED
     name = "bundled" if bundled else path.stem
     licence, trained_on = "not stated", "not stated"
@@ -310,17 +329,22 @@ def describe(path: Path, batch_size: int) -> Network:
         licence, trained_on = "MIT", BUNDLED_TRAINED_ON
     elif name in PUBLISHED:
         licence, trained_on = split_licence(PUBLISHED[name].licence)
+    measured = {field: kept[field] for field in MEASURED}
+    return Network(name=name, licence=licence, trained_on=trained_on, **measured)
+
+
+def measure(path: Path, batch_size: int) -> dict[str, Any]:
+    """`MEASURED` of a network's file."""
+    model = from_pretrained(path)
+    config = model.config
     flat = tree_flatten(model.trainable_parameters())
     assert isinstance(flat, list)
-    return Network(
-        name=name,
-        method=" ".join(filter(None, [config.model_type, getattr(config, "arch", "")])),
-        parameters=sum(value.size for _, value in flat),
-        megabytes=path.stat().st_size / 1e6,
-        speed=speed_of(model, batch_size),
-        licence=licence,
-        trained_on=trained_on,
-    )
+    return {
+        "method": " ".join(filter(None, [config.model_type, getattr(config, "arch", "")])),
+        "parameters": sum(value.size for _, value in flat),
+        "megabytes": path.stat().st_size / 1e6,
+        "speed": speed_of(model, batch_size),
+    }
 
 
 def speed_of(model: Estimator, batch_size: int) -> float:

@@ -128,7 +128,7 @@ def cached_table(
     Raises:
         InputError: a file is not there.
     """
-    key = _key(folder, files)
+    key = key_of(folder, files)
     places = [folder / ".mlx_headpose", _user_cache() / digest(str(folder.resolve()))]
     for place in places:
         path = place / f"{name}.npz"
@@ -155,7 +155,12 @@ def cached_table(
     return table
 
 
-def _key(folder: Path, files: Sequence[Path]) -> str:
+def key_of(folder: Path, files: Sequence[Path]) -> str:
+    """A fingerprint of the names, sizes and times of files in a folder.
+
+    Raises:
+        InputError: a file is not there.
+    """
     key = hashlib.sha256(f"version {CACHE_VERSION}\n".encode())
     start = f"{folder}{os.sep}"
     for path in files:
