@@ -17,6 +17,7 @@ from support.commands import ROOT, Done, assert_refused, installed
 from mlx_headpose.convert import write_torch
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
+from mlx_headpose.export.hub import NO_LICENCE, Origin, stated_licence, write_folder
 from mlx_headpose.methods import build, config_from_dict
 from mlx_headpose.methods.hopenet.network import Config
 from mlx_headpose.quantization import quantize_weights
@@ -109,6 +110,15 @@ def test_a_repository_becomes_a_folder_of_the_hubs_form(hub, tmp_path: Path) -> 
     assert f"{count / 1e6:.2f} million" in card
     tensors = tensors_of(from_pretrained(folder))
     assert all(np.array_equal(tensors[k], v) for k, v in tensors_of(network).items())
+
+
+@pytest.mark.parametrize(
+    "licence",
+    ["Apache-2.0 (trained on 300W-LP: research use)", 'ours: "all" of it', NO_LICENCE, "mit"],
+)
+def test_a_licence_survives_its_card(network, tmp_path: Path, licence: str) -> None:
+    write_folder(network, tmp_path / "net", Origin(tmp_path, "net", licence=licence))
+    assert stated_licence(tmp_path / "net") == licence
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

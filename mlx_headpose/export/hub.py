@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +42,7 @@ WRITTEN = (
 MAX_CARD = 1 << 20
 # Licences by the names that the hub has for them.
 LICENCES = {"MIT": "mit", "Apache-2.0": "apache-2.0", "BSD-3-Clause": "bsd-3-clause"}
+IN_WORDS = "license_in_words"  # key of a card that has any other licence as we know it
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,13 @@ def stated_licence(folder: Path) -> str:
         return NO_LICENCE
     text = card.read_text(encoding="utf-8", errors="replace")
     header = re.match(r"---\r?\n(.*?)\r?\n---", text, re.S)
-    found = header and re.search(r"^license:[ \t]*([\w.-]+)", header[1], re.M)
+    if header is None:
+        return NO_LICENCE
+    whole = re.search(rf'^{IN_WORDS}:[ \t]*(".*")', header[1], re.M)
+    if whole:
+        with suppress(ValueError):
+            return " ".join(json.loads(whole[1]).split())
+    found = re.search(r"^license:[ \t]*([\w.-]+)", header[1], re.M)
     return found[1] if found else NO_LICENCE
 
 
@@ -186,7 +195,9 @@ def card(model: Estimator, origin: Origin, folder: Path, repository: str | None 
     known = LICENCES.get(licence, licence if licence in LICENCES.values() else None)
     header = ["library_name: mlx", f"license: {known or 'other'}"]
     if known is None:
+        # The hub takes an id for a name; what it leaves out is not to be lost on the way.
         header.append(f"license_name: {'unknown' if licence == NO_LICENCE else 'see-below'}")
+        header.append(f"{IN_WORDS}: {json.dumps(licence)}")
     tags = ["mlx", "mlx-headpose", "head-pose-estimation", "computer-vision", config.model_type]
     header += ["tags:", *[f"- {tag}" for tag in tags]]
     if origin.base_model:
