@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mlx_headpose.core.crop import (
     AROUND_HEAD,
@@ -20,6 +21,7 @@ from mlx_headpose.core.crop import (
     TRAINING,
     Crop,
     Margins,
+    cut,
 )
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
@@ -45,6 +47,22 @@ def test_a_box_or_what_stands_in_for_it(crop, kinds, kind, test, train):
         around = crop.around("set", kinds, training)
         assert (around.kind, around.margins) == (kind, margins)
     assert crop.around("set", kinds, False, k=0.5).margins.k == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("resize", ["short_side", "whole"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_line_of_pixels_becomes_no_huge_image(resize, turned, monkeypatch):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (1500, 1500, 3), np.uint8))
+    box, usual = np.array([700, 0, 701, 1500]), Preprocessing(size=8, resize=resize)
+    if turned:
+        box = box[[1, 0, 3, 2]]
+    found = cut(picture, box, usual)
+    monkeypatch.setattr("mlx_headpose.core.crop.LONGEST", 10_000)
+    whole = cut(picture, box, usual)
+    assert max(found.shape) <= 50 * 8 < max(found.shape) * (resize == "whole") + 50 * 8 + 1
+    if resize == "short_side":
+        np.testing.assert_array_equal(found, whole)
 
 
 def test_a_box_that_cannot_be_made_is_one_sentence():

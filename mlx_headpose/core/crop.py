@@ -34,6 +34,7 @@ FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "linear": Image.Resampling.BILINEAR,
 }
+LONGEST = 50  # times the shorter side; no head is so long, but boxes at the border may be
 # What a margin is a share of, and how a box is rounded before.
 SHARES = ("sides", "start", "swapped", "longer")
 ROUNDINGS = ("none", "truncate", "outward")
@@ -266,7 +267,8 @@ def cut(picture: Image.Image, box: np.ndarray, preprocessing: Preprocessing) -> 
     """Cut a box out of an image exactly as the published evaluations do.
 
     The box is truncated to whole pixels, but for the resize rule "warp"; what lies outside the
-    image is black, unless `preprocessing.clip` ends the crop at the border.
+    image is black, unless `preprocessing.clip` ends the crop at the border. Of a box that is over
+    `LONGEST` times as long as wide, the middle is taken.
 
     Args:
         picture: RGB image.
@@ -289,6 +291,12 @@ def cut(picture: Image.Image, box: np.ndarray, preprocessing: Preprocessing) -> 
         across, down = max(more, 0), max(-more, 0)
         left, right = left - across // 2, right + across - across // 2
         top, bottom = top - down // 2, bottom + down - down // 2
+    if preprocessing.resize in ("short_side", "whole"):
+        # A line of pixels would become an image of hundreds of megabytes, whose middle is wanted.
+        width, height = right - left, bottom - top
+        across, down = max(width - LONGEST * height, 0), max(height - LONGEST * width, 0)
+        left, right = left + across // 2, right - (across - across // 2)
+        top, bottom = top + down // 2, bottom - (down - down // 2)
     crop = picture.crop((left, top, right, bottom))
     short = preprocessing.resize_to or size
     width, height = crop.size
