@@ -107,6 +107,23 @@ def test_mobilenets_tensors_go_by_their_names_in_any_order(shared, seeded):
         assert all((back[name] == value).all() for name, value in there.items())
 
 
+def test_names_of_a_layout_over_other_shapes_are_no_traceback(seeded):
+    layouts = [*HOPENETS, *(f"imagenet_torchvision_{arch}" for arch in IMAGENET)]
+    for name in (*layouts, "nlml_encoder", "semiuhpe_effnetv2", "opal_300wlp_6d"):
+        scalars = {tensor: np.zeros((), "f4") for tensor in empty_state(seeded, name)}
+        with pytest.raises(InputError, match=r"^x\.pth: "):
+            convert_tensors(scalars, "x.pth")
+
+
+def test_of_a_folder_checkpoints_alone_are_read(tmp_path):
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        read_tensors(tmp_path)
+    for name in (".DS_Store", "README.md", "._net.npz"):
+        (tmp_path / name).write_text("x")
+    np.savez(tmp_path / "net.npz", a=np.zeros(1))
+    assert list(read_tensors(tmp_path)) == ["net.a"]
+
+
 def test_a_file_goes_the_whole_way(shared, tmp_path):
     output = tmp_path / "net.safetensors"
     convert_file(shared / "weights" / "squeezenet_1_1.pkl", output)

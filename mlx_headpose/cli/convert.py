@@ -29,12 +29,13 @@ def run(program: str, arguments: list[str]) -> None:
 
     from ..convert import convert_file, download
     from ..export import hub
+    from ..readers.checkpoint_file import SUFFIXES
 
     if options.list:
         print(download.table())
         return
     path = Path(options.weight)
-    named = not path.exists() and path.parent == Path() and path.suffix not in hub.SUFFIXES
+    named = not path.exists() and path.parent == Path() and path.suffix not in SUFFIXES
     if named:
         if options.revision:
             raise InputError("--revision is for repositories of the hub")

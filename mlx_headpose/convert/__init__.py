@@ -116,7 +116,7 @@ def tensors_in(path: Path, state: str | None = None) -> Tensors:
     """The tensors of a file; those of its layers for an ONNX graph of a known network."""
     if path.suffix == ".onnx" and path.is_file():
         layers = read_layers(path)
-        if any(form.matches(layers) for form in formats()):
+        if any(_matches(form, layers) for form in formats()):
             return layers
     return read_tensors(path, state)
 
@@ -159,7 +159,7 @@ def convert_tensors(
         )
     try:
         conversion = form.convert(tensors)
-    except (KeyError, ValueError, AssertionError) as error:
+    except MALFORMED as error:
         raise InputError(
             f"{source}: looks like {form.name} but is not complete ({error}); get it again"
         ) from None
@@ -180,11 +180,25 @@ PREFIXES = (
 COUNTERS = {"n_averaged"}  # of torch.optim.swa_utils.AveragedModel, beside the network
 
 
+# What a layout's code raises on tensors that have its names and other shapes or leaves.
+MALFORMED = (KeyError, ValueError, AssertionError, IndexError, TypeError, AttributeError)
+
+
+def _matches(form: Format, tensors: Tensors) -> bool:
+    """Whether tensors are of a layout; what its code stumbles over is not."""
+    try:
+        return form.matches(tensors)
+    except InputError:
+        raise
+    except MALFORMED:
+        return False
+
+
 def _recognised(tensors: Tensors) -> tuple[Format | None, Tensors]:
     """The layout of tensors, and the tensors without what wrappers added to their names."""
     inner = tensors
     while True:
-        form = next((form for form in formats() if form.matches(inner)), None)
+        form = next((form for form in formats() if _matches(form, inner)), None)
         if form is not None:
             return form, inner
         # A part may be compiled alone, so this prefix may be inside names.

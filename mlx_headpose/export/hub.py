@@ -16,6 +16,7 @@ from ..convert.published import PUBLISHED
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import Estimator
+from ..readers.checkpoint_file import SUFFIXES
 from ..weights import (
     BUNDLED,
     fetch_from_hub,
@@ -28,11 +29,6 @@ from .metadata import NO_LICENCE, SIGNS, known_licence, network_name, shares
 
 PICTURE = BUNDLED.with_name("signs.png")
 CARD = "README.md"
-# Endings of files that may hold a published checkpoint: such a name is a file, even if missing.
-SUFFIXES = (
-    *(".safetensors", ".pkl", ".pth", ".pt", ".bin"),
-    *(".h5", ".hdf5", ".npz", ".npy", ".onnx"),
-)
 ABOUT = ["config.json", CARD]
 # What `write_folder` leaves.
 WRITTEN = (
@@ -75,6 +71,7 @@ def find_origin(source: str | Path, revision: str | None = None) -> Origin:
         InputError: it cannot be fetched, holds several checkpoints, or a revision is given of what
             is not on the hub.
     """
+    # A name that ends as a file's is a file, even if it is missing.
     if is_hub_id(source) and Path(source).suffix not in SUFFIXES:
         name = str(source)
         patterns = [f"*{suffix}" for suffix in SUFFIXES]

@@ -18,11 +18,18 @@ from .onnx_file import read_initializers
 from .pickled_npy import read_npy
 from .torch_file import WRAPPERS, read_torch, require_plausible
 
+# Endings of files that may hold a published checkpoint.
+SUFFIXES = (
+    *(".safetensors", ".pkl", ".pth", ".pt", ".bin"),
+    *(".h5", ".hdf5", ".npz", ".npy", ".onnx"),
+)
+
 
 def read_tensors(path: Path, state: str | None = None) -> Tensors:
     """Every tensor of a checkpoint file, under the names that it gives them.
 
-    Of a folder, every file's tensors, with the file's name (without suffix) and a dot in front.
+    Of a folder, the tensors of every file whose name ends as a checkpoint's, with the file's name
+    (without suffix) and a dot in front.
 
     Args:
         path: file or folder.
@@ -33,7 +40,13 @@ def read_tensors(path: Path, state: str | None = None) -> Tensors:
         InputError: a file is missing, damaged, of an unknown kind, or holds more than tensors.
     """
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file())
+        files = sorted(
+            file
+            for file in path.iterdir()
+            if file.is_file() and file.suffix in SUFFIXES and not file.name.startswith(".")
+        )
+        if not files:
+            raise InputError(f"{path}: holds no checkpoint; check the path")
         return {f"{file.stem}.{n}": v for file in files for n, v in read_tensors(file).items()}
     wrappers = WRAPPERS if state is None else (state,)
     try:
