@@ -135,6 +135,14 @@ def test_the_tensor_is_filled_with_what_was_found(folder, tmp_path, monkeypatch)
     np.testing.assert_allclose(np.array(model.head.cosines)[..., 1], 1, atol=0.01)
 
 
+def test_angles_that_hardly_differ_make_no_manifold(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(landmarks, "FaceMesh", Finder)
+    dataset = with_landmarks(FaceScape(folder), 468)
+    dataset.select(dataset.poses[:, 2] >= 0)
+    with pytest.raises(InputError, match="2 different angles of roll, and a manifold needs 3"):
+        prepare(build(Config()), dataset, tmp_path / "work", 0, lambda line: None)
+
+
 def test_mediapipe_points_become_image_axes_and_pixels(monkeypatch):
     """Its x and y are shares of the crop, its z is in widths and grows away from the viewer."""
 

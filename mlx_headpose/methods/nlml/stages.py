@@ -118,6 +118,12 @@ def measured_tensor(
     """
     poses = dataset.poses.round(3)
     grid = {name: np.unique(poses[:, k]) for k, name in enumerate(ANGLES)}
+    for name, angles in grid.items():
+        if len(angles) < RANK:
+            raise InputError(
+                f"{dataset.name}: its faces have {len(angles)} different angles of {name}, and a "
+                f"manifold needs {RANK} or more; add faces that turn further"
+            )
     where = [np.searchsorted(grid[name], poses[:, k]) for k, name in enumerate(ANGLES)]
     people, person = np.unique(dataset.columns["person"], return_inverse=True)
     shape = (len(people), *(len(row) for row in grid.values()))
