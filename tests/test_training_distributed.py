@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -17,6 +18,8 @@ from support.toy_training import ToySet, toy_model, toy_training
 
 from mlx_headpose.data.loader import Loader
 from mlx_headpose.training.checkpoint import Workdir
+from mlx_headpose.training.options import TrainingOptions
+from mlx_headpose.training.validation import validate
 
 SCRIPT = Path(__file__).parent / "support" / "toy_training.py"
 LAUNCH = Path(sys.executable).with_name("mlx.launch")
@@ -75,6 +78,23 @@ def test_batch_norm_statistics_are_averaged(tmp_path: Path) -> None:
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     name = "model.backbone.norm.running_mean"
     np.testing.assert_allclose(one[name], two[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_process_without_samples_to_validate_adds_nothing() -> None:
+    sums = []
+
+    def total(part: mx.array) -> mx.array:
+        sums.append(np.array(part))
+        return mx.array(sums[0])
+
+    options = TrainingOptions(batch_size=8)
+    found = [
+        validate(toy_model(), ToySet(1), options, SimpleNamespace(rank=rank, size=2, total=total))
+        for rank in range(2)
+    ]
+    assert sums[0][0] == 1
+    assert not sums[1].any()
+    assert found[0] == found[1]
 
 
 def test_shards_do_not_overlap_and_miss_nothing() -> None:

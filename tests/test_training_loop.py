@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten
 from support.toy_training import toy_training
 
 from mlx_headpose import InputError
+from mlx_headpose.training.curves import draw_curves
 
 
 def test_training_learns_and_writes_what_it_promises(tmp_path: Path) -> None:
@@ -76,3 +77,14 @@ def test_tensorboard_gets_the_same_figures(tmp_path: Path) -> None:
     content = events[0].read_bytes()
     assert b"epoch/loss" in content
     assert b"epoch/yaw" in content
+
+
+def test_curves_of_a_training_that_went_on_with_another_loss(tmp_path):
+    pytest.importorskip("matplotlib", reason="draws curves")
+    validation = {"yaw": 1.0, "pitch": 2.0, "roll": 3.0, "mae": 2.0}
+    records = [
+        {"kind": "epoch", "epoch": i, "loss": 2.0 / i, "parts": parts, "validation": validation}
+        for i, parts in enumerate(({"yaw": 1.0}, {"landmarks": 0.5, "yaw": 0.5}), 1)
+    ]
+    draw_curves(records, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,19 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
 
     loss.plot(numbers, [record["loss"] for record in epochs], "k.-", label="loss")
     for name in epochs[-1]["parts"]:
-        values = [record["parts"].get(name) for record in epochs]
+        # Earlier epochs may have had another loss, of other parts.
+        values = [record["parts"].get(name, math.nan) for record in epochs]
         loss.plot(numbers, values, ".-", label=name, lw=1, color=ANGLES.get(name))
     loss.set(title="training loss", xlabel="epoch")
     # A loss may start hundreds of times higher than it ends; parts of some methods are negative.
-    if all(value > 0 for line in loss.lines for value in line.get_ydata()):
+    shown = [v for line in loss.lines for v in line.get_ydata() if not math.isnan(v)]
+    if shown and min(shown) > 0:
         loss.set_yscale("log")
     loss.legend(loc="upper right")
 
     poses = "mae" in epochs[-1]["validation"]
     for name in ANGLES if poses else epochs[-1]["validation"]:
-        values = [record["validation"][name] for record in epochs]
+        values = [record["validation"].get(name, math.nan) for record in epochs]
         label = f"{name.upper() if name == 'mae' else name} {values[-1]:.2f}"
         error.plot(numbers, values, ".-", color=ANGLES.get(name), label=label)
     unit = "degrees" if poses else "%"

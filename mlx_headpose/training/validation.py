@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 
 import mlx.core as mx
@@ -12,6 +13,7 @@ from ..data import Dataset
 from ..evaluation.detection import evaluate_scenes
 from ..evaluation.evaluate import evaluate
 from ..methods import Estimator
+from ..pose import PoseMetrics
 from .distributed import Processes
 from .options import TrainingOptions
 
@@ -43,17 +45,19 @@ def validate(
     part = copy.copy(dataset)
     part.select(np.arange(len(dataset)) % processes.size == processes.rank)
     alone = processes.size == 1
-    evaluation = evaluate(
-        model,
-        part,
-        options.batch_size,
-        options.skip_bad,
-        progress="validation" if processes.rank == 0 else None,
-        before_batch=before_batch if alone else None,
-    )
-    metrics = evaluation.metrics().to_dict()
+    # The others would wait for ever for a process that has nothing to predict and stopped.
+    count, metrics = 0, {field.name: 0.0 for field in dataclasses.fields(PoseMetrics)}
+    if len(part) or alone:
+        evaluation = evaluate(
+            model,
+            part,
+            options.batch_size,
+            options.skip_bad,
+            progress="validation" if processes.rank == 0 else None,
+            before_batch=before_batch if alone else None,
+        )
+        count, metrics = len(evaluation.ids), evaluation.metrics().to_dict()
     # All figures are means over samples, so the whole set's are the parts' weighted by their sizes.
-    count = len(evaluation.ids)
     sums = processes.total(mx.array([count, *(count * value for value in metrics.values())]))
     total, *values = np.array(sums).tolist()
     return {name: value / total for name, value in zip(metrics, values, strict=True)}
