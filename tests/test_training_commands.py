@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 
 from mlx_headpose.cli import datasets, main
 from mlx_headpose.cli.options import make_config
-from mlx_headpose.cli.train import parse, training_options, workdir_path
+from mlx_headpose.cli.train import parse, training_options, with_config_file, workdir_path
 from mlx_headpose.cli.train_options import make_parser
 from mlx_headpose.cli.train_start import (
     _as_asked,
@@ -350,6 +350,13 @@ def test_a_file_of_options_comes_first(tmp_path, capsys):
     )
     args, _ = parse("train.py", ["--lr", "0.25", "--config", "recipe.txt", "--seed", "3"])
     assert (args.model, args.lr, args.flip, args.seed) == ("rotation9d", 0.25, False, 3)
+    (tmp_path / "words.txt").write_text(
+        "\ufeff--output_string set#1 # don't\n#--lr 2\n--data_dir 'a #b'\\ c \"# '\"\n"
+    )
+    words = ["--output_string", "set#1", "--data_dir", "a #b c", "# '"]
+    assert with_config_file(["--config", "words.txt"]) == [*words, "--config", "words.txt"]
+    (tmp_path / "nested.txt").write_text("--config recipe.txt")
+    assert "nested.txt: names another" in refused("train.py --config nested.txt", capsys)
     (tmp_path / "broken.txt").write_text("--output_string 'open")
     for name, reason in [("none.txt", "No such file or directory"), ("broken.txt", "quotation")]:
         error = refused(f"train.py --config {name}", capsys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import shlex
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -31,7 +32,13 @@ from .train_start import (
     rate_warning,
 )
 
-PICTURE_OPTIONS = ("augment", "flip")
+PICTURE_OPTIONS = [
+    field.name
+    for field in dataclasses.fields(TrainingOptions)
+    if field.metadata.get("group") == "augmentation"
+]
+# What is quoted or escaped, and comments: a # that begins a word, and what follows in its line.
+QUOTED_OR_COMMENT = re.compile(r"""("(?:\\.|[^"\\])*"|'[^']*'|\\.)|(?<!\S)#.*""")
 
 
 def run(program: str, arguments: list[str]) -> None:
@@ -152,10 +159,15 @@ def with_config_file(arguments: list[str]) -> list[str]:
     if path is None:
         return arguments
     try:
-        return shlex.split(Path(path).read_text(encoding="utf-8"), comments=True) + arguments
+        text = Path(path).read_text(encoding="utf-8-sig")
+        # shlex takes a # inside a word for a comment as well.
+        words = shlex.split(QUOTED_OR_COMMENT.sub(lambda found: found[1] or "", text))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path}: no file of options ({reason}); check --config") from None
+    if any(word == "--config" or word.startswith("--config=") for word in words):
+        raise InputError(f"{path}: names another file by --config; put its options into this one")
+    return words + arguments
 
 
 def refuse_to_overwrite(args: argparse.Namespace, state: Path | None) -> None:
