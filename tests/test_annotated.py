@@ -140,6 +140,16 @@ def test_a_list_is_made_of_whole_annotations(folder, pose, capsys):
     assert (folder / "files.txt").read_text() == "image00002\nimage00006\n"
 
 
+def test_angles_in_degrees_are_no_radians(folder):
+    for number, name in enumerate(("image00002", "image00004", "image00006")):
+        path = folder / f"{name}.mat"
+        content = {k: v for k, v in loadmat(path).items() if not k.startswith("_")}
+        content["Pose_Para"] = np.array([[5.0, 30.0 + number, -10.0]])
+        savemat(path, content)
+    with pytest.raises(InputError, match="set: most of its poses are beyond a full turn"):
+        open_dataset("AFLW2000", folder)
+
+
 def test_a_missing_file_is_named_or_counted(folder):
     names = write_list(folder, "image00002", "image09999")
     with pytest.raises(InputError, match=r"image09999\.mat.*--skip_bad"):

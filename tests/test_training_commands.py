@@ -22,6 +22,7 @@ from mlx_headpose.cli.train_start import (
     _sized,
     chosen_dataset,
     make_model,
+    open_sets,
     rate_warning,
 )
 from mlx_headpose.methods import config_from_dict
@@ -191,6 +192,14 @@ def test_real_faces_from_start_to_test(faces: str, capsys: pytest.CaptureFixture
     assert sorted(p.name for p in Path("workdirs_run/snapshots").iterdir()) == [
         f"{epoch}.safetensors" for epoch in (1, 2, 3)
     ]
+
+
+def test_what_a_set_leaves_out_is_said(shared: Path) -> None:
+    folder = shared / "data" / "AFLW2000"
+    args, _ = parse("train.py", ["--dataset", "AFLW2000", "--data_dir", str(folder)])
+    said: list[str] = []
+    open_sets(args, make_config(args, "hopenet"), Path("run"), said.append)
+    assert "Trains on AFLW2000: 1969 of 2000 images; 31 have an angle outside ±99°." in said
 
 
 def test_held_out_samples_can_be_tested(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,13 @@ def open_for(
     return config.inputs.open(dataset, given.get("train", False), given.get("skip_bad", False))
 
 
+def used(dataset: Dataset) -> str:
+    """How many of a dataset's samples are used, and why the others are not."""
+    total = len(dataset) + sum(dataset.dropped.values())
+    reasons = "".join(f"; {count} have {why}" for why, count in dataset.dropped.items())
+    return f"{len(dataset)} of {total} images{reasons}"
+
+
 def box_source(given: str) -> Path | Callable[[Image.Image], np.ndarray | None]:
     """What a dataset's `boxes` takes: a file, or a function that finds the largest face.
 

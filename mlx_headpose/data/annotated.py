@@ -128,6 +128,12 @@ class AnnotatedPictures(Dataset):
                     f"{self._annotation(first)}: its pose or landmarks are not numbers; replace it"
                 )
             self.drop(broken, "annotation broken")
+        impossible = (np.abs(self.poses) > 360).any(axis=1)
+        if impossible.sum() > len(impossible) / 2:
+            raise InputError(
+                f"{self.folder}: most of its poses are beyond a full turn; Pose_Para holds radians, "
+                "so convert them from degrees"
+            )
         outside = (np.abs(self.poses) > LIMIT).any(axis=1)
         self.drop(outside, f"an angle outside ±{LIMIT:.0f}°")
         if not self.ids:
