@@ -131,8 +131,8 @@ class AnnotatedPictures(Dataset):
         impossible = (np.abs(self.poses) > 360).any(axis=1)
         if impossible.sum() > len(impossible) / 2:
             raise InputError(
-                f"{self.folder}: most of its poses are beyond a full turn; Pose_Para holds radians, "
-                "so convert them from degrees"
+                f"{self.folder}: most of its poses are beyond a full turn; Pose_Para is in radians,"
+                " so convert them from degrees"
             )
         outside = (np.abs(self.poses) > LIMIT).any(axis=1)
         self.drop(outside, f"an angle outside ±{LIMIT:.0f}°")

@@ -127,7 +127,7 @@ class PhotoLandmarks(Dataset):
                 raise InputError(f"{error}{SKIP}") from None
             raise InputError(f"{photos.ids[first]}: could not be read; replace it{SKIP}")
         seen = np.isfinite(self.points).all(axis=(1, 2))
-        self.without_face = [photos.ids[i] for i in np.flatnonzero(~seen & ~broken)]
+        self.without_face = [photos.ids[i] for i in np.flatnonzero(~seen & ~broken).tolist()]
         self.drop(broken, BROKEN)
         seen = seen[~broken]
         if self.without_face:

@@ -82,12 +82,12 @@ def _mobilenet_names(flat: bool) -> dict[str, str]:
     layers[f"features.{len(depths) + 1}"] = "last"
     names = {}
     for theirs, ours in layers.items():
-        place, i = theirs.rsplit(".", 1)
+        place, number = theirs.rsplit(".", 1)
         conv, norm = f"{theirs}.0", f"{theirs}.1"
         if flat and place.endswith("conv"):  # with an activation behind each norm
-            conv, norm = f"{place}.{3 * int(i)}", f"{place}.{3 * int(i) + 1}"
-        elif f"{place}.{int(i) + 1}" not in layers and place.endswith("conv"):
-            conv, norm = theirs, f"{place}.{int(i) + 1}"  # the last of a block has no list
+            conv, norm = f"{place}.{3 * int(number)}", f"{place}.{3 * int(number) + 1}"
+        elif f"{place}.{int(number) + 1}" not in layers and place.endswith("conv"):
+            conv, norm = theirs, f"{place}.{int(number) + 1}"  # the last of a block has no list
         names[f"{conv}.weight"] = f"{ours}.conv.weight"
         for leaf in ("weight", "bias", "running_mean", "running_var"):
             names[f"{norm}.{leaf}"] = f"{ours}.norm.{leaf}"
