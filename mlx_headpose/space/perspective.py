@@ -158,7 +158,11 @@ def straightened(
     rays = np.column_stack((start + corners / focal, np.ones(4))) @ turn.T
     if (rays[:, 2] < LEAST_DEPTH * np.linalg.norm(ray) / ray[2]).any():
         return image, box
-    source = camera.project(rays)
+    # With distortion no homography is right everywhere; this one is at the box's corners.
+    spots = np.array([[box[i], box[j]] for j in (1, 3) for i in (0, 2)])
+    seen = camera.rays(spots) @ turn
+    around = homography((seen[:, :2] / seen[:, 2:] - start) * focal, spots)
+    source = mapped(around, corners)
     # Only this part of an image, which may be huge, is scaled down and warped.
     height, width = image.shape[:2]
     low = np.clip(np.floor(source.min(0)), 0, (width - 1, height - 1)).astype(int)
@@ -171,6 +175,14 @@ def straightened(
         (side, side), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR
     )
     return np.asarray(warped), (straight - np.tile(start, 2)) * focal
+
+
+def mapped(coefficients: tuple[float, ...], points: np.ndarray) -> np.ndarray:
+    """(N, 2) points as the coefficients of a `homography` map them."""
+    a, b, c, d, e, f, g, h = coefficients
+    matrix = np.array([[a, b, c], [d, e, f], [g, h, 1.0]])
+    straight = np.column_stack((points, np.ones(len(points)))) @ matrix.T
+    return straight[:, :2] / straight[:, 2:]
 
 
 def homography(points: np.ndarray, others: np.ndarray) -> tuple[float, ...]:
