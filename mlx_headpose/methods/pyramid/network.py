@@ -72,6 +72,7 @@ class Config(ModelConfig):
     arch: str = option(
         "efficientnetv2_s",
         "backbone: efficientnetv2_s, efficientnetv2_m or efficientnetv2_l, or 4, 3, 2 for these",
+        "--arch",
         "--efficient",
     )
     form: str = option(
