@@ -210,10 +210,41 @@ def test_recordings_are_exact(tmp_path):
         assert replay.zeros[6] is not None
 
 
+def record(path, widths, error=None):
+    """Record a frame for each width, and end with an error."""
+    with Recorder(path) as recorder:
+        for number, width in enumerate(widths):
+            image = np.full((48, width, 3), number, np.uint8)
+            recorder.put(Frame(number, number / 7, image))
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize("error", [InputError("the camera is gone"), BrokenPipeError()])
+def test_what_was_recorded_until_a_camera_vanished_stays(tmp_path, error):
+    path = tmp_path / "r.avi"
+    for count in (3, 2):  # the second over the first
+        with pytest.raises(type(error)):
+            record(path, [64] * count, error)
+        with Replay(path) as replay:
+            assert [frame.index for frame in replay] == list(range(count))
+        assert len(replay.frames) == count
+
+
+def test_a_recording_counts_the_frames_that_it_holds(tmp_path):
+    with pytest.raises(InputError, match="32×48 pixels after 64×48"):
+        record(tmp_path / "r.avi", (64, 64, 32))
+    assert len(Replay(tmp_path / "r.avi").frames) == 2
+    with pytest.raises(InputError, match="not even"):
+        record(tmp_path / "odd.avi", (65,))
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
         (None, "copy both"),
+        (f'{{"frames": [[0, {10**400}]]}}', "not numbers and times"),
+        ('{"frames": [[0, 0]], "zeros": 5}', "zeros are damaged"),
         ("[]", "not written by --record"),
         ('{"frames": ["a"]}', "not numbers and times"),
         ('{"frames": [[1, 2], [0, 3]]}', "not in order"),
@@ -266,6 +297,13 @@ def test_a_zero_by_key(estimator, tmp_path, monkeypatch):
     assert np.abs(sink.frames[-1][2][0].pose).max() < 1
     assert np.abs(sink.frames[0][2][0].pose).max() > 5
     assert "zero set" in watch.note
+    # One that fails leaves the zero as it was.
+    zero, keys = mine.zero, iter([-1, ord("c")])
+    monkeypatch.setattr("mlx_headpose.space.zero.MIN_POSES", 10_000)
+    watch = Watch(make_follower(mine, smoothing="none"), streams=[sink])
+    watch.run(VideoReader(lambda: DemoCapture(demo)), 2.5, lambda seen: next(keys, -1))
+    assert "not calibrated" in watch.note
+    assert mine.zero is zero
 
 
 def test_the_window_shows_rates_zones_and_dials():
@@ -318,6 +356,10 @@ def test_the_command_records_and_replays_the_same_numbers(tmp_path, monkeypatch,
         (["--demo", "--no_window", "--stream", "tcp://a"], "is none of"),
         (["--demo", "--no_window", "--record", "r.txt"], "end it in .avi"),
         (["--demo", "--raw", "--filter", "one-euro"], "has no use with --raw"),
+        (["--demo", "0", "--record", "r.avi"], "one file for several cameras"),
+        (["--demo", "--record", "r.avi", "--json", "r.avi.json"], "two results"),
+        (["--demo", "--no_window", "--json", "-", "--stream", "jsonl"], "two results"),
+        (["--demo", "--zero", "z.json", "--json", "z.json"], "two results"),
         (["--replay", "r.avi"], "no such video"),
         (["--replay", "r.avi", "--record", "s.avi"], "is for cameras"),
         (["--replay", "r.avi", "--zero", "z.json"], "zero of the recording"),

@@ -118,7 +118,8 @@ def test_a_slow_reader_misses_whole_lines_and_slows_nobody():
         stream.send(frame, frame / 30, [HEAD])
     assert time.monotonic() - start < 5
     assert 0 < stream.dropped < 3000
-    closed = threading.Thread(target=lambda: (stream._flush(wait=True), os.close(writer)))
+    # Who reads on gets whole lines to the end.
+    closed = threading.Thread(target=lambda: (stream.close(), os.close(writer)))
     closed.start()
     with os.fdopen(reader) as file:
         lines = [json.loads(line) for line in file]
@@ -165,7 +166,15 @@ def test_nobody_listens():
 
 @pytest.mark.parametrize(
     "address",
-    ["", "udp://a:1", "opentrack://", "osc://a:99999", "opentrack://a:1/b", "opentrack://a b:1"],
+    [
+        "",
+        "udp://a:1",
+        "opentrack://",
+        "osc://a:99999",
+        "osc://[::1",
+        "opentrack://a:1/b",
+        "opentrack://a b:1",
+    ],
 )
 def test_addresses_that_are_none(address):
     with pytest.raises(InputError, match=r"--stream|no such host"):

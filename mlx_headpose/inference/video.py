@@ -35,6 +35,7 @@ DEFAULT_FPS = 30.0
 FPS_RANGE = (0.1, 1000.0)
 SHORTEST_S = 1e-6  # between two frames
 LATEST_S = 1e9  # no video is so long
+LAST_CAMERA = 2**31 - 1
 RESTART_S = 1.0  # by which timestamps go back only where two files were joined
 # Cameras deliver nothing at first, and lose their connection; it is waited for so long, then the
 # camera is opened anew and waited for once more.
@@ -98,7 +99,7 @@ class Clock:
         if missing_stamp or stamp == self._stamp:
             self.now = expected
             return expected
-        if stamp < self._stamp:
+        if stamp < self._stamp - RESTART_S:
             self._offset = expected - stamp
         self._stamp = stamp
         self.now = max(stamp + self._offset, self.now + SHORTEST_S)
@@ -214,8 +215,9 @@ class VideoReader:
         if callable(source):
             return source()
         if not isinstance(source, int):
-            # FFmpeg takes what is before a colon, as in 14:05:33.mp4, for a protocol.
-            source = str(Path(source).absolute())
+            source = _for_opencv(source)
+        elif source > LAST_CAMERA:
+            raise InputError(f"{source}: no such camera, video or folder; check the path")
         return require_opencv().VideoCapture(source)
 
     def __enter__(self) -> VideoReader:
@@ -312,8 +314,12 @@ class VideoWriter:
         draw: (image, heads) → image, called in the thread.
         lossless: whether the pixels stay exactly as they are.
 
+    Attributes:
+        written: frames so far.
+        kept: whether the file is there, once it is closed.
+
     Raises:
-        InputError: the video cannot be written.
+        InputError: the video cannot be written, or its frames differ in size.
     """
 
     def __init__(
@@ -329,7 +335,8 @@ class VideoWriter:
         self.draw = draw
         self._queue: queue.Queue[tuple[np.ndarray, list[Head]] | None] = queue.Queue(QUEUE)
         self._error: Exception | None = None
-        self._frames = 0
+        self.written = 0
+        self.kept = False
         self._file = contextlib.ExitStack()
         self._thread = threading.Thread(target=self._write, daemon=True)
 
@@ -354,8 +361,9 @@ class VideoWriter:
         # What was written until Ctrl-C or an error is a proper video: keep it, but for an error
         # give up no whole one.
         whole = self._error is None and kind in (None, KeyboardInterrupt)
-        if self._frames and (whole or not self.path.exists()):
+        if self.written and (whole or not self.path.exists()):
             self._file.close()
+            self.kept = True
         else:
             nothing = InputError(f"{self.path}: no frame")
             self._file.__exit__(InputError, nothing, None)
@@ -369,24 +377,53 @@ class VideoWriter:
     def _write(self) -> None:
         cv2 = require_opencv()
         writer = None
+        first: tuple[int, ...] = ()  # shape of the first frame
         while (item := self._queue.get()) is not None:
             if self._error is not None:
                 continue  # keep taking frames, so that nobody waits for a full queue
             try:
                 pixels = self.draw(*item)
+                first = first or pixels.shape
+                if pixels.shape != first:  # OpenCV would leave it out
+                    raise InputError(
+                        f"a frame of {_size(pixels)} pixels after {first[1]}×{first[0]}"
+                    )
                 # Most codecs want even sides.
                 width, height = pixels.shape[1] // 2 * 2, pixels.shape[0] // 2 * 2
+                if self.lossless and (height, width) != first[:2]:
+                    raise InputError(f"frames of {_size(pixels)} pixels, which are not even")
                 pixels = pixels[:height, :width]
                 if writer is None:
                     writer = _open_writer(
                         cv2, self._temporary, self.fps, (width, height), self.lossless
                     )
-                writer.write(np.ascontiguousarray(pixels[:, :, ::-1]))
-                self._frames += 1
+                # Before OpenCV 5 it answers None, whatever happens.
+                if writer.write(np.ascontiguousarray(pixels[:, :, ::-1])) is False:
+                    raise InputError("the disk may be full")
+                self.written += 1
             except Exception as error:  # it must reach the thread that waits for us
                 self._error = error
         if writer is not None:
             writer.release()
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[1]}×{pixels.shape[0]}"
+
+
+def _for_opencv(path: str | Path) -> str:
+    """A path as OpenCV takes it.
+
+    Raises:
+        InputError: it is no UTF-8; OpenCV ends the process at such names.
+    """
+    # FFmpeg takes what is before a colon, as in 14:05:33.mp4, for a protocol.
+    whole = str(Path(path).absolute())
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path}: OpenCV opens no name that is not UTF-8; rename it") from None
+    return whole
 
 
 def _open_writer(
@@ -399,7 +436,7 @@ def _open_writer(
     elif lossless:
         codec = "FFV1"
     backend = cv2.CAP_FFMPEG if lossless else cv2.CAP_ANY  # AVFoundation knows no lossless ones
-    writer = cv2.VideoWriter(str(path), backend, cv2.VideoWriter_fourcc(*codec), fps, size)
+    writer = cv2.VideoWriter(_for_opencv(path), backend, cv2.VideoWriter_fourcc(*codec), fps, size)
     if not writer.isOpened():
         raise InputError(f"OpenCV cannot write {path.suffix} video here; try .mp4 or .avi")
     return writer

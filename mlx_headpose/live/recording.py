@@ -74,12 +74,18 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._writer.__exit__(kind, error, trace)
-        if self.frames and kind in (None, KeyboardInterrupt):
-            write_json(
-                sidecar(self.path),
-                {"mlx-headpose": __version__, "frames": self.frames, "zeros": self.zeros},
-            )
+        # What was recorded until the camera vanished or a stream's reader ended is whole.
+        if kind is not None and issubclass(kind, InputError | BrokenPipeError):
+            kind = error = trace = None
+        try:
+            self._writer.__exit__(kind, error, trace)
+        finally:
+            if self._writer.kept:
+                frames = self.frames[: self._writer.written]
+                write_json(
+                    sidecar(self.path),
+                    {"mlx-headpose": __version__, "frames": frames, "zeros": self.zeros},
+                )
 
 
 class Replay(VideoReader):
@@ -104,14 +110,15 @@ class Replay(VideoReader):
             raise InputError(f"{beside}: was not written by --record")
         try:
             numbers = np.array(frames, np.float64).reshape(-1, 2)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"{beside}: its frames are not numbers and times") from None
         steps = np.diff(numbers, axis=0)
         if not np.isfinite(numbers).all() or (steps[:, 0] <= 0).any() or (steps[:, 1] < 0).any():
             raise InputError(f"{beside}: its frames are not in order")
         self.frames = numbers
         self.zeros: dict[int, Zero | None] = {}
-        for entry in values.get("zeros") or []:
+        zeros = values.get("zeros") or []
+        for entry in zeros if isinstance(zeros, list) else [zeros]:
             if not isinstance(entry, dict) or not isinstance(entry.get("frame"), int):
                 raise InputError(f"{beside}: its zeros are damaged")
             zero = entry.get("zero")

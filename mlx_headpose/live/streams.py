@@ -28,6 +28,7 @@ OSC_PORT = 9000
 CENTIMETRES = 100.0
 # A pipe that is ready takes this many bytes without waiting (POSIX: PIPE_BUF is 512 at least).
 CHUNK = 512
+LAST_S = 1.0  # that the end of a line waits for its reader in the end
 
 
 class Stream(Protocol):
@@ -59,20 +60,21 @@ def open_stream(address: str, live: bool = True) -> Stream:
     """
     if address == "jsonl":
         return JsonLines(STDOUT, live)
-    parts = urlsplit(address)
     kinds: dict[str, tuple[Callable[[str, int], Stream], int]]
     kinds = {"opentrack": (Opentrack, OPENTRACK_PORT), "osc": (Osc, OSC_PORT)}
-    if parts.scheme not in kinds:
+    scheme = address.partition("://")[0].lower()
+    if scheme not in kinds:
         raise InputError(
             f"--stream {address}: is none of opentrack://HOST:PORT, osc://HOST:PORT and jsonl"
         )
-    make, usual = kinds[parts.scheme]
+    make, usual = kinds[scheme]
     try:
+        parts = urlsplit(address)
         host, port = parts.hostname, parts.port or usual
-    except ValueError:
-        raise InputError(f"--stream {address}: the port is not between 1 and 65535") from None
+    except ValueError as error:
+        raise InputError(f"--stream {address}: {error}; write {scheme}://HOST:PORT") from None
     if not host or parts.path not in ("", "/") or parts.query:
-        raise InputError(f"--stream {address}: write {parts.scheme}://HOST:PORT")
+        raise InputError(f"--stream {address}: write {scheme}://HOST:PORT")
     return make(host, port)
 
 
@@ -193,22 +195,23 @@ class JsonLines:
 
     def send(self, index: int, time: float, heads: Sequence[Head]) -> None:
         """See `Stream`."""
-        self._flush(wait=not self.live)
+        self._flush(0 if self.live else None)
         if self._rest:
             self.dropped += 1
             return
         values = {"frame": index, "time": round(time, 4), "heads": [h.to_dict() for h in heads]}
         self._rest = json.dumps(values).encode() + b"\n"
-        self._flush(wait=not self.live)
+        self._flush(0 if self.live else None)
 
     def close(self) -> None:
         """Finish the line that was begun, if its reader still takes it."""
         if self._rest:
-            self._flush(wait=not self.live)
+            self._flush(LAST_S if self.live else None)
 
-    def _flush(self, wait: bool) -> None:
+    def _flush(self, wait: float | None) -> None:
+        """Write what is left, waiting so many seconds (None: for ever) until there is room."""
         while self._rest:
-            _, ready, _ = select.select([], [self.descriptor], [], None if wait else 0)
+            _, ready, _ = select.select([], [self.descriptor], [], wait)
             if not ready:
                 return
             self._rest = self._rest[os.write(self.descriptor, self._rest[:CHUNK]) :]

@@ -16,7 +16,7 @@ from ..inference.estimator import Head
 from ..inference.loop import Seen, follow, largest_pose
 from ..inference.video import Frame, VideoReader, require_opencv
 from ..inference.video_estimator import VideoEstimator
-from ..space.zero import Calibration
+from ..space.zero import Calibration, Zero
 from .hud import draw_hud
 from .recording import Recorder
 from .streams import Stream
@@ -83,6 +83,7 @@ class Watch:
         self.watched = Watched()
         self.note = ""
         self._calibration: Calibration | None = None
+        self._before: Zero | None = None  # the zero that a failed calibration leaves
 
     def run(self, reader: VideoReader, seconds: float | None = None, show: Any = None) -> Watched:
         """Watch a camera.
@@ -108,6 +109,8 @@ class Watch:
             changed = self._calibrate(seen)
             key = show(seen) if show else -1
             if key == CALIBRATE:
+                if self._calibration is None:
+                    self._before = self.video.estimator.zero
                 self._calibration, self.note = Calibration(), HINT
                 self.video.estimator.zero, changed = None, True
             if self.recorder is not None:
@@ -124,7 +127,8 @@ class Watch:
             zero = self._calibration.add(seen.frame.time, largest_pose(seen.heads))
         except InputError as error:
             self._calibration, self.note = None, f"not calibrated: {error}"
-            return False
+            self.video.estimator.zero = self._before
+            return True
         if zero is None:
             return False
         self._calibration, self.note = None, f"zero set: {zero.spread:.1f}° of movement"

@@ -168,7 +168,7 @@ def _array(value: Any) -> np.ndarray:
         value = value.get("data", [])
     try:
         array = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError("a matrix holds something else than numbers") from None
     if array.size > 64:
         raise InputError(f"a matrix of {array.size} numbers is none of a camera")
@@ -178,7 +178,7 @@ def _array(value: Any) -> np.ndarray:
 def _number(fields: dict[str, Any], key: str) -> float:
     try:
         value = float(fields[key])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{key} is no number") from None
     if not np.isfinite(value):
         raise InputError(f"{key} is no finite number")

@@ -182,7 +182,7 @@ class Calibration:
 def _numbers(path: str | Path, values: dict[str, Any], key: str, count: int) -> np.ndarray:
     try:
         numbers = np.array(values[key], np.float64).reshape(count)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{path}: its {key} is not {count} numbers; calibrate again") from None
     if not np.isfinite(numbers).all():
         raise InputError(f"{path}: its {key} is not finite; calibrate again")
