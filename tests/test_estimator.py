@@ -26,7 +26,7 @@ from mlx_headpose.inference.estimator import Head, find_network
 from mlx_headpose.inference.pictures import open_picture
 from mlx_headpose.methods import build, config_class
 from mlx_headpose.readers.pictures import open_upright, upright_size
-from mlx_headpose.weights import save_pretrained
+from mlx_headpose.weights import from_pretrained, save_pretrained
 
 
 @pytest.fixture(scope="module")
@@ -241,9 +241,11 @@ def test_given_boxes(photo: Path, estimator: HeadPoseEstimator) -> None:
     assert heads[0].score is None
     assert len(heads) == 2
     assert estimator(photo, boxes=[]) == []
-    # Boxes that reach far beyond the picture, or miss it.
-    outside = [(-1e6, -1e6, 1e6, 1e6), (5000, 5000, 5010, 5010), (-50, -50, -40, -40)]
-    assert len(estimator(photo, boxes=outside)) == 3
+    # Boxes that reach far beyond the picture, and some that miss it.
+    assert len(estimator(photo, boxes=[(-1e6, -1e6, 1e6, 1e6), (-50, -50, 1, 1)])) == 2
+    for missing in ((5000, 5000, 5010, 5010), (-50, -50, -40, -40), (9, -50, 40, 0)):
+        with pytest.raises(InputError, match="outside the image of 450×450 pixels"):
+            estimator(photo, boxes=[found.box, missing])
     for wrong in ([(5, 5, 5, 9)], [(0, 0, 1)], [(0, 0, np.nan, 4)], 5, "box", [(1, 2), 3]):
         with pytest.raises(InputError, match="box"):
             estimator(photo, boxes=wrong)
@@ -261,6 +263,16 @@ def test_largest_faces_first_and_how_many(shared: Path, estimator: HeadPoseEstim
     assert areas[0] > areas[1]
     assert_same(estimator(photo, max_heads=1), two[:1], 0.01, 0.01)
     assert estimator(photo, min_score=0.99) == []
+    with pytest.raises(InputError, match="below 0"):
+        estimator(photo, max_heads=-1)
+
+
+def test_files_in_place_of_what_they_hold(weights: Path) -> None:
+    model = from_pretrained(weights)
+    with pytest.raises(InputError, match="read_camera"):
+        HeadPoseEstimator(model, camera="camera.json")
+    with pytest.raises(InputError, match=r"Zero\.load"):
+        HeadPoseEstimator(model, zero="zero.json")
 
 
 @pytest.mark.parametrize(
@@ -294,6 +306,8 @@ def test_broken_files(tmp_path: Path, photo: Path) -> None:
         open_picture(tmp_path / "missing.jpg")
     with pytest.raises(InputError, match="folder"):
         open_picture(tmp_path)
+    with Image.open(tmp_path / "cut.jpg") as cut, pytest.raises(InputError, match="decoded"):
+        open_picture(cut)
 
 
 @pytest.mark.parametrize("method", ["whenet", "pyramid"])

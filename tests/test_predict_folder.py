@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import weakref
 from pathlib import Path
@@ -14,6 +15,7 @@ from mlx_headpose import cli
 from mlx_headpose.cli import predict_pictures
 from mlx_headpose.errors import InputError
 from mlx_headpose.inference.estimator import Head, HeadPoseEstimator
+from mlx_headpose.inference.record import Record
 
 COUNT = 40
 
@@ -90,6 +92,46 @@ def test_what_cannot_be_read_or_written_is_named_and_the_rest_goes_on(
     assert f"2 of {COUNT} inputs could not be used" in said
     assert yaws(tmp_path / "all.json") == [i for i in range(COUNT) if i != 5]
     assert len(list((tmp_path / "drawn").iterdir())) == COUNT - 2
+
+
+def test_what_pillow_cannot_write_is_named(tmp_path: Path) -> None:
+    wide = np.zeros((2, 17_000, 3), np.uint8)
+    drawings = predict_pictures.Drawings("axis")
+    with drawings, pytest.raises(InputError, match=r"wide\.webp: cannot be written .* as \.png"):
+        drawings.write(tmp_path / "wide.webp", wide, []).result()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_second_page_leaves_the_first(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((60, 60, 3), 80 * i, np.uint8)) for i in range(3)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    whole = (tmp_path / "pages.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(whole[: len(whole) * 2 // 3])
+    counts = [read[1] for read in predict_pictures.decoded(map(str, sorted(tmp_path.iterdir())))]
+    assert counts == [1, 3]
+
+
+def test_a_full_disk_leaves_no_half_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def write(self, _: str) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    record = Record(str(tmp_path / "r.json"), str(tmp_path / "r.csv"), "network")
+    record.__enter__()
+    record.add({"file": "a.jpg", "heads": []})
+    monkeypatch.setattr(record, "_json", Full())
+    with pytest.raises(InputError, match="disk is full"):
+        record.__exit__(None, None, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_before_the_first_result_leaves_earlier_ones(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text("earlier")
+    with pytest.raises(KeyboardInterrupt), Record(str(tmp_path / "r.json"), None, "network"):
+        raise KeyboardInterrupt
+    assert (tmp_path / "r.json").read_text() == "earlier"
 
 
 def test_ctrl_c_keeps_what_was_found(

@@ -11,9 +11,11 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from PIL import Image
+
 from ..detection.yolo import HeadDetector
 from ..errors import InputError
-from ..files import require_apart, require_writable
+from ..files import is_stdout, require_apart, require_writable
 from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
 from ..inference.record import Record
@@ -93,8 +95,9 @@ def predict(program: str, options: argparse.Namespace, given: set[str]) -> None:
         refuse(given, ("save",), "has no use with --draw none")
     targets = _targets(sources, options)
     network = find_network(options.snapshot)
-    read = [*(s.name for s in sources), network, options.detector, options.camera, options.zones]
-    require_apart(read, [*targets, options.json, options.csv, zone_file, options.record])
+    if options.record and sum(source.kind == "camera" for source in sources) > 1:
+        raise InputError(f"--record {options.record}: one file for several cameras; give one")
+    _require_apart(sources, targets, network, zone_file, options)
     options.zones_read = read_zones_of(options)
     estimator = HeadPoseEstimator.from_pretrained(
         network,
@@ -134,9 +137,31 @@ def predict(program: str, options: argparse.Namespace, given: set[str]) -> None:
     _require_none(inputs.unread, sources)
 
 
+def _require_apart(
+    sources: list[Source],
+    targets: list[Path | None],
+    network: str | Path,
+    zone_file: Path | None,
+    options: argparse.Namespace,
+) -> None:
+    """Refuse to write over anything that is read, or two results into one file."""
+    from ..live.recording import sidecar
+
+    read = [*(s.name for s in sources), network, options.detector, options.camera, options.zones]
+    written = [*targets, options.json, options.csv, zone_file]
+    written += ["-" for address in options.stream if address == "jsonl"]
+    if options.record:
+        written += [options.record, sidecar(options.record)]
+    if options.replay:
+        read.append(sidecar(options.replay))
+    if options.zero:  # a camera's window may make it
+        (read if Path(options.zero).exists() else written).append(options.zero)
+    require_apart(read, written)
+
+
 def _zone_file(options: argparse.Namespace) -> Path | None:
     """The file for the time that each person faced each zone, beside that of --csv."""
-    if not (options.csv and options.zones):
+    if not (options.csv and options.zones) or is_stdout(options.csv):
         return None
     path = Path(options.csv)
     return path.with_name(f"{path.stem}-zones.csv")
@@ -245,13 +270,10 @@ def _picture(
             file=sys.stderr,
         )
     height, width = image.shape[:2]
-    if options.bbox:
-        for left, top, right, bottom in options.bbox:
-            if left >= width or top >= height or right <= 0 or bottom <= 0:
-                raise InputError(
-                    f"{name}: --bbox lies outside the image of {width}×{height} pixels"
-                )
-    heads = estimator(image, options.bbox, options.min_score, options.max_faces)
+    try:
+        heads = estimator(image, options.bbox, options.min_score, options.max_faces)
+    except InputError as error:  # such as a box outside the image
+        raise InputError(f"{name}: {error}") from None
     found = [head.to_dict() for head in heads]
     record.add({"file": name, "width": width, "height": height, "heads": found})
     written = drawings.write(target, image, heads) if target else None
@@ -288,7 +310,7 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
         raise InputError(f"--save {save}: one file for {len(sources)} inputs; give a folder")
     if one_file:
         film = sources[0].kind == "video"
-        known, usual = (VIDEO_SUFFIXES, ".mp4") if film else (suffixes(), ".jpg or .png")
+        known, usual = (VIDEO_SUFFIXES, ".mp4") if film else (_writable(), ".jpg or .png")
         if save.suffix.lower() not in known:
             raise InputError(f"--save {save}: no {sources[0].kind} format; end it in {usual}")
     targets: list[Path | None] = []
@@ -314,6 +336,12 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
         taken.add(_as_disks_compare(target))
         targets.append(target)
     return targets
+
+
+def _writable() -> set[str]:
+    """The endings of image files that Pillow writes."""
+    forms = Image.registered_extensions()
+    return {suffix for suffix in suffixes() if forms.get(suffix) in Image.SAVE}
 
 
 def _as_disks_compare(path: Path) -> str:

@@ -42,9 +42,12 @@ def decoded(names: Iterable[str]) -> Generator[Opened, None, None]:
 def _open(name: str) -> Opened:
     try:
         image = open_picture(name)
-        return image, frame_count(Path(name)) if Path(name).is_file() else 1
     except InputError as error:  # one that is raised would end all reading
         return error
+    try:
+        return image, frame_count(Path(name)) if Path(name).is_file() else 1
+    except InputError:  # a later page is damaged, and only the first is read
+        return image, 1
 
 
 class Drawings:
@@ -71,7 +74,18 @@ class Drawings:
     def _write(self, target: Path, image: np.ndarray, heads: list[Head]) -> None:
         with atomic_path(target) as temporary:
             drawn = Image.fromarray(draw_heads(image, heads, self.style))
-            drawn.save(temporary, quality=QUALITY)
+            try:
+                drawn.save(temporary, quality=QUALITY)
+            except ValueError as error:  # such as a WebP of over 16383 pixels a side
+                raise InputError(
+                    f"{target}: cannot be written ({error}); save it as .png"
+                ) from None
+            except OSError as error:
+                if error.errno is not None:  # the disk's
+                    raise
+                raise InputError(
+                    f"{target}: cannot be written ({error}); save it as .png"
+                ) from None
 
 
 class Inputs:

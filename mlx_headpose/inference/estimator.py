@@ -153,6 +153,8 @@ class HeadPoseEstimator:
         self.camera = camera
         self.perspective = perspective
         self.head_size = head_size
+        if zero is not None and not callable(zero):
+            raise InputError(f"a zero of {zero!r} is none; read a file with Zero.load")
         self.zero = zero
         self._detector = detector
         self._crop_margin, self._landmarker = crop_margin, landmarker
@@ -203,6 +205,10 @@ class HeadPoseEstimator:
     def camera(self, camera: Camera | float | None) -> None:
         if isinstance(camera, int | float):
             Camera.from_fov(camera, 640, 480)  # refuses what is no field of view
+        elif not isinstance(camera, Camera | None):
+            raise InputError(
+                f"a camera of {camera!r} is neither a Camera nor degrees; see read_camera for files"
+            )
         self._camera = camera
         self._cameras: dict[tuple[int, int], Camera] = {}  # by the size of images
 
@@ -248,8 +254,11 @@ class HeadPoseEstimator:
             pictures a list of such lists.
 
         Raises:
-            InputError: a picture cannot be read, or there is no face detector.
+            InputError: a picture cannot be read, a box lies outside of it, or there is no face
+                detector.
         """
+        if max_heads is not None and max_heads < 0:
+            raise InputError(f"max_heads of {max_heads} is below 0")
         # What is no list of pictures is one, if only to be refused as such.
         single = is_one_picture(pictures) or not isinstance(pictures, Iterable)
         several: Any = [pictures] if single else pictures
@@ -262,6 +271,8 @@ class HeadPoseEstimator:
             found = [_given(b) for b in given]
             if len(found) != len(images):
                 raise InputError(f"{len(images)} pictures need as many lists of boxes")
+            for image, those in zip(images, found, strict=True):
+                require_inside(those.boxes, image)
         estimated = self.estimate(images, found, given=boxes is not None)
         heads = [
             self.zeroed(
@@ -440,6 +451,19 @@ def largest(faces: Detections, count: int | None = None) -> Detections:
     area = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(1)
     order = np.argsort(-area, kind="stable")[:count]
     return Detections(faces.boxes[order], faces.scores[order])
+
+
+def require_inside(boxes: np.ndarray, image: np.ndarray) -> None:
+    """Refuse (N, 4) boxes of which one shows nothing of an image.
+
+    Raises:
+        InputError: one lies wholly outside.
+    """
+    height, width = image.shape[:2]
+    outside = (boxes[:, :2] >= (width, height)).any(1) | (boxes[:, 2:] <= 0).any(1)
+    if outside.any():
+        box = ", ".join(f"{value:g}" for value in boxes[outside][0])
+        raise InputError(f"the box {box} lies outside the image of {width}×{height} pixels")
 
 
 def _given(boxes: Any) -> Detections:

@@ -37,7 +37,10 @@ def open_picture(source: Picture) -> np.ndarray:
     if isinstance(source, np.ndarray):
         return from_array(source)
     if isinstance(source, Image.Image):
-        return np.asarray(to_rgb(source))
+        try:
+            return np.asarray(to_rgb(source))
+        except (OSError, ValueError) as error:  # of a file that is damaged or closed
+            raise InputError(f"the picture cannot be decoded ({error}); open it again") from None
     file = file_of(source)
     if file is None:
         raise InputError(

@@ -21,8 +21,8 @@ BOX_FORMAT = "x_min, y_min, x_max, y_max"
 class Record:
     """The JSON and the CSV file of a run, whole even if it is stopped halfway.
 
-    Use it as a context manager. The files appear when it is left: after bad input, if there
-    is something in them.
+    Use it as a context manager. The files appear when it is left: after Ctrl-C or bad input, if
+    there is something in them.
 
     Args:
         json_path: file of all results; None for none.
@@ -119,12 +119,16 @@ class Record:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.end()
-        if self._json:
-            self._json.write("\n]\n}\n")
-        self._files.close()
-        stopped = kind in (None, KeyboardInterrupt, BrokenPipeError)
-        if stopped or (self.entries and kind is InputError):
+        try:
+            with self._files:
+                self.end()
+                if self._json:
+                    self._json.write("\n]\n}\n")
+        except OSError as full:  # such as the disk
+            self._commits.__exit__(type(full), full, full.__traceback__)
+            raise
+        stopped = kind in (KeyboardInterrupt, BrokenPipeError, InputError)
+        if kind is None or (stopped and self.entries):
             self._commits.close()
         else:
             self._commits.__exit__(kind, error, trace)

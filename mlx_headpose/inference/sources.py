@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -42,36 +43,52 @@ def find_sources(given: list[str]) -> list[Source]:
     """
     sources: list[Source] = []
     for text in given:
-        path = Path(text).expanduser()
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.is_file() and _kind(p))
-            if not found:
-                raise InputError(f"{text}: holds no pictures or videos")
-        elif path.exists():
-            found = [path]
-        elif text.isdecimal():
+        try:
+            files = _files(text)
+        except OSError as error:
+            raise InputError(f"{text}: cannot be read ({error.strerror}); check the path") from None
+        if files is None:
             sources.append(Source("camera", text))
             continue
-        elif any(character in text for character in "*?["):
-            # pathlib's glob takes no absolute patterns.
-            matches = glob.glob(str(path), recursive=True)  # noqa: PTH207
-            found = sorted(p for p in map(Path, matches) if p.is_file() and _kind(p))
-            if not found:
-                raise InputError(f"{text}: matches no pictures or videos")
-        else:
-            raise InputError(f"{text}: no such picture, video or folder; check the path")
-        for file in found:
+        for file in files:
             # The content of a file counts more than its ending.
             film = _kind(file) == "video" or is_video(file)
             sources.append(Source("video" if film else "picture", str(file)))
     return sources
 
 
+def _files(text: str) -> list[Path] | None:
+    """The files that a text names; None if it is a camera's number."""
+    path = _expanded(text)
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.is_file() and _kind(p))
+        if not found:
+            raise InputError(f"{text}: holds no pictures or videos")
+        return found
+    if path.exists():
+        return [path]
+    if text.isdecimal():
+        return None
+    if any(character in text for character in "*?["):
+        # pathlib's glob takes no absolute patterns.
+        matches = glob.glob(str(path), recursive=True)  # noqa: PTH207
+        found = sorted(p for p in map(Path, matches) if p.is_file() and _kind(p))
+        if not found:
+            raise InputError(f"{text}: matches no pictures or videos")
+        return found
+    raise InputError(f"{text}: no such picture, video or folder; check the path")
+
+
+def _expanded(text: str) -> Path:
+    """A path whose ~ is the user's folder, where there is one of that name."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  pathlib's fails at files named ~x
+
+
 def passed_over(given: list[str]) -> list[str]:
     """What `find_sources` leaves out without being asked to, a sentence each."""
     notes = []
     for text in given:
-        path = Path(text).expanduser()
+        path = _expanded(text)
         inside = sum(p.is_dir() and not p.name.startswith(".") for p in _entries(path))
         if inside:
             folders = f"{inside} folder{'s' * (inside > 1)}"
@@ -80,7 +97,10 @@ def passed_over(given: list[str]) -> list[str]:
 
 
 def _entries(path: Path) -> list[Path]:
-    return list(path.iterdir()) if path.is_dir() else []
+    try:
+        return list(path.iterdir()) if path.is_dir() else []
+    except OSError:
+        return []
 
 
 def _kind(path: Path) -> Literal["picture", "video"] | None:
