@@ -37,7 +37,7 @@ def main() -> None:
         for method, options in (("hopenet", {"arch": "squeezenet1_1"}), ("pyramid", {})):
             network = build(config_from_dict({"model_type": method, **options}))
             save_pretrained(network, home / f"{method}.safetensors")
-        run(["export", *snapshot(home, "pyramid"), "--format", "torch"], home, home / "p.pth")
+        run(["export", *snapshot(home, "pyramid"), "--format", "torch"], home, home / "p.pkl")
         for place in ("full disk", "read-only"):
             for arguments, output in commands(home):
                 room = 0 if output and Path(output).suffix in SMALL else KILOBYTES
@@ -76,8 +76,8 @@ def commands(home: Path) -> Iterator[tuple[list[str], str]]:
     yield ["export", *net, "--quantize", "int8"], "small.safetensors"
     yield ["export", *net, "--format", "mlxfn"], "net.mlxfn"
     yield ["export", *net, "--format", "onnx"], "net.onnx"
-    yield ["export", *snapshot(home, "pyramid"), "--format", "torch"], "net.pth"
-    yield ["convert", "--weight", str(home / "p.pth")], "converted.safetensors"
+    yield ["export", *snapshot(home, "pyramid"), "--format", "torch"], "net.pkl"
+    yield ["convert", "--weight", str(home / "p.pkl")], "converted.safetensors"
     yield ["create_filename_list", "--root_dir", pictures], "list.txt"
     for option, name in (("--json", "r.json"), ("--csv", "r.csv"), ("--report", "r.html")):
         yield ["test", *data, *net, option], name

@@ -1,6 +1,6 @@
 """Every network beside what one would take instead: the table of docs/performance.md.
 
-    python -m bench.speed.table --quick          # two minutes: some networks, inference only
+    python -m bench.speed.table --quick          # three minutes: some networks, inference only
     python -m bench.speed.table                  # everything, an hour or more
     python -m bench.speed.table --threads 1 --networks bundled pyramid
 
@@ -298,7 +298,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a choice that takes two minutes")
+    parser.add_argument("--quick", action="store_true", help="a choice that takes three minutes")
     parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS), metavar="NAME")
     parser.add_argument("--modes", nargs="+", choices=("inference", "training"))
     parser.add_argument("--batches", nargs="+", type=int)
