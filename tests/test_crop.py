@@ -22,6 +22,7 @@ from mlx_headpose.core.crop import (
     Crop,
     Margins,
     cut,
+    part_of,
 )
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
@@ -127,6 +128,22 @@ def test_the_bundled_network_keeps_its_crop():
     assert crop == dataclasses.replace(around, **wider)
     assert set(BOXES) == {"points", "visible", "landmarks", "head"}
     assert Preprocessing().crop == AROUND_POINTS
+
+
+def test_parts_that_pillow_refuses_are_made_smaller(monkeypatch):
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 256, 0).repeat(3, 2)
+    picture = Image.fromarray(ramp)
+    preprocessing = Preprocessing(size=64, resize="squash")
+    area = (-128.0, -128.0, 384.0, 384.0)
+    whole = cut(picture, np.array(area), preprocessing)
+    monkeypatch.setattr("mlx_headpose.core.crop.LARGEST", 70_000)  # of 262,144
+    smaller = cut(picture, np.array(area), preprocessing)
+    assert part_of(picture, (-128, -128, 384, 384)).size == (256, 256)
+    inside = slice(18, 46)
+    difference = np.abs(whole.astype(int) - smaller)[inside, inside]
+    assert difference.max() <= 4
+    huge = part_of(picture, (-7000, -7000, 7000, 7000))
+    assert huge.width * huge.height < 71_000  # sides are rounded
 
 
 def test_margins_are_shares_of_the_box_as_it_stands():

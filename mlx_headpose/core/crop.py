@@ -34,6 +34,7 @@ FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "linear": Image.Resampling.BILINEAR,
 }
+LARGEST = 80_000_000  # pixels of a part, whatever the picture's
 LONGEST = 50  # times the shorter side; no head is so long, but boxes at the border may be
 # What a margin is a share of, and how a box is rounded before.
 SHARES = ("sides", "start", "swapped", "longer")
@@ -297,7 +298,7 @@ def cut(picture: Image.Image, box: np.ndarray, preprocessing: Preprocessing) -> 
         across, down = max(width - LONGEST * height, 0), max(height - LONGEST * width, 0)
         left, right = left + across // 2, right - (across - across // 2)
         top, bottom = top + down // 2, bottom - (down - down // 2)
-    crop = picture.crop((left, top, right, bottom))
+    crop = part_of(picture, (left, top, right, bottom))
     short = preprocessing.resize_to or size
     width, height = crop.size
     # As torchvision does: the longer side is truncated, the centre rounded.
@@ -318,6 +319,22 @@ def cut(picture: Image.Image, box: np.ndarray, preprocessing: Preprocessing) -> 
         return np.asarray(crop)
     left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
     return np.asarray(crop.crop((left, top, left + size, top + size)))
+
+
+def part_of(picture: Image.Image, area: tuple[int, int, int, int]) -> Image.Image:
+    """A part of a picture, black beyond it; one of over `LARGEST` pixels at a half, a third, ....
+
+    Args:
+        picture: of any mode.
+        area: left, top, right, bottom in pixels.
+    """
+    left, top, right, bottom = area
+    times = math.ceil(math.sqrt((right - left) * (bottom - top) / LARGEST))
+    if times > 1:  # Pillow refuses to make it whole
+        picture = picture.reduce(times)
+        left, top = left // times, top // times
+        right, bottom = max(right // times, left + 1), max(bottom // times, top + 1)
+    return picture.crop((left, top, right, bottom))
 
 
 def _warped(picture: Image.Image, box: np.ndarray, size: int, name: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from ..core.crop import part_of
 from ..detection.finder import Detections, joined
 from ..detection.heads.boxes import overlap
 from ..detection.heads.detector import SurroundHeadDetector
@@ -311,8 +312,9 @@ def search_nearby(
     for x_min, y_min, x_max, y_max in boxes:
         half = max(2.0, SEARCH_AREA * max(x_max - x_min, y_max - y_min) / 2)
         x, y = (x_min + x_max) / 2, (y_min + y_max) / 2
-        area = tuple(round(v) for v in (x - half, y - half, x + half, y + half))
-        window = picture.crop(area).resize((SEARCH_SIDE, SEARCH_SIDE), Image.Resampling.BILINEAR)
+        area = round(x - half), round(y - half), round(x + half), round(y + half)
+        window = part_of(picture, area)
+        window = window.resize((SEARCH_SIDE, SEARCH_SIDE), Image.Resampling.BILINEAR)
         windows.append(np.asarray(window))
         places.append((np.array(area[:2]), (area[2] - area[0]) / SEARCH_SIDE))
     found = []
