@@ -27,6 +27,7 @@ DOWNLOADS = {
     "sixdrepnet-repvgg-b1g2": {"model_type": "sixdrepnet", "arch": "mobilenetv3_small"},
     "sixdrepnet-yakhyo-resnet18-onnx": {"model_type": "sixdrepnet", "arch": "resnet18"},
     "imagenet-mobilenetv2": {"model_type": "backbone hopenet", "arch": "mobilenetv2"},
+    "imagenet-resnet50": {"model_type": "backbone hopenet", "arch": "resnet50"},
     "imagenet21k-efficientnetv2-s": {"model_type": "backbone pyramid"},
     "imagenet21k-vit-b16": {
         "model_type": "tokenhpe",
