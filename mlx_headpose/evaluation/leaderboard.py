@@ -227,8 +227,10 @@ def draw(networks: list[Network], rows: list[Row], path: Path) -> None:
             xlabel="images/s on this machine",
             ylabel="geodesic error (degrees)",
         )
-        panel.set_ylim(bottom=0)
-        panel.margins(x=0.4)
+        shown = [y for line in panel.lines for y in line.get_ydata() if math.isfinite(y)]
+        panel.margins(x=0.6)
+        panel.autoscale_view()
+        panel.set_ylim(0, 1.2 * max(shown, default=1.0))  # room for names above the highest
         panel.grid(alpha=0.3)
     write_figure(figure, path)
 
