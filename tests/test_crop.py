@@ -136,7 +136,7 @@ def test_parts_that_pillow_refuses_are_made_smaller(monkeypatch):
     preprocessing = Preprocessing(size=64, resize="squash")
     area = (-128.0, -128.0, 384.0, 384.0)
     whole = cut(picture, np.array(area), preprocessing)
-    monkeypatch.setattr("mlx_headpose.core.crop.LARGEST", 70_000)  # of 262,144
+    monkeypatch.setattr("mlx_headpose.core.crop.MAX_CROP_PIXELS", 70_000)  # of 262,144
     smaller = cut(picture, np.array(area), preprocessing)
     assert part_of(picture, (-128, -128, 384, 384)).size == (256, 256)
     inside = slice(18, 46)

@@ -3,8 +3,8 @@
     python -m bench.robustness.full_disk
 
 The disks are tmpfs mounts that the script makes and takes away. Each command must end with status 2
-and one sentence, and leave nothing behind. The full disk has room for a small part of a network, so
-that writing fails on the way, and none where a small file is to be written.
+and one sentence, and leave nothing behind. The full disk has space for a small part of a network,
+so that writing fails on the way, and none where a small file is to be written.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def main() -> None:
         run(["export", *snapshot(home, "pyramid"), "--format", "torch"], home, home / "p.pkl")
         for place in ("full disk", "read-only"):
             for arguments, output in commands(home):
-                room = 0 if output and Path(output).suffix in SMALL else KILOBYTES
+                space = 0 if output and Path(output).suffix in SMALL else KILOBYTES
                 with mounted(home / "disk", f"size={KILOBYTES}k") as disk:
-                    fill(disk, room) if place == "full disk" else remount_read_only(disk)
+                    fill(disk, space) if place == "full disk" else remount_read_only(disk)
                     done = run(arguments, disk, disk / output if output else None)
                     left = [p.name for p in disk.rglob("*") if p.is_file()]
                 left = [name for name in left if name not in ("filler", "training.log", ".lock")]
@@ -117,7 +117,7 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
 
 
 def fill(disk: Path, kilobytes: int) -> None:
-    """Leave only so much room."""
+    """Leave only so much space."""
     (disk / "filler").write_bytes(bytes((KILOBYTES - kilobytes) << 10))
 
 

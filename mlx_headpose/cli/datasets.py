@@ -46,7 +46,7 @@ def open_for(
     return config.inputs.open(dataset, given.get("train", False), given.get("skip_bad", False))
 
 
-def used(dataset: Dataset) -> str:
+def samples_used(dataset: Dataset) -> str:
     """How many of a dataset's samples are used, and why the others are not."""
     total = len(dataset) + sum(dataset.dropped.values())
     reasons = "".join(f"; {count} have {why}" for why, count in dataset.dropped.items())

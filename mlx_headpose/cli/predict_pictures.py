@@ -76,12 +76,8 @@ class Drawings:
             drawn = Image.fromarray(draw_heads(image, heads, self.style))
             try:
                 drawn.save(temporary, quality=QUALITY)
-            except ValueError as error:  # such as a WebP of over 16383 pixels a side
-                raise InputError(
-                    f"{target}: cannot be written ({error}); save it as .png"
-                ) from None
-            except OSError as error:
-                if error.errno is not None:  # the disk's
+            except (ValueError, OSError) as error:  # such as a WebP of over 16383 pixels a side
+                if getattr(error, "errno", None) is not None:  # the disk's
                     raise
                 raise InputError(
                     f"{target}: cannot be written ({error}); save it as .png"

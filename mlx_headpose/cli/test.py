@@ -36,7 +36,7 @@ from ..methods import (
 from ..readers.safetensors_file import read_config
 from ..training.checkpoint import is_state
 from ..weights import from_pretrained, tensors_of
-from .datasets import BOXES, open_for, used
+from .datasets import BOXES, open_for, samples_used
 from .options import Parser, boolean, largest_yaw, margin, positive, refuse, refuse_unused
 
 
@@ -342,7 +342,7 @@ def _epoch(path: Path) -> tuple[float, str]:
 
 def describe(dataset: Dataset) -> None:
     """Say which samples are used and which are not."""
-    print(used(dataset))
+    print(samples_used(dataset))
     print(f"protocol: {dataset.protocol}")
 
 

@@ -31,7 +31,7 @@ from ..readers.safetensors_file import read_config
 from ..training.checkpoint import read_network, read_run
 from ..training.options import TrainingOptions
 from ..weights import load_strictly, load_to_train
-from .datasets import open_for, used
+from .datasets import open_for, samples_used
 from .options import make_config, model_options, refuse_unused
 
 # Share of the rate from random weights below which these hardly learn.
@@ -92,7 +92,7 @@ def open_sets(
         say(ADVICE)
     training_set = _open(args, "", args.dataset, config, train=True)
     if training_set.dropped:
-        say(f"Trains on {training_set.name}: {used(training_set)}.")
+        say(f"Trains on {training_set.name}: {samples_used(training_set)}.")
     if name is None:
         held_out = _open(args, "", args.dataset, config, train=False, limited=False)
         say(f"No validation set: the last twentieth of {training_set.name} validates.")
@@ -109,7 +109,7 @@ def open_sets(
         return Sets(training_set, held_out, test, list(held_out.ids))
     validation_set = _open(args, "val_", name, config, train=False)
     if validation_set.dropped:
-        say(f"Validates on {validation_set.name}: {used(validation_set)}.")
+        say(f"Validates on {validation_set.name}: {samples_used(validation_set)}.")
     if name == args.dataset:
         both = len(set(training_set.ids) & set(validation_set.ids))
         if both:

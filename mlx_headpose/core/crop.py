@@ -34,7 +34,8 @@ FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "linear": Image.Resampling.BILINEAR,
 }
-LARGEST = 80_000_000  # pixels of a part, whatever the picture's
+# A face may fill the largest images; a larger crop would exhaust the memory.
+MAX_CROP_PIXELS = 80_000_000
 LONGEST = 50  # times the shorter side; no head is so long, but boxes at the border may be
 # What a margin is a share of, and how a box is rounded before.
 SHARES = ("sides", "start", "swapped", "longer")
@@ -322,14 +323,14 @@ def cut(picture: Image.Image, box: np.ndarray, preprocessing: Preprocessing) -> 
 
 
 def part_of(picture: Image.Image, area: tuple[int, int, int, int]) -> Image.Image:
-    """A part of a picture, black beyond it; one of over `LARGEST` pixels at a half, a third, ....
+    """A part of a picture, black beyond it; one of over `MAX_CROP_PIXELS` at a half, a third, ....
 
     Args:
         picture: of any mode.
         area: left, top, right, bottom in pixels.
     """
     left, top, right, bottom = area
-    times = math.ceil(math.sqrt((right - left) * (bottom - top) / LARGEST))
+    times = math.ceil(math.sqrt((right - left) * (bottom - top) / MAX_CROP_PIXELS))
     if times > 1:  # Pillow refuses to make it whole
         picture = picture.reduce(times)
         left, top = left // times, top // times

@@ -95,12 +95,11 @@ class AnnotatedPictures(Dataset):
         ids = (
             read_list(filename_list, self.folder) if filename_list else annotated_names(self.folder)
         )
-        dropped = {}
+        dropped: dict[str, int] = {}
         if skip_bad:
-            listed = len(ids)
-            ids = those_there(ids, lambda name: [self._annotation(name), self._picture(name)])
-            if len(ids) < listed:
-                dropped["file missing"] = listed - len(ids)
+            ids, dropped = those_there(
+                ids, lambda name: [self._annotation(name), self._picture(name)]
+            )
         files = [path for i in ids for path in (self._annotation(i), self._picture(i))]
         table = cached_table(
             self.folder,

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import numpy as np
 from PIL import Image
 
-from ..core.crop import NONE, Margins
+from ..core.crop import MAX_CROP_PIXELS, NONE, Margins
 from ..core.landmarks import POINTS
 from ..errors import InputError
 from ..readers.pictures import open_reduced
 
-# A face may fill the largest images; a larger crop would exhaust the memory.
-MAX_CROP_PIXELS = 80_000_000
-
 BROKEN = "picture broken"  # why a sample is left out
 SKIP = ", or leave it out by --skip_bad"  # what a message about it adds
+
+
+def refuse_broken(name: str, read: Callable[[], object]) -> NoReturn:
+    """Say what is wrong with a picture that an earlier pass could not read.
+
+    Args:
+        name: of the picture.
+        read: reads it, and raises what the pass passed over.
+
+    Raises:
+        InputError: always.
+    """
+    try:
+        read()
+    except InputError as error:
+        raise InputError(f"{error}{SKIP}") from None
+    raise InputError(f"{name}: could not be read; replace it{SKIP}")
 
 
 @dataclass

@@ -22,7 +22,7 @@ from ..pose import biwi_angles_to_pose, biwi_matrix_to_pose, wrap
 from ..readers.npy import member_shape, read_member, read_rows
 from ..readers.numbers import is_rotation, require_box
 from ..readers.pictures import open_upright
-from .base import SKIP, Dataset
+from .base import Dataset, refuse_broken
 from .listing import cached_table, csv_rows, read_list, require_folder, those_there, walk
 from .protocols import BIWI_MARGINS
 
@@ -104,11 +104,6 @@ def _whole(dataset: Dataset, split: str) -> Dataset:
     return dataset
 
 
-def _missing(count: int) -> dict[str, int]:
-    """What is dropped where files of listed samples are not there."""
-    return {"file missing": count} if count else {}
-
-
 def _finite(poses: np.ndarray, ids: Sequence[str], skip_bad: bool) -> np.ndarray:
     """Which poses are numbers; an InputError names the first that is none, unless skipped."""
     good = np.isfinite(poses).all(axis=1)
@@ -154,7 +149,10 @@ class PackedBiwi(Dataset):
 
 def _from_bgr(image: np.ndarray, path: Path) -> Image.Image:
     """A picture of (H, W, 3) grey levels; those of 0 to 1 would become black without a word."""
-    if not ((image >= 0) & (image <= 255) & (image == np.rint(image))).all():
+    grey_levels = (
+        image.dtype == np.uint8 or ((image >= 0) & (image <= 255) & (image == np.rint(image))).all()
+    )
+    if not grey_levels:
         raise InputError(
             f"{path}: its pixels are not whole numbers of 0 to 255; save them as uint8"
         )
@@ -172,9 +170,9 @@ class PreparedBiwi(Dataset):
         ids = [name.removesuffix(".npz") for name in names]
         if all(name.isdecimal() for name in ids):
             ids.sort(key=int)
-        listed = len(ids)
+        dropped: dict[str, int] = {}
         if skip_bad:
-            ids = those_there(ids, lambda name: [folder / f"{name}.npz"])
+            ids, dropped = those_there(ids, lambda name: [folder / f"{name}.npz"])
         table = cached_table(
             folder,
             f"BIWI-{filename_list.stem if filename_list else 'all'}",
@@ -186,7 +184,7 @@ class PreparedBiwi(Dataset):
             ids=ids,
             poses=table["poses"],
             boxes=table["boxes"],
-            dropped=_missing(listed - len(ids)),
+            dropped=dropped,
         )
         self.drop(~_finite(self.poses, ids, skip_bad), "file broken")
         chosen = f"those that {filename_list.name} lists" if filename_list else "all crops"
@@ -271,9 +269,11 @@ class ReleasedBiwi(Dataset):
             protocol = f"split by sequence, {'training' if train else 'test'} sequences"
             if not ids:
                 raise InputError(f"{folder}: holds none of the split's sequences")
-        listed = len(ids)
+        dropped: dict[str, int] = {}
         if skip_bad:
-            ids = those_there(ids, lambda name: [self._pose_file(name), self._picture(name)])
+            ids, dropped = those_there(
+                ids, lambda name: [self._pose_file(name), self._picture(name)]
+            )
         cache = f"BIWI-{filename_list.stem if filename_list else 'all'}-{split}-{train}"
         pose_files = [self._pose_file(name) for name in ids]
         table = cached_table(
@@ -285,7 +285,7 @@ class ReleasedBiwi(Dataset):
             poses=table["poses"],
             boxes=self._read_boxes(boxes, ids, cache, skip_bad),
             margins=margins,
-            dropped=_missing(listed - len(ids)),
+            dropped=dropped,
         )
         self.drop(~_finite(self.poses, ids, skip_bad), "a broken pose")
         self.drop(~np.isfinite(self.boxes).all(axis=1), "no face box")
@@ -335,11 +335,7 @@ class ReleasedBiwi(Dataset):
         )
         if table["broken"].any() and not skip_bad:
             first = pictures[int(np.argmax(table["broken"]))]
-            try:
-                open_upright(first)
-            except InputError as error:
-                raise InputError(f"{error}{SKIP}") from None
-            raise InputError(f"{first}: could not be read; replace it{SKIP}")
+            refuse_broken(str(first), lambda: open_upright(first))
         return table["boxes"]
 
 

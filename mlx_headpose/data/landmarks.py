@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..core.crop import Margins
 from ..errors import InputError
 from ..files import digest
-from .base import BROKEN, SKIP, Dataset
+from .base import BROKEN, Dataset, refuse_broken
 from .listing import cached_table
 
 POINTS = 468
@@ -121,11 +121,7 @@ class PhotoLandmarks(Dataset):
         self.points, broken = self._find(photos, find)
         if broken.any() and not skip_bad:
             first = int(np.argmax(broken))
-            try:
-                photos.image(first)
-            except InputError as error:
-                raise InputError(f"{error}{SKIP}") from None
-            raise InputError(f"{photos.ids[first]}: could not be read; replace it{SKIP}")
+            refuse_broken(photos.ids[first], lambda: photos.image(first))
         seen = np.isfinite(self.points).all(axis=(1, 2))
         self.without_face = [photos.ids[i] for i in np.flatnonzero(~seen & ~broken).tolist()]
         self.drop(broken, BROKEN)

@@ -79,9 +79,13 @@ def csv_rows(lines: Iterable[str]) -> Iterator[list[str]]:
             yield cells
 
 
-def those_there(ids: list[str], files: Callable[[str], Iterable[Path]]) -> list[str]:
-    """The samples all of whose files are there."""
-    return [name for name in ids if all(path.is_file() for path in files(name))]
+def those_there(
+    ids: list[str], files: Callable[[str], Iterable[Path]]
+) -> tuple[list[str], dict[str, int]]:
+    """The samples all of whose files are there, and how many were dropped for a missing one."""
+    kept = [name for name in ids if all(path.is_file() for path in files(name))]
+    missing = len(ids) - len(kept)
+    return kept, {"file missing": missing} if missing else {}
 
 
 def walk(folder: Path, suffix: str) -> list[str]:
