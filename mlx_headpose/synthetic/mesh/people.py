@@ -19,6 +19,7 @@ from .scene import MeshScene
 
 _VIEW_COLUMNS = 12
 _NECK = 80.0  # degrees that a neck bends at most
+_TO_CAMERA = 120.0  # yaw in degrees beyond which nobody turns the shoulders to the camera
 
 
 class MeshPeople(People):
@@ -189,12 +190,14 @@ def sample_body(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
     """(3, 3) rotation of the shoulders below a head in a (3,) pose.
 
     They are upright and turned less than the head or more, unless the neck would have to bend
-    further than necks do: then the body leans as well.
+    further than necks do: then the body leans as well. Of people whom the camera sees from the
+    front or the side, half have turned their shoulders towards it, so that these tell little of
+    where the head turns.
     """
     yaw = float(pose[0])
     turned = rng.normal(0, 26)
-    if abs(yaw) < 100 and rng.random() < 0.35:
-        turned += 0.6 * yaw
+    if abs(yaw) < _TO_CAMERA and rng.random() < 0.5:
+        turned += rng.uniform(0.3, 1) * yaw
     upright = np.array((yaw - turned, rng.normal(0, 6), rng.normal(0, 5)))
     head, body = pose_to_matrix(np.stack((pose, upright)).astype(np.float64))
     neck = Rotation.from_matrix(head.T @ body)
