@@ -69,7 +69,7 @@ class _Geometry:
 
     def small(self, batch: int) -> bool:
         """Whether `_depthwise_of_few_pixels` beats one multiply-add per tap, by measurement."""
-        return batch >= 8 and math.prod(self.inputs) <= 6 * math.prod(self.kernel)
+        return math.prod(self.inputs) <= math.sqrt(batch) * math.prod(self.kernel)
 
 
 def _windows(x: mx.array, geometry: _Geometry) -> mx.array:
@@ -117,11 +117,12 @@ def _taps(x: mx.array, geometry: _Geometry) -> list[mx.array]:
 def _correlate(x: mx.array, weight: mx.array, geometry: _Geometry) -> mx.array:
     """The convolution itself: (N, H, W, C) → (N, Ho, Wo, O)."""
     if geometry.depthwise(weight):
-        wide = weight.astype(mx.float32).reshape(weight.shape[0], -1)
+        # Side by side the weights of a tap are multiplied by many at once, else one by one.
+        wide = mx.contiguous(weight.astype(mx.float32).reshape(weight.shape[0], -1).T)
         taps = _taps(x, geometry)
-        total = taps[0] * wide[:, 0]
+        total = taps[0] * wide[0]
         for k, tap in enumerate(taps[1:], 1):
-            total = total + tap * wide[:, k]
+            total = total + tap * wide[k]
         return total.astype(x.dtype)
     groups = geometry.groups
     if geometry.allows_winograd and winograd.pays(x, weight, geometry.outputs):
