@@ -204,7 +204,9 @@ def test_networks_learn_a_batch(name):
         loss, gradients = step()
         optimizer.update(model, gradients)
         losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+        if losses[-1] < 0.5 * losses[0]:
+            return
+    raise AssertionError(losses)
 
 
 @pytest.mark.parametrize("name", SMALL)
