@@ -21,6 +21,9 @@ import numpy as np
 from .errors import InputError
 
 UNDER_WAY = ".part"  # in the name of every temporary file, before its suffix
+# Of fixed length: a name that begins with the output's own would be longer than disks allow.
+HIDDEN = ".mlx-headpose-"
+LONGEST_SUFFIX = 20  # characters; no format that a writer knows by its suffix has a longer one
 # What another folder would not answer.
 NOT_HERE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
@@ -91,8 +94,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         if isinstance(place, int) or (place.exists() and not place.is_dir()):
             raise InputError(f"{path}: is no folder; choose another name")
         place.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{path.stem}-"
-        beside = Path(tempfile.mkdtemp(prefix=prefix, suffix=UNDER_WAY, dir=place.parent))
+        beside = Path(tempfile.mkdtemp(prefix=HIDDEN, suffix=UNDER_WAY, dir=place.parent))
         before = beside / "before"
         try:
             made = beside / place.name
@@ -162,20 +164,24 @@ def place_of(path: str | Path) -> Path | int:
     Returns:
         A path, or the number of an open descriptor: 1 for "-" and /dev/stdout. Where the shell
         sent that to a file, the file's own name must not be taken for it: it is open.
+
+    Raises:
+        InputError: it links to itself, or is no name that the disk can hold.
     """
     if str(path) == "-":
         return 1
     place = Path(path)
-    for _ in range(MAX_LINKS):
-        name = os.path.normpath(place.parent.resolve() / place.name)
-        found = re.fullmatch(rf"(?:/dev|/proc/self|/proc/{os.getpid()})/fd/(\d+)", name)
-        if found:
-            return int(found[1])
-        if name in STANDARD_STREAMS:
-            return STANDARD_STREAMS[name]
-        if not place.is_symlink():
-            return Path(name)
-        place = Path(name).parent / place.readlink()
+    with _explained(place):
+        for _ in range(MAX_LINKS):
+            name = os.path.normpath(place.parent.resolve() / place.name)
+            found = re.fullmatch(rf"(?:/dev|/proc/self|/proc/{os.getpid()})/fd/(\d+)", name)
+            if found:
+                return int(found[1])
+            if name in STANDARD_STREAMS:
+                return STANDARD_STREAMS[name]
+            if not place.is_symlink():
+                return Path(name)
+            place = Path(name).parent / place.readlink()
     raise InputError(f"{path}: links to itself; name another file")
 
 
@@ -261,9 +267,8 @@ def _temporary(place: Path | int, path: Path) -> Path:
                 folder.mkdir(parents=True, exist_ok=True)
             except FileNotFoundError as error:  # where nobody can make folders, such as /proc
                 raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem}-", suffix=f"{UNDER_WAY}{path.suffix}", dir=folder
-    )
+    suffix = path.suffix if len(path.suffix) <= LONGEST_SUFFIX else ""
+    handle, name = tempfile.mkstemp(prefix=HIDDEN, suffix=f"{UNDER_WAY}{suffix}", dir=folder)
     os.close(handle)
     return Path(name)
 
@@ -285,19 +290,20 @@ def _require_room(path: Path) -> None:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what the user can fix into one sentence."""
+    """Turn the system's errors into one sentence."""
     try:
         yield
+    except BrokenPipeError:  # the reader of a pipe has gone, which is no error
+        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise InputError(f"{path}: the disk is full; free some space and try again") from error
         if error.errno == errno.EBADF:
             raise InputError(f"{path}: is closed; name a file") from error
-        if error.errno in NOT_HERE:
-            raise InputError(
-                f"{path}: cannot be written ({error.strerror}); choose another folder"
-            ) from error
-        raise
+        instead = "choose another folder" if error.errno in NOT_HERE else "name another file"
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); {instead}"
+        ) from error
 
 
 def read_json(path: Path, missing: str = "no such file; check the path") -> Any:

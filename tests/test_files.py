@@ -38,7 +38,7 @@ def test_the_file_appears_only_when_it_is_whole(tmp_path):
     path = tmp_path / "new" / "folder" / "notes.txt"
     with atomic_path(path) as temporary:
         assert (temporary.parent, temporary.suffix) == (path.parent, ".txt")
-        assert temporary.name.startswith(".notes-")
+        assert temporary.name.startswith(".mlx-headpose-")
         temporary.write_text("half")
         assert not path.exists()
         temporary.write_text("whole")
@@ -100,9 +100,43 @@ def test_a_place_that_takes_no_files_is_one_sentence(tmp_path, code):
         raise OSError(code, os.strerror(code))
 
 
-def test_other_errors_of_the_system_stay_what_they_are(tmp_path):
-    with pytest.raises(InterruptedError), atomic_path(tmp_path / "a.txt"):
-        raise OSError(errno.EINTR, "interrupted")
+@pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL, errno.ENAMETOOLONG])
+def test_any_other_error_of_the_system_is_one_sentence(tmp_path, code):
+    with (
+        pytest.raises(InputError, match=r"a\.txt: cannot be written \(.+\); name another file"),
+        atomic_path(tmp_path / "a.txt"),
+    ):
+        raise OSError(code, os.strerror(code))
+    assert names(tmp_path) == []
+
+
+def test_a_reader_of_a_pipe_that_has_gone_stays_what_it_is(tmp_path):
+    with pytest.raises(BrokenPipeError), atomic_path(tmp_path / "a.txt"):
+        raise OSError(errno.EPIPE, "Broken pipe")
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".txt", "n." + "t" * 253, "ü" * 127])
+def test_names_may_be_as_long_as_the_disk_allows(tmp_path, name):
+    require_writable(tmp_path / name)
+    write_json(tmp_path / name, 1)
+    assert names(tmp_path) == [name]
+    write_package(tmp_path / "folder" / name, "first")
+    assert names(tmp_path / "folder") == [name]
+
+
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
+    path = tmp_path / ("n" * 256)
+    checks = [
+        require_writable,
+        lambda p: write_json(p, 1),
+        lambda p: write_package(p, "first"),
+        lambda p: messages_apart([p]).__enter__(),
+        lambda p: require_apart([], [p]),
+    ]
+    for check in checks:
+        with pytest.raises(InputError, match=r"n: cannot be written \(.+\); name another file"):
+            check(path)
+    assert names(tmp_path) == []
 
 
 def test_a_folder_is_no_file(tmp_path):
