@@ -17,6 +17,7 @@ from test_biwi import prepare
 
 from mlx_headpose.cli import main
 from mlx_headpose.cli import test as evaluating
+from mlx_headpose.cli.train_start import _sized
 from mlx_headpose.errors import InputError
 from mlx_headpose.methods import build, config_from_dict
 from mlx_headpose.readers.safetensors_file import load_tensors, read_config
@@ -197,6 +198,42 @@ def test_networks_of_other_sizes_get_sets_of_their_own(epochs, monkeypatch):
     monkeypatch.setattr(evaluating, "open_set", open_set)
     main("test", CROPS)
     assert sizes == [64, 96]
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes"),
+    [
+        ({}, (64, 72)),
+        ({"input_size": 64}, (64, 72)),
+        ({"input_size": 96}, (96, 108)),
+        ({"input_size": 96, "crop": True, "crop_size": 80}, (80, 96)),
+    ],
+)
+def test_an_input_size_means_the_same_in_training_and_evaluation(given, sizes):
+    stored = {"model_type": "hopenet", "arch": "resnet18"}
+    stored["preprocessing"] = {"size": 64, "resize_to": 72}
+    config = config_from_dict(stored)
+    nothing = dict.fromkeys(("model", "input_size", "crop", "crop_size", "protocol"))
+    options = argparse.Namespace(**{**nothing, **given})
+    tested = evaluating.preprocessing_for(config, options, Path("x.safetensors"))
+    trained = _sized(argparse.Namespace(**given), config).preprocessing
+    assert tested == trained
+    assert (tested.size, tested.resize_to) == sizes
+
+
+def test_each_of_a_folders_networks_is_built_once_for_its_size(epochs, monkeypatch):
+    built = []
+
+    def counted(config):
+        built.append(config.preprocessing.size)
+        return build(config)
+
+    monkeypatch.setattr(evaluating, "build", counted)
+    for name in ("2", "1"):
+        config = {"model_type": "hopenet", "arch": "resnet18", "preprocessing": {"size": 64}}
+        save_pretrained(build(config_from_dict(config)), epochs / "nets" / f"{name}.safetensors")
+    main("test", [*CROPS, "--input_size", "96"])
+    assert built == [64, 96, 64, 96]
 
 
 @pytest.mark.parametrize(

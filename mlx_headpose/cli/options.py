@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from ..core.estimator import flag_of
+from ..core.preprocessing import Preprocessing
 from ..data import DATASETS, dataset_options
 from ..errors import InputError
 from ..methods import DEFAULT, DETECTORS, METHODS, ModelConfig, config_class
@@ -183,6 +184,27 @@ def model_options(arguments: argparse.Namespace, method: str) -> dict[str, Any]:
 def make_config(arguments: argparse.Namespace, method: str) -> ModelConfig:
     """A method's config from the command line."""
     return config_class(method)(**model_options(arguments, method))
+
+
+def sized(now: Preprocessing, input_size: int | None, crop: bool, crop_size: int) -> Preprocessing:
+    """A network's preprocessing with the sizes that were given; `train.py` and `test.py` agree.
+
+    Args:
+        now: the network's.
+        input_size: side of the network's input, or, with `crop`, length that the crop is scaled to;
+            None changes nothing.
+        crop: whether the network reads only the middle of the scaled crop.
+        crop_size: side of that middle.
+
+    Raises:
+        InputError: such sizes are impossible.
+    """
+    if crop:
+        scaled = input_size or now.resize_to or now.size
+        return dataclasses.replace(now, size=crop_size, resize_to=scaled)
+    if input_size is None or input_size == now.size:
+        return now
+    return now.at_size(input_size)
 
 
 def add_method_option(parser: argparse.ArgumentParser, default: str | None = DEFAULT) -> None:

@@ -37,7 +37,7 @@ from ..readers.safetensors_file import read_config
 from ..training.checkpoint import is_state
 from ..weights import from_pretrained, tensors_of
 from .datasets import BOXES, open_for, samples_used
-from .options import Parser, boolean, largest_yaw, margin, positive, refuse, refuse_unused
+from .options import Parser, boolean, largest_yaw, margin, positive, refuse, refuse_unused, sized
 
 
 def make_parser(program: str) -> Parser:
@@ -89,7 +89,8 @@ def make_parser(program: str) -> Parser:
     network.add_argument(
         "--input_size",
         type=positive,
-        help="pixels that the crop is scaled to; by default the model's",
+        help="side of the network's input in pixels, or, with --crop 1, of the scaled crop; by "
+        "default the model's",
     )
     network.add_argument(
         "--crop",
@@ -149,17 +150,17 @@ def _run(options: argparse.Namespace, given: set[str]) -> None:
     snapshots = find_snapshots(Path(options.snapshot), options.start, options.num_epochs)
     read = [*snapshots, options.filename_list, options.mesh, options.boxes]
     require_apart(read, [options.json, options.csv, options.report, *pictures])
-    if len(snapshots) > 1:  # nobody evaluates the first to hear that the last cannot be
-        for path in snapshots:
-            require_evaluable(path, options)
+    # Before the first is evaluated: nobody waits for it to hear that the last cannot be.
+    planned = {p: evaluable_preprocessing(p, options) for p in snapshots if len(snapshots) > 1}
     evaluations: dict[Path, Evaluation] = {}
     sets: dict[tuple[Crop, int, int, bool], Dataset] = {}
     used: dict[Path, Dataset] = {}
     for path in snapshots:
         model = from_pretrained(path)
-        model = adapt(model, options, path)
+        preprocessing = planned.get(path) or preprocessing_for(model.config, options, path)
         if protocol:
-            preprocessing = protocol.cut.apply(model.config.preprocessing)
+            preprocessing = protocol.cut.apply(preprocessing)
+        if preprocessing != model.config.preprocessing:
             model = model.with_preprocessing(preprocessing)
         config = model.config
         crop = config.preprocessing.crop
@@ -247,22 +248,14 @@ def run_one(model: Estimator, dataset: Dataset, options: argparse.Namespace) -> 
     return evaluate(model, dataset, options.batch_size, options.skip_bad, progress=dataset.name)
 
 
-def adapt(model: Estimator, options: argparse.Namespace, path: Path) -> Estimator:
-    """The network at the input size that the options ask for.
+def preprocessing_for(
+    config: ModelConfig, options: argparse.Namespace, path: Path
+) -> Preprocessing:
+    """What the options make of a network's preprocessing.
 
     Raises:
         InputError: it is of another method, or its weights cannot read that size.
     """
-    preprocessing = preprocessing_for(model.config, options, path)
-    if preprocessing == model.config.preprocessing:
-        return model
-    return model.with_preprocessing(preprocessing)
-
-
-def preprocessing_for(
-    config: ModelConfig, options: argparse.Namespace, path: Path
-) -> Preprocessing:
-    """What the options make of a network's preprocessing; see `adapt`."""
     method, preprocessing = config.model_type, config.preprocessing
     if options.model not in (None, method):
         raise InputError(f"{path}: is a {method} network, not {options.model}")
@@ -272,10 +265,9 @@ def preprocessing_for(
         raise InputError(f"{path}: reads landmarks, for which there is no {names}; leave it out")
     if options.input_size is None and not options.crop:
         return preprocessing
-    scaled = options.input_size or preprocessing.resize_to or preprocessing.size
-    size = (options.crop_size or preprocessing.size) if options.crop else scaled
+    crop_size = options.crop_size or preprocessing.size
     try:
-        preprocessing = dataclasses.replace(preprocessing, size=size, resize_to=scaled)
+        preprocessing = sized(preprocessing, options.input_size, options.crop, crop_size)
         other = dataclasses.replace(config, preprocessing=preprocessing)
         shapes = [{n: v.shape for n, v in tensors_of(build(c)).items()} for c in (config, other)]
     except InputError as error:
@@ -283,16 +275,16 @@ def preprocessing_for(
     if shapes[0] != shapes[1]:
         raise InputError(
             f"{path}: its weights read images of {config.preprocessing.size} pixels alone, not of "
-            f"{size}; leave --input_size and --crop out"
+            f"{preprocessing.size}; leave --input_size and --crop out"
         )
     return preprocessing
 
 
-def require_evaluable(path: Path, options: argparse.Namespace) -> None:
-    """See that one of a folder's snapshots is a network that the options suit.
+def evaluable_preprocessing(path: Path, options: argparse.Namespace) -> Preprocessing:
+    """What the options make of the preprocessing of one of a folder's snapshots.
 
     Raises:
-        InputError: it is not.
+        InputError: it is no network that the options suit.
     """
     stored = read_config(path)
     method = stored.get("model_type")
@@ -306,7 +298,7 @@ def require_evaluable(path: Path, options: argparse.Namespace) -> None:
         config = config_from_dict(stored)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    preprocessing_for(config, options, path)
+    return preprocessing_for(config, options, path)
 
 
 def find_snapshots(path: Path, first: int | None = None, last: int | None = None) -> list[Path]:

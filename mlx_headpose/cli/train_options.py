@@ -110,7 +110,8 @@ def _data(group: Any) -> None:
         "--input_size",
         "--target_size",
         type=positive,
-        help="side of the network's input in pixels (default: the method's)",
+        help="side of the network's input in pixels, or, with --crop 1, of the scaled crop "
+        "(default: the method's)",
     )
     _add(
         group,

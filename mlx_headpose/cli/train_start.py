@@ -32,7 +32,7 @@ from ..training.checkpoint import read_network, read_run
 from ..training.options import TrainingOptions
 from ..weights import load_strictly, load_to_train
 from .datasets import open_for, samples_used
-from .options import make_config, model_options, refuse_unused
+from .options import make_config, model_options, refuse_unused, sized
 
 # Share of the rate from random weights below which these hardly learn.
 RATE_FROM_NOTHING = 0.05
@@ -265,19 +265,12 @@ def _as_asked(args: argparse.Namespace, config: ModelConfig) -> ModelConfig:
 
 
 def _sized(args: argparse.Namespace, config: ModelConfig) -> ModelConfig:
-    """A config with the sizes that were given: with --crop, of the scaled crop and its middle."""
-    now, size = config.preprocessing, getattr(args, "input_size", None)
-    if getattr(args, "crop", False):
-        if config.inputs.landmarks:
-            raise InputError("--crop is for networks that read images; leave it out")
-        usual = type(config)().preprocessing.size
-        now = dataclasses.replace(
-            now,
-            size=getattr(args, "crop_size", usual),
-            resize_to=size or now.resize_to or now.size,
-        )
-    elif size is not None and size != now.size:
-        now = now.at_size(size)
+    """A config with the sizes that were given."""
+    size, crop = getattr(args, "input_size", None), getattr(args, "crop", False)
+    if crop and config.inputs.landmarks:
+        raise InputError("--crop is for networks that read images; leave it out")
+    crop_size = getattr(args, "crop_size", type(config)().preprocessing.size)
+    now = sized(config.preprocessing, size, crop, crop_size)
     return dataclasses.replace(config, preprocessing=now)
 
 
