@@ -12,9 +12,10 @@ import pytest
 from support.commands import assert_refused, installed
 from test_detector import head_model
 
-from mlx_headpose import weights
+from mlx_headpose import places, weights
 from mlx_headpose.cli import leaderboard
 from mlx_headpose.convert import convert_file
+from mlx_headpose.errors import InputError
 from mlx_headpose.evaluation.evaluate import Evaluation
 from mlx_headpose.evaluation.leaderboard import (
     Network,
@@ -100,6 +101,30 @@ def folder(shared, tmp_path):
     names = (shared / "data" / "AFLW2000" / "aflw2000_list.txt").read_text().split()[:6]
     (tmp_path / "list.txt").write_text("\n".join(names))
     return tmp_path
+
+
+def test_a_folder_without_networks_names_the_command_of_this_installation(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "BUNDLED", tmp_path / "none")
+    monkeypatch.setattr(places, "_ENTRY_SCRIPTS", tmp_path)
+    with pytest.raises(InputError, match="see `mlx-headpose convert --list`"):
+        leaderboard.find_networks(tmp_path)
+
+
+@pytest.mark.parametrize("option", ["--detector", "--filename_list"])
+def test_options_of_aflw2000_are_refused_without_it(tmp_path, option):
+    with pytest.raises(InputError, match=f"{option}: is for AFLW2000, which needs --data_dir"):
+        leaderboard.run("leaderboard", ["--rendered", "1", option, "x"])
+
+
+def test_a_file_named_bundled_is_another_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "BUNDLED", tmp_path / "package" / "headpose.safetensors")
+    monkeypatch.setattr(leaderboard, "measure", lambda *_: dict.fromkeys(leaderboard.MEASURED, 0))
+    options, state = argparse.Namespace(batch_size=1), {"networks": {}}
+    names = [
+        leaderboard.known_network(path, str(path), state, options).name
+        for path in (weights.BUNDLED, tmp_path / "bundled.safetensors", tmp_path / "a.safetensors")
+    ]
+    assert names == ["bundled", "bundled.safetensors", "a"]
 
 
 def test_the_command_goes_on_where_it_stopped(shared, folder):

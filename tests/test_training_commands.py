@@ -13,9 +13,17 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from mlx_headpose import places
 from mlx_headpose.cli import datasets, main
 from mlx_headpose.cli.options import make_config
-from mlx_headpose.cli.train import parse, training_options, with_config_file, workdir_path
+from mlx_headpose.cli.train import (
+    closing_sentence,
+    command_to_go_on,
+    parse,
+    training_options,
+    with_config_file,
+    workdir_path,
+)
 from mlx_headpose.cli.train_options import make_parser
 from mlx_headpose.cli.train_start import (
     _as_asked,
@@ -28,6 +36,7 @@ from mlx_headpose.cli.train_start import (
 from mlx_headpose.methods import config_from_dict
 from mlx_headpose.methods.hopenet.network import Config
 from mlx_headpose.readers.safetensors_file import read_config
+from mlx_headpose.training.checkpoint import Progress, Workdir
 from mlx_headpose.weights import from_pretrained, save_tensors
 
 
@@ -326,6 +335,13 @@ def test_a_converted_backbone_is_a_start() -> None:
         ("--yaw 500", "'500' is not an angle above 0 and up to 180"),
         ("--freeze backbone head", "leaves nothing to train"),
         ("--head_parameters heed. --head_lr_scale 2", "heed.: no parameter that trains"),
+        ("--head_parameters head.", "no use while --head_lr_scale is 1; leave it out"),
+        ("--crop_size 48", "--crop_size: is for --crop 1; leave it out"),
+        ("--crop 0 --crop_size 48", "--crop_size: is for --crop 1; leave it out"),
+        ("--snapshot", "--snapshot/--weights: expected one argument; see `train.py --help`"),
+        ("--config", "--config: expected one argument; see `train.py --help`"),
+        ("--model foo", "unknown method 'foo'; choose one of: hopenet, "),
+        ("--model foo", ", headdetector"),
         ("--optimizer adam --weight_decay 1", "--weight_decay is not for --optimizer adam"),
         ("--momentum 0.5", "--momentum is not for --optimizer adam"),
         ("--alpha nan", "'nan' is not a number"),
@@ -338,13 +354,37 @@ def test_a_converted_backbone_is_a_start() -> None:
 def test_mistakes_are_one_sentence(
     line: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = f"train.py {line} --arch squeezenet1_1 --input_size 64"
+    given = f"train.py --arch squeezenet1_1 --input_size 64 {line}"
     assert sentence in refused(given, capsys)
 
 
 def test_a_batch_norm_of_single_values_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     line = "train.py --model pyramid --input_size 64 --batch_size 1 --samples 4"
     assert "give a larger --batch_size" in refused(line, capsys)
+
+
+def test_the_command_that_goes_on_finds_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in ("run", "runs/a", "my runs/it's one"):
+        args = make_parser("train.py", "hopenet").parse_args(["--output_string", given])
+        args.dataset = "synthetic"
+        shown = command_to_go_on(Workdir(workdir_path(args)))
+        words = shlex.split(shown.removeprefix("python train.py "))
+        assert words == ["--output_string", given, "--resume"]
+    monkeypatch.setattr(places, "_ENTRY_SCRIPTS", Path("in a wheel"))
+    assert command_to_go_on(Workdir(Path("workdirs_a"))) == (
+        "mlx-headpose train --output_string a --resume"
+    )
+    closing = closing_sentence(Progress(), Workdir(Path("workdirs_a")), "--dataset synthetic")
+    assert "Test it: mlx-headpose test --dataset synthetic --snapshot workdirs_a/best" in closing
+
+
+def test_the_suggested_test_skips_what_the_training_skipped(shared: Path) -> None:
+    folder = shared / "data" / "AFLW2000"
+    for more in ([], ["--skip_bad"]):
+        args, _ = parse("train.py", ["--dataset", "AFLW2000", "--data_dir", str(folder), *more])
+        sets = open_sets(args, make_config(args, "hopenet"), Path("run"), lambda line: None)
+        assert sets.test is not None
+        assert ("--skip_bad" in sets.test) == bool(more)
 
 
 def test_outputs_have_names_of_their_own() -> None:
@@ -363,7 +403,11 @@ def test_a_file_of_options_comes_first(tmp_path, capsys):
         "\ufeff--output_string set#1 # don't\n#--lr 2\n--data_dir 'a #b'\\ c \"# '\"\n"
     )
     words = ["--output_string", "set#1", "--data_dir", "a #b c", "# '"]
-    assert with_config_file(["--config", "words.txt"]) == [*words, "--config", "words.txt"]
+    assert with_config_file("train.py", ["--config", "words.txt"]) == [
+        *words,
+        "--config",
+        "words.txt",
+    ]
     (tmp_path / "nested.txt").write_text("--config recipe.txt")
     assert "nested.txt: names another" in refused("train.py --config nested.txt", capsys)
     (tmp_path / "broken.txt").write_text("--output_string 'open")

@@ -46,9 +46,10 @@ from ..figures import available
 from ..files import atomic_path, digest, read_json, write_json
 from ..inference.detectors import BUNDLED_NAME, load_detector
 from ..methods import METHODS, Estimator
+from ..places import command
 from ..training.checkpoint import is_state
 from ..weights import BUNDLED, from_pretrained, read_config
-from .options import Parser, not_negative, positive
+from .options import Parser, not_negative, positive, refuse
 
 STATE = "leaderboard.json"
 OVERLAP = 0.4  # of a detected face with the annotated landmarks' box
@@ -100,7 +101,9 @@ def make_parser(program: str) -> Parser:
 
 def run(program: str, arguments: list[str]) -> None:
     """Run the command; what was evaluated already, and has not changed, is kept."""
-    options = make_parser(program).parse_args(arguments)
+    options, given = make_parser(program).parse_given(arguments)
+    if not options.data_dir:
+        refuse(given, ("detector", "filename_list"), "is for AFLW2000, which needs --data_dir")
     paths = find_networks(options.snapshots)
     state = read_state(options.output / STATE)
     detector = find_detector(options)
@@ -148,7 +151,9 @@ def find_networks(folder: Path) -> list[Path]:
     kept = [p for p in found if read_config(p).get("model_type") in METHODS]
     paths = [*([weights.BUNDLED] if weights.BUNDLED.is_file() else []), *kept]
     if not paths:
-        raise InputError(f"{folder}: holds no networks; convert some, see `convert.py --list`")
+        raise InputError(
+            f"{folder}: holds no networks; convert some, see `{command('convert --list')}`"
+        )
     unique: dict[str, Path] = {}
     # The first of equal files is kept: that whose name says most of it.
     for path in sorted(paths, key=lambda p: (p != weights.BUNDLED, p.stem not in PUBLISHED)):
@@ -324,6 +329,8 @@ def known_network(
     kept = state["networks"][content]
     bundled = path == weights.BUNDLED
     name = "bundled" if bundled else path.stem
+    if name == "bundled" and not bundled:  # two networks of one name would be one in the tables
+        name = path.name
     licence, trained_on = "not stated", "not stated"
     if bundled:
         licence, trained_on = "MIT", BUNDLED_TRAINED_ON

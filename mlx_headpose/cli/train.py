@@ -17,11 +17,12 @@ from ..data import dataset_name
 from ..errors import InputError
 from ..files import atomic_path
 from ..methods import DETECTORS, METHODS, ModelConfig
+from ..places import command
 from ..training.checkpoint import Progress, Workdir, find_state, is_state, read_run
 from ..training.distributed import Processes
 from ..training.loop import Stopped, Training
 from ..training.options import TrainingOptions
-from .options import given_fields
+from .options import Parser, given_fields, refuse
 from .train_options import make_parser
 from .train_start import (
     HELD_OUT_LIST,
@@ -44,6 +45,10 @@ QUOTED_OR_COMMENT = re.compile(r"""("(?:\\.|[^"\\])*"|'[^']*'|\\.)|(?<!\S)#.*"""
 def run(program: str, arguments: list[str]) -> None:
     """Train as the command line says, and say how to test what came out."""
     args, state = parse(program, arguments)
+    # A training that goes on was started with what it was started with.
+    given = set(vars(args)) if state is None else set()
+    if not getattr(args, "crop", False):
+        refuse(given, ("crop_size",), "is for --crop 1")
     if args.gpu < 0:
         mx.set_default_device(mx.cpu)
     processes = Processes()
@@ -57,6 +62,8 @@ def run(program: str, arguments: list[str]) -> None:
     if "input_size" in args and model.config.inputs.landmarks:
         raise InputError("--input_size is for networks that read images; leave it out")
     options = training_options(args, model.config, pretrained)
+    if options.head_lr_scale == 1:
+        refuse(given, ("head_parameters",), "has no use while --head_lr_scale is 1")
     if pretrained and state is None and not given_weights:
         say(f"Begins from {args.snapshot}, the published ImageNet weights.")
     if not pretrained and (warning := rate_warning(model.config, options.lr)):
@@ -93,10 +100,15 @@ def run(program: str, arguments: list[str]) -> None:
         try:
             progress = training.run()
         except Stopped:
-            name = shlex.quote(workdir.folder.name.removeprefix("workdirs_"))
-            say(f"Stopped and saved. To go on: python train.py --output_string {name} --resume")
+            say(f"Stopped and saved. To go on: {command_to_go_on(workdir)}")
             raise SystemExit(130) from None
     say(closing_sentence(progress, workdir, sets.test, model.config.criterion))
+
+
+def command_to_go_on(workdir: Workdir) -> str:
+    """What resumes a training; its --output_string may hold folders."""
+    name = shlex.quote(str(workdir.folder).removeprefix("workdirs_"))
+    return command(f"train --output_string {name} --resume")
 
 
 def describe(config: ModelConfig) -> str:
@@ -111,8 +123,8 @@ def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path 
 
     A resumed training keeps the options it was started with, except those given anew.
     """
-    arguments = with_config_file(arguments)
-    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    arguments = with_config_file(program, arguments)
+    peek = Parser(program, "", add_help=False)
     peek.add_argument("--model")
     peek.add_argument("--snapshot", "--weights")
     known = peek.parse_known_args(arguments)[0]
@@ -151,9 +163,9 @@ def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path 
     return args, state
 
 
-def with_config_file(arguments: list[str]) -> list[str]:
+def with_config_file(program: str, arguments: list[str]) -> list[str]:
     """The arguments with those of `--config` in front, which the others override."""
-    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek = Parser(program, "", add_help=False)
     peek.add_argument("--config", default=None)
     path = peek.parse_known_args(arguments)[0].config
     if path is None:
@@ -213,8 +225,9 @@ def closing_sentence(
 ) -> str:
     """The best epoch, its error, and, given the set's options, the command that tests it."""
     best = shlex.quote(str(workdir.best))
+    line = f"test {test} --snapshot {best}"
     name, unit = ("MAE", "°") if criterion == "mae" else (criterion, " %")
     return (
         f"Best: epoch {progress.best_epoch}, validation {name} {progress.best_mae:.2f}{unit}. "
-        f"{f'Test it: python test.py {test} --snapshot {best}' if test else f'It is {best}.'}"
+        f"{f'Test it: {command(line)}' if test else f'It is {best}.'}"
     )

@@ -174,6 +174,8 @@ def _test_options(
     for option in SHARED_OPTIONS:
         if option in args and option in dataset_options(name):
             words += [f"--{option}", str(getattr(args, option))]
+    if DATASETS[name].has_files and getattr(args, "skip_bad", False):
+        words.append("--skip_bad")
     return shlex.join(words)
 
 

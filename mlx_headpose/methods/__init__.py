@@ -57,7 +57,8 @@ def _module(method: str) -> ModuleType:
     if method in DETECTORS:
         return importlib.import_module(DETECTORS[method], __name__)
     if method not in METHODS + FITTED:
-        raise InputError(f"unknown method {method!r}; choose one of: {', '.join(METHODS)}")
+        names = ", ".join((*METHODS, *DETECTORS))
+        raise InputError(f"unknown method {method!r}; choose one of: {names}")
     module = "fitted" if method in FITTED else "network"
     return importlib.import_module(f".{method}.{module}", __name__)
 
