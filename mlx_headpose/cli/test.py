@@ -137,7 +137,7 @@ def run(program: str, arguments: list[str]) -> None:
 
 
 def _run(options: argparse.Namespace, given: set[str]) -> None:
-    if "crop" not in given:
+    if not options.crop:
         refuse(given, ("crop_size",), "is for --crop 1")
     pictures = [options.worst, options.curve, options.intervals]
     for file in filter(None, pictures):
@@ -310,9 +310,11 @@ def find_snapshots(path: Path, first: int | None = None, last: int | None = None
             epoch numbers are taken.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or the path is a single network and has no epochs to choose from.
     """
     if not path.is_dir() or (path / "config.json").exists():
+        if first is not None or last is not None:
+            raise InputError(f"{path}: is one network; leave --start and --num_epochs out")
         return [path]
     epochs_below = path / "snapshots"  # in the folder of a training
     folder = epochs_below if epochs_below.is_dir() else path
