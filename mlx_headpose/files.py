@@ -351,6 +351,13 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+def write_lines(path: str | Path, lines: Iterable[str]) -> None:
+    """Write a line each, atomically. Names of files may be bytes that are no UTF-8; they stay."""
+    text = "".join(f"{line}\n" for line in lines)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
 def digest(*parts: Any) -> str:
     """A short fingerprint of arrays and plain values."""
     sha = hashlib.sha256()

@@ -140,6 +140,18 @@ def test_a_list_is_made_of_whole_annotations(folder, pose, capsys):
     assert (folder / "files.txt").read_text() == "image00002\nimage00006\n"
 
 
+def test_a_list_holds_names_that_are_no_text(folder):
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        for suffix in (".mat", ".jpg"):
+            (folder / f"image00004{suffix}").rename(folder / f"{name}{suffix}")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    main("create_filename_list", ["--root_dir", str(folder)])
+    assert b"caf\xe9\n" in (folder / "files.txt").read_bytes()
+    assert name in open_dataset("AFLW2000", folder, folder / "files.txt").ids
+
+
 def test_angles_in_degrees_are_no_radians(folder):
     for number, name in enumerate(("image00002", "image00004", "image00006")):
         path = folder / f"{name}.mat"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import pickle
 import struct
 import warnings
@@ -29,6 +30,7 @@ from mlx_headpose.data.listing import cached_table, read_list
 from mlx_headpose.data.panoptic import read_list as read_panoptic
 from mlx_headpose.data.panoptic_labels import read_cameras, read_heads
 from mlx_headpose.errors import InputError
+from mlx_headpose.files import write_lines
 from mlx_headpose.inference import video
 from mlx_headpose.inference.landmark_files import read_landmarks
 from mlx_headpose.inference.pictures import open_picture
@@ -231,7 +233,7 @@ class TestVideo:
     ["../../etc/passwd", "/etc/passwd", "a/../../b", "..\\..\\etc\\passwd", "a\0b", "\\\\x\\y"],
 )
 def test_no_list_leads_out_of_its_folder(untrusted, name):
-    with pytest.raises(InputError, match="lies outside the data folder"):
+    with pytest.raises(InputError, match=r"lies outside the data folder|is no text in UTF-8"):
         read_list(untrusted("list.txt", f"good.jpg\n{name}\n"))
     front = [[1, 0, 0], [0, -1, 0], [0, 0, -1]]
     entry = {"img_path": name.replace("\\", "/"), "bbox": [1, 2, 3, 4], "R": front}
@@ -245,6 +247,18 @@ def test_no_table_leads_out_of_its_folder(untrusted):
         table = f"image,x,y,width,height,yaw,pitch,roll\n{name},1,2,3,4,5,6,7\n"
         with pytest.raises(InputError, match="row 1 is broken"):
             read_panoptic(untrusted("a.csv", table))
+
+
+def test_names_in_a_list_may_be_bytes_that_are_no_text(untrusted):
+    name = os.fsdecode(b"caf\xe9")
+    assert read_list(untrusted("list.txt", b"caf\xe9.jpg\n")) == [name]
+    table = b"image,x,y,width,height,yaw,pitch,roll\ncaf\xe9.jpg,1,2,3,4,5,6,7\n"
+    assert read_panoptic(untrusted("a.csv", table))[0][0] == f"{name}.jpg"
+    write_lines(untrusted("again.txt", ""), [name, "b"])
+    assert untrusted("x", "").with_name("again.txt").read_bytes() == b"caf\xe9\nb\n"
+    for content in (b"PK\3\4\0\0", "a.jpg\n".encode("utf-16")):
+        with pytest.raises(InputError, match="is no text in UTF-8"):
+            read_list(untrusted("list.txt", content))
 
 
 def test_a_list_from_a_windows_editor(untrusted):

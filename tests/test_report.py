@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlx_headpose.cli.test import write_predictions
 from mlx_headpose.core.crop import cut
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data import Dataset, open_dataset
@@ -82,6 +84,17 @@ def test_the_worst_faces_as_a_picture(tested, tmp_path):
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 5000
     with pytest.raises(InputError, match=r"worst\.txt: figures are written as"):
         draw_worst(evaluation, dataset, tmp_path / "worst.txt")
+
+
+def test_names_that_are_no_text(tested, tmp_path):
+    evaluation, dataset = tested
+    name = os.fsdecode(b"caf\xe9.jpg")
+    named = replace(evaluation, ids=[name] * len(dataset))
+    write_report(tmp_path / "page.html", named, dataset, name)
+    assert r"caf\udce9.jpg" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    draw_worst(named, dataset, tmp_path / "worst.png")
+    write_predictions(tmp_path / "all.csv", named)
+    assert b"caf\xe9.jpg," in (tmp_path / "all.csv").read_bytes()
 
 
 def test_heads_of_one_picture_are_told_apart(tested):

@@ -11,7 +11,7 @@ from ..data.annotated import LIMIT, annotated_names, read_annotation
 from ..data.base import SKIP
 from ..data.listing import require_folder
 from ..errors import InputError
-from ..files import atomic_path
+from ..files import write_lines
 from ..pose import pose_para_to_pose
 from ..readers.numbers import require_radians
 from .options import Parser
@@ -42,8 +42,7 @@ def run(program: str, arguments: list[str]) -> None:
     output = Path(options.filename)
     if output.name == options.filename:
         output = root / output
-    with atomic_path(output) as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
+    write_lines(output, kept)
     outside = len(names) - len(kept) - broken
     others = f"; {broken} are broken" if broken else ""
     print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ..data.panoptic import COLUMNS
 from ..data.panoptic_labels import CONTEXT, Label, Recording
 from ..errors import InputError
 from ..files import atomic_path
+from ..inference.table import write_csv
 from .options import Parser, positive
 
 
@@ -44,13 +44,7 @@ def run(program: str, arguments: list[str]) -> None:
             "or the videos in hdVideos"
         )
     rows.sort()
-    with (
-        atomic_path(options.output / "annotations.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
+    write_csv(options.output / "annotations.csv", COLUMNS, rows)
     print(f"{len(rows)} heads: {options.output / 'annotations.csv'}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import math
 import re
@@ -23,7 +22,8 @@ from ..evaluation.intervals import draw_intervals
 from ..evaluation.over_yaw import draw_error_curve
 from ..evaluation.report import write_report
 from ..figures import require_picture
-from ..files import atomic_path, messages_apart, require_apart, require_writable, write_json
+from ..files import messages_apart, require_apart, require_writable, write_json
+from ..inference.table import write_csv
 from ..methods import (
     FITTED,
     METHODS,
@@ -394,10 +394,10 @@ def show(evaluation: Evaluation, legacy: bool = False, protocol: Protocol | None
 
 def write_predictions(path: Path, evaluation: Evaluation) -> None:
     """Write name, predicted and true angles of every sample as CSV."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "yaw", "pitch", "roll", "true_yaw", "true_pitch", "true_roll"])
-        for name, predicted, true in zip(
-            evaluation.ids, evaluation.predictions, evaluation.poses, strict=True
-        ):
-            writer.writerow([name, *(f"{value:.4f}" for value in (*predicted, *true))])
+    columns = ("name", "yaw", "pitch", "roll", "true_yaw", "true_pitch", "true_roll")
+    samples = zip(evaluation.ids, evaluation.predictions, evaluation.poses, strict=True)
+    rows = (
+        [name, *(f"{value:.4f}" for value in (*predicted, *true))]
+        for name, predicted, true in samples
+    )
+    write_csv(path, columns, rows)

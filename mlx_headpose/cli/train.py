@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 
 from ..data import dataset_name
 from ..errors import InputError
-from ..files import atomic_path
+from ..files import write_lines
 from ..methods import DETECTORS, METHODS, ModelConfig
 from ..places import command
 from ..training.checkpoint import Progress, Workdir, find_state, is_state, read_run
@@ -91,8 +91,7 @@ def run(program: str, arguments: list[str]) -> None:
             say=say,
         )
         if processes.rank == 0 and sets.held_out is not None:
-            with atomic_path(workdir.folder / HELD_OUT_LIST) as temporary:
-                temporary.write_text("".join(f"{name}\n" for name in sets.held_out), "utf-8")
+            write_lines(workdir.folder / HELD_OUT_LIST, sets.held_out)
         if state is not None:
             training.restore(state)
             progress = training.progress

@@ -33,13 +33,16 @@ def read_list(path: Path, folder: Path | None = None) -> list[str]:
         InputError: the list is missing, empty, no text, or names a file outside its folder.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        # Names of files may be bytes that are no UTF-8.
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        if "\0" in text:
+            raise InputError(f"{path}: is no text in UTF-8; put one name on each line")
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such filename list; check --filename_list, or make one with "
             f"`{command('create_filename_list --root_dir DATA')}`"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputError(f"{path}: not a readable text file ({error})") from None
     names = []
     for line in text.splitlines():
@@ -175,7 +178,8 @@ def key_of(folder: Path, files: Sequence[Path]) -> str:
                 f"{path}: listed but not there; fix the list or pass --skip_bad"
             ) from None
         relative = str(path).removeprefix(start)
-        key.update(f"{relative}\n{status.st_size} {status.st_mtime_ns}\n".encode())
+        line = f"{relative}\n{status.st_size} {status.st_mtime_ns}\n"
+        key.update(line.encode(errors="surrogateescape"))
     return key.hexdigest()
 
 

@@ -78,7 +78,7 @@ def read_list(path: Path) -> list[tuple[str, tuple[float, ...]]]:
     """
     rows = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv_rows(file)
             if tuple(next(reader, ())) != COLUMNS:
                 raise InputError(f"{path}: its first line must be {','.join(COLUMNS)}")

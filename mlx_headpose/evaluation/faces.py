@@ -105,5 +105,7 @@ def draw_worst(evaluation: Evaluation, dataset: Dataset, path: Path) -> None:
             for (x, y), colour in zip(axes_of(pose, size), AXIS_COLOURS, strict=True):
                 panel.plot((size / 2, x), (size / 2, y), style, color=colour, linewidth=2)
         panel.set(xlim=(0, size), ylim=(size, 0))
-        panel.set_title("\n".join((face.name[-28:], *face.captions())), fontsize=7)
+        # Bytes that are no UTF-8 have no glyphs.
+        name = face.name.encode("utf-8", "backslashreplace").decode()
+        panel.set_title("\n".join((name[-28:], *face.captions())), fontsize=7)
     write_figure(figure, path)

@@ -78,8 +78,8 @@ def write_report(path: Path, evaluation: Evaluation, dataset: Dataset, title: st
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
         f"</title><style>{STYLE}</style></head><body>{''.join(sections)}</body></html>\n"
     )
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    with atomic_path(path) as temporary:  # names that no browser could show are spelled out
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _table(evaluation: Evaluation) -> str:
