@@ -19,7 +19,7 @@ from mlx_headpose.data import Dataset, open_dataset
 from mlx_headpose.errors import InputError
 from mlx_headpose.evaluation.evaluate import Evaluation
 from mlx_headpose.evaluation.faces import best_and_worst, draw_worst
-from mlx_headpose.evaluation.report import DIRECTIONS, directions, write_report
+from mlx_headpose.evaluation.report import DIRECTIONS, _confusion, directions, write_report
 
 pytest.importorskip("matplotlib", reason="a report's curves need matplotlib")
 
@@ -84,6 +84,29 @@ def test_the_worst_faces_as_a_picture(tested, tmp_path):
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 5000
     with pytest.raises(InputError, match=r"worst\.txt: figures are written as"):
         draw_worst(evaluation, dataset, tmp_path / "worst.txt")
+
+
+def test_faces_are_cut_as_the_network_cut_them(tested):
+    evaluation, dataset = tested
+    own = Preprocessing(64, "squash", 72, filter="nearest")
+    worst = best_and_worst(replace(evaluation, preprocessing=own), dataset, 96)[1][0]
+    index = list(dataset.ids).index(worst.name)
+    same = Preprocessing(96, "squash", 108, filter="nearest")
+    crop = cut(dataset.image(index), dataset.crop_box(index), same)
+    np.testing.assert_array_equal(worst.pixels, crop)
+
+
+def test_predictions_that_are_no_numbers_are_in_no_direction(tested, page, tmp_path):
+    evaluation, dataset = tested
+    predictions = evaluation.predictions.copy()
+    predictions[:4] = np.nan
+    broken = replace(evaluation, predictions=predictions)
+    text = _confusion(broken)
+    cells = re.findall(r"rgba[^>]*>(\d*)</td>", text)
+    assert sum(int(cell or 0) for cell in cells) == 26
+    assert "4 predictions are no numbers and are left out" in text
+    assert "are no numbers" not in _confusion(evaluation)
+    write_report(tmp_path / "page.html", broken, dataset, "net")
 
 
 def test_names_that_are_no_text(tested, tmp_path):

@@ -18,6 +18,7 @@ from support.toy_training import ToySet, toy_model, toy_training
 
 from mlx_headpose import InputError
 from mlx_headpose.cpu.shards import shards
+from mlx_headpose.data.base import BROKEN
 from mlx_headpose.evaluation.evaluate import evaluate
 from mlx_headpose.readers.pictures import open_upright
 from mlx_headpose.training import live, memory
@@ -106,6 +107,24 @@ def test_a_bug_in_a_worker_comes_out_and_no_thread_stays(tmp_path, skip_bad):
     assert not readers()
     with pytest.raises(ZeroDivisionError, match="a bug in the reader"):
         evaluate(toy_model(), Failing(), skip_bad=skip_bad)
+
+
+class Unreadable(ToySet):
+    """Picture 3 is broken."""
+
+    def image(self, index: int) -> Image.Image:
+        if self.ids[index] == "picture3":
+            raise InputError("picture3.jpg: broken picture; replace it")
+        return super().image(index)
+
+
+def test_every_sample_that_is_left_out_is_counted():
+    dataset = Unreadable(9)
+    dataset.drop(np.arange(9) == 0, BROKEN)
+    dataset.drop(np.arange(8) >= 6, BROKEN)
+    assert dataset.dropped == {BROKEN: 3}
+    found = evaluate(toy_model(), dataset, skip_bad=True)
+    assert (len(found.ids), found.dropped) == (5, {BROKEN: 4})
 
 
 MESSAGES = [

@@ -164,7 +164,7 @@ class Dataset:
     def drop(self, bad: np.ndarray, reason: str) -> None:
         """Leave out, and count, the samples where the (N,) boolean `bad` is true."""
         if bad.any():
-            self.dropped[reason] = int(bad.sum())
+            self.dropped[reason] = self.dropped.get(reason, 0) + int(bad.sum())
             self.select(~bad)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..core.preprocessing import Preprocessing
 from ..cpu.memory import batch_size_named
 from ..cpu.shards import shards_on_cores
 from ..data import Dataset
@@ -41,6 +42,7 @@ class Evaluation:
         dropped: reason → number of samples left out.
         seconds: wall time.
         limits: yaw, pitch and roll in degrees within which the method is made to work, if it says.
+        preprocessing: how the network cut its crops; None where it read none.
     """
 
     dataset: str
@@ -52,6 +54,7 @@ class Evaluation:
     dropped: dict[str, int]
     seconds: float
     limits: tuple[float, ...] | None = None
+    preprocessing: Preprocessing | None = None
 
     def metrics(self, legacy: bool = False) -> PoseMetrics:
         """See `pose_metrics`."""
@@ -165,7 +168,7 @@ def evaluate(
         raise InputError(f"{dataset.name}: no sample could be read")
     dropped = dict(dataset.dropped)
     if skipped:
-        dropped[BROKEN] = len(skipped)
+        dropped[BROKEN] = dropped.get(BROKEN, 0) + len(skipped)
     return Evaluation(
         dataset=dataset.name,
         protocol=dataset.protocol,
@@ -176,4 +179,5 @@ def evaluate(
         dropped=dropped,
         seconds=time.perf_counter() - start,
         limits=model.config.limits,
+        preprocessing=None if model.config.inputs.landmarks else model.config.preprocessing,
     )

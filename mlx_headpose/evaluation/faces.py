@@ -28,7 +28,8 @@ class Face:
         name: name of the sample.
         error: angle between the two poses, in degrees.
         true, predicted: (3,) yaw, pitch, roll in degrees.
-        pixels: (S, S, 3) uint8 RGB, the crop that the network saw.
+        pixels: (S, S, 3) uint8 RGB, the crop that the network saw, at another size; of a network
+            that reads landmarks, the dataset's crop.
     """
 
     name: str
@@ -57,6 +58,7 @@ def best_and_worst(
     """
     errors = geodesic_errors(evaluation.predictions, evaluation.poses)
     order = np.argsort(errors)
+    preprocessing = (evaluation.preprocessing or Preprocessing()).at_size(size)
 
     def faces(rows: np.ndarray) -> list[Face]:
         found = []
@@ -66,7 +68,7 @@ def best_and_worst(
                 picture, box = dataset.image(index), dataset.crop_box(index)
             except (InputError, NotImplementedError):
                 continue
-            pixels = cut(picture, box, Preprocessing(size=size))
+            pixels = cut(picture, box, preprocessing)
             poses = evaluation.poses[row], evaluation.predictions[row]
             found.append(Face(name, float(errors[row]), *poses, pixels))
         return found

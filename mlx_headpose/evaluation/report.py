@@ -140,7 +140,9 @@ def directions(poses: np.ndarray) -> np.ndarray:
 
 def _confusion(evaluation: Evaluation) -> str:
     counts = np.zeros((len(DIRECTIONS), len(DIRECTIONS)), int)
-    np.add.at(counts, (directions(evaluation.poses), directions(evaluation.predictions)), 1)
+    finite = np.isfinite(evaluation.predictions).all(axis=1)
+    poses, predictions = evaluation.poses[finite], evaluation.predictions[finite]
+    np.add.at(counts, (directions(poses), directions(predictions)), 1)
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     head = "".join(f"<th>{name}</th>" for name in DIRECTIONS)
     rows = []
@@ -150,10 +152,12 @@ def _confusion(evaluation: Evaluation) -> str:
             for count, share in zip(row, shares, strict=True)
         )
         rows.append(f"<tr><th>{name}</th>{cells}</tr>")
+    missing = f" {(~finite).sum()} predictions are no numbers and are left out."
+    missing = "" if finite.all() else missing
     return (
         f'<table class="confusion"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
         f"<p>Left and right (beyond {SIDE:g}° of yaw) are the picture's; up and down begin at "
-        f"{TILT:g}° of pitch. Shades are shares of a row.</p>"
+        f"{TILT:g}° of pitch. Shades are shares of a row.{missing}</p>"
     )
 
 
