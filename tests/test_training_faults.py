@@ -271,6 +271,18 @@ class Screen:
         pass
 
 
+@pytest.mark.parametrize(
+    ("criterion", "shown"), [("mae", "MAE 4.25°"), ("missed", "missed 4.25 %")]
+)
+def test_the_live_line_says_what_the_error_is(monkeypatch, criterion, shown):
+    screen = Screen()
+    monkeypatch.setattr(live.sys, "stderr", screen)
+    line = live.LiveLine(1, 1, 2, 0, 8, criterion=criterion)
+    line.step({"loss": 1.0, "mae": 4.25, "steps": 1})
+    line.close()
+    assert f" () {shown} " in "".join(screen.shown)
+
+
 @pytest.mark.parametrize("jump", [-7200.0, 7200.0])
 def test_a_clock_that_jumps_stops_neither_training_nor_its_live_line(tmp_path, monkeypatch, jump):
     screen = Screen()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from pathlib import Path
 
 import mlx.core as mx
@@ -13,6 +15,7 @@ from support.toy_training import toy_training
 
 from mlx_headpose import InputError
 from mlx_headpose.training.curves import draw_curves
+from mlx_headpose.training.live import TensorBoard
 
 
 def test_training_learns_and_writes_what_it_promises(tmp_path: Path) -> None:
@@ -76,7 +79,36 @@ def test_tensorboard_gets_the_same_figures(tmp_path: Path) -> None:
     assert len(events) == 1
     content = events[0].read_bytes()
     assert b"epoch/loss" in content
-    assert b"epoch/yaw" in content
+    assert b"epoch/loss/yaw" in content
+
+
+def test_tensorboard_keeps_parts_of_the_loss_and_validation_apart(tmp_path, monkeypatch):
+    written: dict[str, float] = {}
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            assert folder == str(tmp_path)
+
+        def add_scalar(self, tag: str, value: float, step: int) -> None:
+            assert tag not in written
+            written[tag] = value
+
+        def flush(self) -> None:
+            pass
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=Writer))
+    record = {"kind": "epoch", "loss": 1.0, "mae": 2.0, "lr": 0.1, "parts": {"yaw": 3.0}}
+    TensorBoard(tmp_path).write({**record, "validation": {"yaw": 4.0, "mae": 5.0}}, 1)
+    assert written == {
+        "epoch/loss": 1.0,
+        "epoch/training MAE": 2.0,
+        "epoch/lr": 0.1,
+        "epoch/loss/yaw": 3.0,
+        "epoch/validation/yaw": 4.0,
+        "epoch/validation/mae": 5.0,
+    }
+    TensorBoard(tmp_path, "missed").write({**record, "kind": "steps"}, 1)
+    assert written["steps/training missed"] == 2.0
 
 
 def test_curves_of_a_training_that_went_on_with_another_loss(tmp_path):

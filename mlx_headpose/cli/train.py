@@ -20,6 +20,7 @@ from ..methods import DETECTORS, METHODS, ModelConfig
 from ..places import command
 from ..training.checkpoint import Progress, Workdir, find_state, is_state, read_run
 from ..training.distributed import Processes
+from ..training.live import with_unit
 from ..training.loop import Stopped, Training
 from ..training.options import TrainingOptions
 from .options import Parser, given_fields, refuse
@@ -225,8 +226,8 @@ def closing_sentence(
     """The best epoch, its error, and, given the set's options, the command that tests it."""
     best = shlex.quote(str(workdir.best))
     line = f"test {test} --snapshot {best}"
-    name, unit = ("MAE", "°") if criterion == "mae" else (criterion, " %")
     return (
-        f"Best: epoch {progress.best_epoch}, validation {name} {progress.best_mae:.2f}{unit}. "
+        f"Best: epoch {progress.best_epoch}, validation "
+        f"{with_unit(criterion, progress.best_mae)}. "
         f"{f'Test it: {command(line)}' if test else f'It is {best}.'}"
     )

@@ -17,6 +17,11 @@ from ..errors import InputError
 SHOWN_EVERY = 0.1
 
 
+def with_unit(criterion: str, value: float) -> str:
+    """An error as people read it: "MAE 4.10°", or "missed 4.10 %" of what is no mean of angles."""
+    return f"MAE {value:.2f}°" if criterion == "mae" else f"{criterion} {value:.2f} %"
+
+
 def add(sums: dict[str, float], values: Mapping[str, float]) -> None:
     """Add a step's values to running sums, whose "steps" counts them."""
     for name, value in values.items():
@@ -32,7 +37,7 @@ def means(sums: Mapping[str, float], since: Mapping[str, float] | None = None) -
         since: earlier sums of the same epoch, to be left out.
 
     Returns:
-        "loss", "mae" (degrees) and "parts".
+        "loss", "mae" (degrees, or what else the network's `error` is in) and "parts".
     """
     since = since or {}
     steps = max(sums.get("steps", 0.0) - since.get("steps", 0.0), 1.0)
@@ -51,10 +56,18 @@ class LiveLine:
         done: steps done before.
         images: samples per step, of all processes.
         shown: False keeps it silent.
+        criterion: see `ModelConfig`; it says what the error is.
     """
 
     def __init__(
-        self, epoch: int, epochs: int, steps: int, done: int, images: int, shown: bool = True
+        self,
+        epoch: int,
+        epochs: int,
+        steps: int,
+        done: int,
+        images: int,
+        shown: bool = True,
+        criterion: str = "mae",
     ):
         self.bar = tqdm(
             total=steps,
@@ -66,6 +79,7 @@ class LiveLine:
         )
         self.title = f"epoch {epoch}/{epochs}"
         self.images = images
+        self.criterion = criterion
         self.shown = -SHOWN_EVERY
         self.remaining = (epochs - epoch + 1) * steps - done
         self.steps = 0
@@ -83,7 +97,8 @@ class LiveLine:
             parts = " ".join(f"{name} {value:.3g}" for name, value in mean["parts"].items())
             left = tqdm.format_interval(max(self.remaining - self.steps, 0) / rate)
             self.bar.set_description_str(
-                f"{self.title}  loss {mean['loss']:.3g} ({parts}) MAE {mean['mae']:.2f}° "
+                f"{self.title}  loss {mean['loss']:.3g} ({parts}) "
+                f"{with_unit(self.criterion, mean['mae'])} "
                 f"{rate * self.images:.0f} images/s, {left} left"
             )
 
@@ -97,9 +112,14 @@ class LiveLine:
 
 
 class TensorBoard:
-    """TensorBoard's event files, written by tensorboardX."""
+    """TensorBoard's event files, written by tensorboardX.
 
-    def __init__(self, folder: Path):
+    Args:
+        folder: where they are written.
+        criterion: see `ModelConfig`; it says what the error is.
+    """
+
+    def __init__(self, folder: Path, criterion: str = "mae"):
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
@@ -107,12 +127,15 @@ class TensorBoard:
                 "--tensorboard needs a package: run `pip install tensorboardX`, or leave it out"
             ) from None
         self.writer = SummaryWriter(str(folder))
+        self.error = f"training {'MAE' if criterion == 'mae' else criterion}"
 
     def write(self, record: Mapping[str, Any], step: int) -> None:
         """Add a record of training.log, at a step counted from the start of training."""
         kind = record["kind"]
-        values = {"loss": record["loss"], "training MAE": record["mae"], "lr": record.get("lr")}
-        values |= record["parts"] | record.get("validation", {})
+        values = {"loss": record["loss"], self.error: record["mae"], "lr": record.get("lr")}
+        # Parts of a loss and errors of the validation may have the same names.
+        for group, figures in (("loss", record["parts"]), ("validation", record.get("validation"))):
+            values |= {f"{group}/{name}": value for name, value in (figures or {}).items()}
         for name, value in values.items():
             if value is not None:
                 self.writer.add_scalar(f"{kind}/{name}", value, step)

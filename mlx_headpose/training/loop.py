@@ -95,7 +95,9 @@ class Training:
             workers=options.workers or None,
             skip_bad=options.skip_bad,
         )
-        self.board = TensorBoard(workdir.folder) if options.tensorboard and self.writes else None
+        self.board = None
+        if options.tensorboard and self.writes:
+            self.board = TensorBoard(workdir.folder, model.config.criterion)
         self.interrupt = Interrupt()
         self._measured = False  # whether the memory of a step was compared with what there is
 
@@ -188,6 +190,7 @@ class Training:
             progress.step,
             self.loader.batch_size * self.processes.size,
             shown=self.writes,
+            criterion=self.model.config.criterion,
         )
         # Reading a number waits for the device, so each step is read while the next one computes.
         pending: deque[tuple[Batch, StepResult, mx.array]] = deque()

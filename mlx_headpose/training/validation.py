@@ -25,7 +25,7 @@ def validate(
     processes: Processes,
     before_batch: Callable[[], None] | None = None,
 ) -> dict[str, float]:
-    """Mean errors in degrees on a validation set, each process predicting its own part.
+    """Mean errors on a validation set, each process predicting its own part.
 
     Args:
         model: the network; it is left in evaluation mode.
@@ -36,7 +36,8 @@ def validate(
             each other.
 
     Returns:
-        The figures of `pose.PoseMetrics` by name, the same in every process.
+        The figures of `pose.PoseMetrics` by name, in degrees, the same in every process; of
+        scenes, those of `evaluation.detection`, percentages.
     """
     model.eval()
     if dataset.shows_scenes:
