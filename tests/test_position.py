@@ -11,7 +11,7 @@ from mlx_headpose import HeadPoseEstimator
 from mlx_headpose.detection.finder import Detections
 from mlx_headpose.detection.heads.detector import BUNDLED_DETECTOR, SurroundHeadDetector
 from mlx_headpose.errors import InputError
-from mlx_headpose.inference.detectors import BUNDLED_NAME, load_detector
+from mlx_headpose.inference.detectors import BUNDLED_NAME, bounded, load_detector
 from mlx_headpose.methods import build
 from mlx_headpose.pose import pose_to_matrix
 from mlx_headpose.space.intrinsics import Camera
@@ -190,12 +190,13 @@ def test_given_boxes_are_of_the_kind_that_the_detector_finds():
         crop = estimator.model.config.preprocessing.crop
         assert estimator.margins == crop.around_detected(kind)
         camera = estimator.camera_of((300, 200))
-        (place,) = head_position(box, head.pose[None], camera, kind, HEAD_SIZE)
+        shape = "faces" if estimator is plain else bounded(ours.detector)
+        (place,) = head_position(box, head.pose[None], camera, shape, HEAD_SIZE)
         np.testing.assert_allclose(head.position, place)
 
 
 def test_a_detector_may_know_what_its_boxes_bound(tmp_path):
-    """Positions by detected boxes take that; those by given boxes do not."""
+    """Positions take that, also by boxes that a user gives: they are of what it finds."""
     model, box = load_network(BUNDLED_DETECTOR), np.array([100.0, 60, 160, 120])
     larger = (20.0, 35.0, 110.0, 110.0, 90.0, 0.3)
     for name, numbers in (("plain", ()), ("fitted", larger)):
@@ -211,7 +212,7 @@ def test_a_detector_may_know_what_its_boxes_bound(tmp_path):
         for given in (True, False):
             (head,) = estimator(image, boxes=box[None]) if given else estimator(image)
             own = Ellipsoid((20.0, 35.0), (110.0, 110.0, 90.0), 0.3)
-            kind = own if numbers and not given else "landmarks"
+            kind = own if numbers else "landmarks"
             place = head_position(box, head.pose, estimator.camera_of((300, 200)), kind)
             np.testing.assert_allclose(head.position, place)
 

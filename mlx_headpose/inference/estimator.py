@@ -160,6 +160,7 @@ class HeadPoseEstimator:
         self._crop_margin, self._landmarker = crop_margin, landmarker
         # What the boxes that a user gives bound; those that the detector finds may bound another.
         self.given = "faces" if detector is None else detector.finds
+        self._given_shape = "faces" if detector is None else bounded(detector)
         self.margins = self._margins(self.given)
         self.read_head = model.config.inputs.head_reader(self.margins, landmarker)
         self._read_found = self.read_head
@@ -334,7 +335,7 @@ class HeadPoseEstimator:
             return []
         boxes = np.array([head.box for head in heads])
         poses = np.array([head.pose for head in heads])
-        kind = self.given if given else bounded(self.detector)
+        kind = self._given_shape if given else bounded(self.detector)
         places = head_position(boxes, poses, self.camera_of(size), kind, self.head_size)
         if self.camera is not None and self.perspective:
             poses = as_placed(poses, places)
