@@ -7,6 +7,7 @@ import io
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -19,12 +20,14 @@ from mlx_headpose import HeadPoseEstimator
 from mlx_headpose.convert import convert_file
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.base import resample
+from mlx_headpose.data.protocols import OPAL
 from mlx_headpose.detection.yunet import ONNX_NAME, FaceDetector
 from mlx_headpose.errors import InputError
+from mlx_headpose.inference import estimator as estimators
 from mlx_headpose.inference.draw import AXIS_COLOURS, draw_heads, place_labels
 from mlx_headpose.inference.estimator import Head, find_network
 from mlx_headpose.inference.pictures import open_picture
-from mlx_headpose.methods import build, config_class
+from mlx_headpose.methods import build, config_class, config_from_dict
 from mlx_headpose.readers.pictures import open_upright, upright_size
 from mlx_headpose.weights import from_pretrained, save_pretrained
 
@@ -348,6 +351,24 @@ def test_margin(photo: Path, weights: Path, estimator: HeadPoseEstimator) -> Non
     assert np.abs(wide(photo, [box])[0].pose - estimator(photo, [box])[0].pose).max() > 1
     bare = HeadPoseEstimator.from_pretrained(weights, crop_margin=0.0)
     np.testing.assert_array_equal(bare.margins.apply(np.array([1, 2, 3, 4])), [1, 2, 3, 4])
+
+
+def test_a_margin_without_a_use_is_refused(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for demo in ("6drepnet-pip", "uniface"):
+        with pytest.raises(InputError, match=r"crop_margin changes nothing: .* around faces"):
+            HeadPoseEstimator.from_pretrained(weights, crop_margin=0.5, crop_of=demo)
+        HeadPoseEstimator.from_pretrained(weights, crop_margin=0.0, crop_of=demo)
+    reads_landmarks = build(config_from_dict({"model_type": "nlml"}))
+    with pytest.raises(InputError, match="crop_margin is for networks that read images"):
+        HeadPoseEstimator(reads_landmarks, crop_margin=0.0)
+    # The detector that is taken where nobody names one may find what no margin is for.
+    finder = SimpleNamespace(finds="landmarks", name="a detector")
+    monkeypatch.setattr(estimators, "default_detector", lambda bundled: finder)
+    model = from_pretrained(weights)
+    opal = dataclasses.replace(model.config.preprocessing, crop=OPAL)
+    estimator = HeadPoseEstimator(model.with_preprocessing(opal), crop_margin=0.5)
+    with pytest.raises(InputError, match=r"crop_margin changes nothing: .* around landmarks"):
+        _ = estimator.detector
 
 
 def test_which_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:

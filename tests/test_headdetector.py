@@ -12,9 +12,10 @@ import mlx.optimizers as optim
 import numpy as np
 import pytest
 
-from mlx_headpose.core.crop import AROUND_LANDMARKS
+from mlx_headpose.core.crop import AROUND_HEAD, AROUND_LANDMARKS, Margins
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.core.scene import HEAD, IGNORE, TARGET
+from mlx_headpose.data.protocols import OPAL
 from mlx_headpose.detection.heads import detector as module
 from mlx_headpose.detection.heads.boxes import merged, select
 from mlx_headpose.detection.heads.detector import SurroundHeadDetector, prepare
@@ -385,6 +386,17 @@ def test_boxes_of_landmarks_get_the_margins_of_annotated_ones():
     assert crop.around_detected("faces") == crop.face
     assert crop.around_detected("heads") == crop.head
     assert crop.around_detected("landmarks", 0.5).k == (0.5, 0.5)
+
+
+def test_a_margin_around_heads_is_of_the_head():
+    box = np.array([10.0, 20, 110, 220])
+    as_it_is = AROUND_HEAD.around_detected("heads", 0.1).apply(box)
+    np.testing.assert_allclose(as_it_is, [0, 0, 120, 240])
+    square = OPAL.around_detected("heads", 0.1).apply(box)
+    np.testing.assert_allclose(square, [-60, 0, 180, 240])
+    own = dataclasses.replace(AROUND_HEAD, head=Margins((0.0, 1.0, 0.0, 0.0)))
+    np.testing.assert_allclose(own.around_detected("heads", 0.1).apply(box), [10, 0, 110, 220])
+    assert own.around_detected("heads", 0.1) == own.head.with_k(0.1)
 
 
 def test_a_file_says_which_detector_it_is(tmp_path):

@@ -46,7 +46,8 @@ def make_parser(program: str) -> Parser:
     network.add_argument(
         "--crop_margin",
         type=margin,
-        help="margin around a face box, as a share of it; by default the method's own",
+        help="margin around the box of a face, or of a head, as a share of it; by default the"
+        " method's own",
     )
     network.add_argument(
         "--crop_of",

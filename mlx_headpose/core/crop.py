@@ -202,11 +202,17 @@ class Crop:
 
         Args:
             finds: what the boxes bound: "faces" as YuNet has them, "heads", or "landmarks".
-            k: margin in place of this crop's own.
+            k: margin in place of this crop's own; around heads that this crop takes as they are,
+                the same on all sides.
         """
         if finds == "landmarks":
             return self.around("the detector", ("landmarks",), train=False, k=k).margins
-        return self.head if finds == "heads" and k is None else self.face.with_k(k)
+        if finds != "heads":
+            return self.face.with_k(k)
+        margins = self.head
+        if k is not None and not any(margins.factors):
+            margins = replace(margins, factors=(1.0, 1.0, 1.0, 1.0), of="start")
+        return margins.with_k(k)
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class HeadPoseEstimator:
             `Predictor`), and changes of its weights after that have no effect.
         detector: what finds the faces or heads; None takes `default_detector` when it is first
             needed.
-        crop_margin: margin k around a detected face; None means the method's own.
+        crop_margin: margin k around a detected face or head; None means the method's own.
         landmarker: finds the landmarks of a face, for networks that read landmarks; None takes
             MediaPipe's face mesh when it is first needed.
         crop_of: name of the published demo (`data.protocols.DEMOS`) whose crop, resize and order of
@@ -114,8 +114,8 @@ class HeadPoseEstimator:
         zero: what angles are relative to.
 
     Raises:
-        InputError: no model is given and the package has come without one, or there is no such
-            camera or head.
+        InputError: no model is given and the package has come without one, there is no such camera
+            or head, or the network has no use for the margin.
     """
 
     def __init__(
@@ -157,6 +157,8 @@ class HeadPoseEstimator:
             raise InputError(f"a zero of {zero!r} is none; read a file with Zero.load")
         self.zero = zero
         self._detector = detector
+        if crop_margin is not None and model.config.inputs.landmarks:
+            raise InputError("crop_margin is for networks that read images; leave it out")
         self._crop_margin, self._landmarker = crop_margin, landmarker
         # What the boxes that a user gives bound; those that the detector finds may bound another.
         self.given = "faces" if detector is None else detector.finds
@@ -217,9 +219,10 @@ class HeadPoseEstimator:
     def detector(self) -> Detector:
         """What finds the faces or heads."""
         if self._detector is None:
-            self._detector = default_detector(self._bundled)
-            margins = self._margins(self._detector.finds)
+            detector = default_detector(self._bundled)
+            margins = self._margins(detector.finds)
             self._read_found = self.model.config.inputs.head_reader(margins, self._landmarker)
+            self._detector = detector
         return self._detector
 
     @property
@@ -229,7 +232,13 @@ class HeadPoseEstimator:
 
     def _margins(self, finds: str) -> Margins:
         crop = self.model.config.preprocessing.crop
-        return crop.around_detected(finds, self._crop_margin)
+        margins = crop.around_detected(finds, self._crop_margin)
+        if self._crop_margin and not any(margins.factors):
+            raise InputError(
+                f"crop_margin changes nothing: this crop has no margins around {finds}; leave it "
+                "out"
+            )
+        return margins
 
     def __call__(
         self,
