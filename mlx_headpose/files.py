@@ -6,6 +6,7 @@ import ctypes
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -343,6 +344,15 @@ def read_text_as(
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable {form} ({error})") from None
+
+
+def null_for_nan(value: Any) -> Any:
+    """A value for JSON with null in place of numbers that are not finite, which it lacks."""
+    if isinstance(value, dict):
+        return {name: null_for_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [null_for_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: str | Path, value: Any) -> None:

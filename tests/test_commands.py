@@ -156,8 +156,15 @@ CROPS = ["--dataset", "BIWI", "--data_dir", "crops", "--snapshot", "nets"]
 
 
 def test_a_snapshot_that_predicts_nan_is_not_the_best(epochs, capsys):
-    main("test", CROPS)
+    main("test", [*CROPS, "--json", "all.json"])
     assert "best: 2.safetensors" in capsys.readouterr().out
+
+    def refused(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    found = json.loads((epochs / "all.json").read_text(), parse_constant=refused)
+    assert found["snapshots"]["1.safetensors"]["yaw"] is None
+    assert found["snapshots"]["2.safetensors"]["yaw"] > 0
 
 
 def test_what_was_asked_for_is_written_before_the_folders_results(epochs, monkeypatch, capsys):

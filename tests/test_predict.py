@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from mlx_headpose.detection.yunet import ONNX_NAME
 from mlx_headpose.inference.estimator import Head
 from mlx_headpose.inference.sources import find_sources
 from mlx_headpose.inference.table import COLUMNS, table
+from mlx_headpose.weights import from_pretrained, save_pretrained
 
 pytest.importorskip("onnx")
 cv2 = pytest.importorskip("cv2")
@@ -138,6 +140,22 @@ def test_names_that_are_no_text(predict, photos, tmp_path: Path) -> None:
         pytest.skip("this file system takes no such name")
     predict(name, "--csv", "all.csv", "--json", "all.json")
     assert b"caf\xe9.jpg," in (tmp_path / "all.csv").read_bytes()
+
+
+def test_a_network_that_predicts_nan_is_named(predict, photos, tmp_path: Path, weights, capfd):
+    model = from_pretrained(weights)
+    model.head.yaw.bias = model.head.yaw.bias * math.nan
+    save_pretrained(model, tmp_path / "broken.safetensors")
+    given = ("--snapshot", tmp_path / "broken.safetensors", "--bbox=185,137,138,233")
+    for draw in ("axis", "none"):
+        with pytest.raises(SystemExit) as stop:
+            predict(photos[1], *given, "--draw", draw, "--json", "all.json")
+        assert stop.value.code == 2
+        error = capfd.readouterr().err
+        assert "broken.safetensors: predicts angles that are no numbers" in error
+        assert "weights head.yaw.bias are none either; get it again" in error
+        assert "Traceback" not in error
+    assert not (tmp_path / "all.json").exists()
 
 
 def test_grey_and_turned_pictures_are_drawn_upright(predict, photos, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ..evaluation.intervals import draw_intervals
 from ..evaluation.over_yaw import draw_error_curve
 from ..evaluation.report import write_report
 from ..figures import require_picture
-from ..files import messages_apart, require_apart, require_writable, write_json
+from ..files import messages_apart, null_for_nan, require_apart, require_writable, write_json
 from ..inference.table import write_csv
 from ..methods import (
     FITTED,
@@ -194,6 +194,7 @@ def _run(options: argparse.Namespace, given: set[str]) -> None:
         print(f"best: {best.name}  MAE {result['mae']:.2f}")
         by_name = {path.name: report for path, report in reports.items()}
         result = {"dataset": result["dataset"], "best": best.name, "snapshots": by_name}
+    result = null_for_nan(result)
     if options.json:
         write_json(options.json, result)
     write_outputs(options, best.name, evaluations[best], used[best])

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlx.core as mx
 import numpy as np
 
 from .. import weights
@@ -148,6 +149,7 @@ class HeadPoseEstimator:
                 f" {MAX_HEAD_SIZE} mm"
             )
         self.model = model
+        self._name = "the network"  # for errors
         self._predictor: Predictor | None = None
         self._prepared: Estimator | None = None  # what the predictor was made of
         self.camera = camera
@@ -192,7 +194,7 @@ class HeadPoseEstimator:
         bundled = sharing_copy_of(model) if network == weights.BUNDLED else None
         found = None if detector is None else load_detector(detector, bundled)
         estimator = cls(model, found, **options)
-        estimator._bundled = bundled
+        estimator._bundled, estimator._name = bundled, str(network)
         return estimator
 
     @property
@@ -423,7 +425,20 @@ class HeadPoseEstimator:
             poses.append(pose)
             confidences.append(confidence)
         back = np.argsort(order)
-        return np.concatenate(poses)[back], np.concatenate(confidences)[back]
+        found = np.concatenate(poses)[back]
+        if not np.isfinite(found).all():
+            raise InputError(self._without_numbers())
+        return found, np.concatenate(confidences)[back]
+
+    def _without_numbers(self) -> str:
+        """Why the network predicts NaN; looking at all weights is too slow to do it before."""
+        broken = [
+            name
+            for name, value in weights.tensors_of(self.model).items()
+            if not np.isfinite(np.array(value.astype(mx.float32))).all()
+        ]
+        where = f", for its weights {', '.join(broken[:3])} are none either" if broken else ""
+        return f"{self._name}: predicts angles that are no numbers{where}; get it again"
 
 
 def find_network(source: str | Path | None = None) -> str | Path:

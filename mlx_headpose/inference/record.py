@@ -10,12 +10,17 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from ..errors import InputError
-from ..files import atomic_path
+from ..files import atomic_path, null_for_nan
 from .estimator import Head
 from .table import COLUMNS, frame_result, head_rows
 from .video import Frame
 
 BOX_FORMAT = "x_min, y_min, x_max, y_max"
+
+
+def dumps(value: Any) -> str:
+    """A value as JSON, without NaN."""
+    return json.dumps(null_for_nan(value))
 
 
 class Record:
@@ -61,7 +66,7 @@ class Record:
         self._csv = self._begin(csv_path)
         if self._json:
             head = {"network": self.network, "box_format": BOX_FORMAT}
-            self._json.write(json.dumps(head)[:-1] + ',\n"results": [')
+            self._json.write(dumps(head)[:-1] + ',\n"results": [')
         if self._csv:
             self._rows = csv.writer(self._csv)
             self._rows.writerow(self.columns)
@@ -79,7 +84,7 @@ class Record:
         """Write a whole result, such as a picture's."""
         self._separate()
         if self._json:
-            self._json.write(json.dumps(result))
+            self._json.write(dumps(result))
         if self._csv:
             rows = head_rows([result]) if "heads" in result else [tuple(result.values())]
             self._rows.writerows(rows)
@@ -90,11 +95,11 @@ class Record:
             self._separate()
             self._open, self._frames, self._name = True, 0, name
             if self._json:
-                self._json.write(f'{{"file": {json.dumps(name)}, "frames": [')
+                self._json.write(f'{{"file": {dumps(name)}, "frames": [')
         result = frame_result(frame, heads)
         if self._json:
             self._json.write(",\n" if self._frames else "\n")
-            self._json.write(json.dumps(result))
+            self._json.write(dumps(result))
         if self._csv:
             self._rows.writerows(head_rows([{"file": name, "frames": [result]}]))
         self._frames += 1
@@ -102,7 +107,7 @@ class Record:
     def end(self, **values: Any) -> None:
         """End a video whose frames were written, with what is known of it only now."""
         if self._open and self._json:
-            more = "".join(f", {json.dumps(k)}: {json.dumps(v)}" for k, v in values.items())
+            more = "".join(f", {dumps(k)}: {dumps(v)}" for k, v in values.items())
             self._json.write(f"]{more}}}")
         if self._open and "zones" in values:
             self.zones.append({"file": self._name, "zones": values["zones"]})
