@@ -285,6 +285,38 @@ def test_several_packs_must_be_told_apart(tmp_path):
         open_dataset("BIWI", tmp_path)
 
 
+@pytest.mark.parametrize("form", ["file", "folder of a pack", "prepared"])
+def test_what_cuts_released_frames_is_refused_for_crops(tmp_path, form):
+    path = tmp_path
+    if form == "prepared":
+        prepare(tmp_path, [0, 1])
+    else:
+        pack = tmp_path / "BIWI.npz"
+        np.savez(pack, image=np.zeros((2, 8, 8, 3), np.uint8), pose=np.zeros((2, 3)))
+        path = pack if form == "file" else tmp_path
+    for given in ({"ad": 0.3}, {"boxes": tmp_path / "boxes.csv"}, {"ad": 0.2, "boxes": find_none}):
+        names = " and ".join(f"--{name}" for name in given)
+        with pytest.raises(InputError, match=f"crops are taken whole, so leave {names} out"):
+            open_dataset("BIWI", path, **given)
+    assert len(open_dataset("BIWI", path)) == 2
+
+
+def find_none(picture):
+    raise AssertionError("nothing is searched")
+
+
+def test_broken_poses_of_a_pack_are_named_or_counted(tmp_path):
+    poses = np.zeros((3, 3))
+    poses[1, 2] = np.nan
+    np.savez(tmp_path / "BIWI.npz", image=np.zeros((3, 8, 8, 3), np.uint8), pose=poses)
+    for path in (tmp_path, tmp_path / "BIWI.npz"):
+        with pytest.raises(InputError, match="the pose of 1 is broken"):
+            open_dataset("BIWI", path)
+        dataset = open_dataset("BIWI", path, skip_bad=True)
+        assert list(dataset.ids) == ["0", "2"]
+        assert dataset.dropped == {"a broken pose": 1}
+
+
 def damaged(path: Path, kind: str) -> None:
     image, pose = np.zeros((4, 4, 3), np.uint8), np.zeros(3)
     if kind == "objects":

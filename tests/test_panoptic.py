@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.spatial.transform import Rotation
-from support.commands import installed
+from support.commands import assert_refused, installed
 
 from mlx_headpose.core.crop import AROUND_LANDMARKS, AROUND_POINTS, NONE
 from mlx_headpose.data import open_dataset
@@ -241,7 +242,7 @@ def test_reads_videos(recording, tmp_path):
     cv2 = pytest.importorskip("cv2")
     sequence = Recording(recording)
     (recording / "hdVideos").mkdir()
-    camera = sequence.cameras["00_00"]
+    camera = dataclasses.replace(sequence.cameras["00_00"], size=(64, 48))
     path = recording / "hdVideos" / "hd_00_00.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 30, (64, 48))
     for frame in range(6):
@@ -254,6 +255,20 @@ def test_reads_videos(recording, tmp_path):
     assert list(found) == [1, 4]
     assert found[1].getpixel((40, 20))[0] == pytest.approx(40, abs=8)
     assert found[4].getpixel((40, 20))[0] == pytest.approx(160, abs=8)
+    with pytest.raises(InputError, match=r"hd_00_00\.mp4: frame 1 has 64×48 pixels, and the calib"):
+        list(sequence.pictures(sequence.cameras["00_00"], [1]))
+
+
+def test_frames_of_another_size_than_the_calibrations_are_named(recording):
+    path = recording / "hdImgs" / "00_00" / "00_00_00000100.jpg"
+    for size in ((1280, 720), (96, 54)):
+        with Image.open(path) as picture:
+            smaller = picture.resize(size)
+        smaller.save(path)
+        done = installed("panoptic", recording, "--output", recording / "ready", "--interval", 1)
+        words = "00_00: frame ", f"has {size[0]}×{size[1]} pixels", "is for 1920×1080; get"
+        assert_refused(done, *words)
+        assert not (recording / "ready" / "annotations.csv").exists()
 
 
 @pytest.mark.parametrize(

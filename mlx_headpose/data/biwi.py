@@ -56,7 +56,7 @@ def open_dataset(
         filename_list: names to take; None takes all.
         crop: crop of the network; `BIWI_MARGINS` has those that go with it. Packed crops are
             taken whole.
-        ad: margin k; None means the published one.
+        ad: margin k of released frames; None means the published one.
         split: "sequence" (ours), "pyramid" (by position, of the prepared crops), or "all".
         train: whether to take the split's training part rather than its test part.
         boxes: face boxes of released frames: a CSV file with the columns frame, x, y, width and
@@ -68,7 +68,8 @@ def open_dataset(
     if split not in SPLITS:
         raise InputError(f"BIWI has no split {split!r}; choose one of: {', '.join(SPLITS)}")
     if folder is not None and folder.is_file():
-        return _whole(PackedBiwi(folder, filename_list), split)
+        _refuse_cut(folder, ad, boxes)
+        return _whole(PackedBiwi(folder, filename_list, skip_bad), split)
     folder = require_folder(folder, "BIWI")
     sequences = _find_sequences(folder)
     if sequences is not None:
@@ -76,6 +77,7 @@ def open_dataset(
         margins = margins.with_k(ad)
         boxes = boxes or folder / "boxes.csv"
         return ReleasedBiwi(sequences, filename_list, margins, whose, split, train, boxes, skip_bad)
+    _refuse_cut(folder, ad, boxes)
     packs = sorted(folder.glob("*.npz"))
     if packs and len(member_shape(packs[0], "image")) == 4:
         if len(packs) > 1:
@@ -83,7 +85,7 @@ def open_dataset(
                 f"{folder}: holds several packed sets; give one of them as --data_dir, such as "
                 f"{packs[0]}"
             )
-        return _whole(PackedBiwi(packs[0], filename_list), split)
+        return _whole(PackedBiwi(packs[0], filename_list, skip_bad), split)
     return PreparedBiwi(folder, filename_list, split, train, skip_bad)
 
 
@@ -93,6 +95,16 @@ def _find_sequences(folder: Path) -> Path | None:
         if any((folder / name).glob("[0-9][0-9]/frame_*_rgb.png")):
             return folder / name
     return None
+
+
+def _refuse_cut(path: Path, ad: float | None, boxes: Path | BoxFinder | None) -> None:
+    """Refuse what says how to cut crops that are cut already."""
+    given = [name for name, value in (("--ad", ad), ("--boxes", boxes)) if value is not None]
+    if given:
+        raise InputError(
+            f"{path}: holds no released frames; crops are taken whole, so leave "
+            f"{' and '.join(given)} out"
+        )
 
 
 def _whole(dataset: Dataset, split: str) -> Dataset:
@@ -115,7 +127,7 @@ def _finite(poses: np.ndarray, ids: Sequence[str], skip_bad: bool) -> np.ndarray
 class PackedBiwi(Dataset):
     """FSA-Net's form: one `.npz` with `image` (N, H, W, 3) BGR and `pose` (N, 3)."""
 
-    def __init__(self, path: Path, filename_list: Path | None):
+    def __init__(self, path: Path, filename_list: Path | None, skip_bad: bool = False):
         self.file = path
         self.images = read_rows(path, "image")
         poses = read_member(path, "pose")
@@ -138,7 +150,7 @@ class PackedBiwi(Dataset):
             if keep.sum() != len(names):
                 raise InputError(f"{filename_list}: numbers a crop that {path} does not hold")
             self.select(keep)
-        _finite(self.poses, self.ids, skip_bad=False)
+        self.drop(~_finite(self.poses, self.ids, skip_bad), "a broken pose")
         chosen = f"those that {filename_list.name} lists" if filename_list else "all"
         self.protocol = f"BIWI as FSA-Net packs it ({path.name}), {chosen}, crops taken whole"
 

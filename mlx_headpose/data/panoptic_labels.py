@@ -246,16 +246,26 @@ class Recording:
                 yield frame, labels
 
     def pictures(self, camera: Camera, frames: list[int]) -> Iterator[tuple[int, Image.Image]]:
-        """The frames that exist, in rising order, less the one-coloured ones of a lost signal."""
-        folder = self.folder / "hdImgs" / camera.name
+        """The frames that exist, in rising order, less the one-coloured ones of a lost signal.
+
+        Raises:
+            InputError: one has another size than the camera's calibration is for.
+        """
+        source = self.folder / "hdImgs" / camera.name
         video = self.folder / "hdVideos" / f"hd_{camera.name}.mp4"
-        if folder.is_dir():
-            found = _from_folder(folder, camera.name, frames)
+        if source.is_dir():
+            found = _from_folder(source, camera.name, frames)
         elif video.is_file():
-            found = _from_video(video, frames)
+            source, found = video, _from_video(video, frames)
         else:
             return
         for frame, picture in found:
+            if picture.size != camera.size:
+                (width, height), wanted = picture.size, "×".join(map(str, camera.size))
+                raise InputError(
+                    f"{source}: frame {frame} has {width}×{height} pixels, and the calibration is "
+                    f"for {wanted}; get the frames in that size"
+                )
             if np.ptp(np.asarray(picture), axis=(0, 1)).any():
                 yield frame, picture
 
