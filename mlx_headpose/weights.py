@@ -225,8 +225,10 @@ def load_network(source: str | Path, revision: str | None = None) -> Estimator:
     else:
         refuse_revision(source, revision)
     if path.is_dir():
-        config = read_json(path / "config.json", "is missing; give a .safetensors file")
+        about = path / "config.json"
+        config = read_json(about, "is missing; give a .safetensors file")
         path = path / "model.safetensors"
+        _require_config_of(path, config, about)
     else:
         config = read_config(path)
     quantization = config.pop("quantization", None) if isinstance(config, dict) else None
@@ -239,6 +241,20 @@ def load_network(source: str | Path, revision: str | None = None) -> Estimator:
     load_strictly(model, load_tensors(path), path)
     model.eval()
     return model
+
+
+def _require_config_of(path: Path, config: Any, about: Path) -> None:
+    """Refuse a folder's config that is not of its weights, as after a crash between the two.
+
+    Raises:
+        InputError: the weights say another one.
+    """
+    try:
+        own = read_config(path)
+    except InputError:  # another program wrote the weights, or they are broken, which loading says
+        return
+    if own != config:
+        raise InputError(f"{about}: is not of the network in {path.name}; save the network again")
 
 
 def is_hub_id(source: str | Path) -> bool:

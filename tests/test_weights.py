@@ -32,6 +32,20 @@ def test_both_forms_come_back_the_same(network, tmp_path, name):
         assert mx.array_equal(tensors_of(again)[key], value), key
 
 
+def test_a_folder_with_the_config_of_other_weights_is_refused(network, tmp_path):
+    save_pretrained(network, tmp_path / "new")
+    larger = Preprocessing(size=96, resize_to=108)
+    save_pretrained(network.with_preprocessing(larger), tmp_path / "old")
+    assert from_pretrained(tmp_path / "old").config.preprocessing == larger
+    # What a crash leaves between the two files of the folder.
+    (tmp_path / "new" / "model.safetensors").replace(tmp_path / "old" / "model.safetensors")
+    with pytest.raises(InputError, match=r"config\.json: is not of the network in model\.safe"):
+        from_pretrained(tmp_path / "old")
+    # Weights that another program wrote say nothing of their network.
+    mx.save_safetensors(str(tmp_path / "old" / "model.safetensors"), tensors_of(network))
+    assert from_pretrained(tmp_path / "old").config.preprocessing == larger
+
+
 @pytest.mark.parametrize("name", ["net.safetensors", "folder"])
 def test_half_precision_is_read_back_as_float32(network, tmp_path, name):
     save_pretrained(network, tmp_path / name, half=True)
