@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from pathlib import Path
@@ -186,6 +187,15 @@ class Photos(Dataset):
     def image(self, index: int) -> Image.Image:
         """At full size."""
         return open_upright(self.paths[index])
+
+
+def test_the_smallest_pictures_can_be_reduced() -> None:
+    for size in ((10, 10), (1, 40), (40, 1)):
+        file = io.BytesIO()
+        Image.new("RGB", size, (200, 100, 50)).save(file, "JPEG")
+        picture, scale = open_reduced(file, 12.0)
+        assert 0 < scale <= 1
+        assert min(picture.size) >= 1
 
 
 def test_reduced_decoding_gives_the_same_crop(shared: Path) -> None:

@@ -190,6 +190,8 @@ def test_grey_and_turned_pictures_are_drawn_upright(predict, photos, tmp_path: P
         (("PHOTO", "--csv", "o", "--json", "o"), "name two files"),
         (("PHOTO", "--min_score", "2"), "between 0 and 1"),
         (("PHOTO", "--crop_margin", "-1"), "between 0 and 10"),
+        (("",), "an input is empty; name a picture"),
+        (("--source", ""), "an input is empty; name a picture"),
         (("PHOTO", "--max_faces", "0"), "at least 1"),
         (("PHOTO", "--draw", "stars"), "invalid choice"),
         (("PHOTO", "PHOTO", "--save", "one.png"), "give a folder"),

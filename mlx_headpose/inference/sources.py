@@ -43,6 +43,8 @@ def find_sources(given: list[str]) -> list[Source]:
     """
     sources: list[Source] = []
     for text in given:
+        if not text.strip():  # a path of nothing would be the folder that one is in
+            raise InputError("an input is empty; name a picture, a video, a folder or a camera")
         try:
             files = _files(text)
         except OSError as error:

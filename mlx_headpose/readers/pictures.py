@@ -130,7 +130,8 @@ def open_reduced(source: Path | BinaryIO, reduction: float) -> tuple[Image.Image
         scale = 1.0
         if reduction >= 2:
             width, height = picture.size
-            drafted = picture.draft("RGB", (int(width / reduction), int(height / reduction)))
+            smaller = max(1, int(width / reduction)), max(1, int(height / reduction))
+            drafted = picture.draft("RGB", smaller)
             scale = drafted[1][2] / width if drafted else 1.0
         # In place, so that a large picture is not held twice.
         ImageOps.exif_transpose(picture, in_place=True)
