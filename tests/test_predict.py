@@ -205,6 +205,8 @@ def test_grey_and_turned_pictures_are_drawn_upright(predict, photos, tmp_path: P
         (("PHOTO", "--save", "-"), "drawings go to files"),
         (("PHOTO", "--json", "-", "--csv", "-"), "two results"),
         (("PHOTO", "--carry", "1"), "--carry: is for videos"),
+        (("PHOTO", "--no_window"), "--no_window: is for cameras"),
+        (("PHOTO", "--record", "r.avi", "--seconds", "1"), "--seconds: is for cameras"),
         (("broken.mp4", "--carry", "-1"), "below 0"),
         (("broken.mp4", "--bbox", "1,2,3,4"), "for images"),
         (("PHOTO", "--save", "one.xyz"), "no picture format"),

@@ -35,7 +35,8 @@ def main(command: str | None = None, arguments: list[str] | None = None) -> None
         command: one of `COMMANDS`; None reads it from the first argument.
         arguments: None means sys.argv's.
 
-    Exits with 0, 2 for bad input (one sentence on stderr), or 130 after Ctrl-C.
+    Exits with 0, 1 where `selfcheck` finds something wrong, 2 for bad input (one sentence on
+    stderr), or 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:

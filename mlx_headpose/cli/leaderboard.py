@@ -244,7 +244,7 @@ def detector_key(options: argparse.Namespace) -> tuple[str, ...]:
     """What detected boxes depend on."""
     if options.detector is None:
         return (file_digest(find_weights()),)
-    if options.detector == BUNDLED_NAME:  # the pose network has a word in what it finds
+    if options.detector == BUNDLED_NAME:  # the pose network confirms what it finds
         return (file_digest(BUNDLED_DETECTOR), file_digest(BUNDLED))
     return (file_digest(Path(options.detector)),)
 

@@ -81,10 +81,10 @@ def predict(program: str, options: argparse.Namespace, given: set[str]) -> None:
         if kinds != {"picture"}:
             raise InputError("--bbox is for images; in videos heads move")
         refuse(given, DETECTION, "has no use with --bbox, which tells where the faces are")
-    if kinds == {"picture"}:
-        refuse(given, VIDEO, "is for videos")
     if "camera" not in kinds:
         refuse(given, CAMERA, "is for cameras")
+    if kinds == {"picture"}:
+        refuse(given, VIDEO, "is for videos")
     if kinds == {"camera"}:
         refuse(given, ("save",), "is for images and videos; --record records a camera")
     if not options.fov and not options.camera:

@@ -36,7 +36,7 @@ FILTERS = {
 }
 # A face may fill the largest images; a larger crop would exhaust the memory.
 MAX_CROP_PIXELS = 80_000_000
-LONGEST = 50  # times the shorter side; no head is so long, but boxes at the border may be
+LONGEST = 50  # times the shorter side; no head is that long, but boxes at the border may be
 # What a margin is a share of, and how a box is rounded before.
 SHARES = ("sides", "start", "swapped", "longer")
 ROUNDINGS = ("none", "truncate", "outward")

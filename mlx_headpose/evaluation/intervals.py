@@ -39,14 +39,15 @@ def errors_by_interval(
 
 
 def draw_intervals(evaluations: dict[str, Evaluation], path: Path) -> None:
-    """Draw a curve for each method, and below how many samples each interval has.
+    """Draw a curve for each network, and below how many samples each interval has.
 
     Args:
-        evaluations: method → its predictions, all on the same samples.
-        path: the PNG to write.
+        evaluations: name of a network or snapshot → its predictions, all on the same samples.
+        path: the picture to write.
 
     Raises:
-        InputError: matplotlib, which draws, is not installed.
+        InputError: matplotlib, which draws, is not installed, or the path ends in no format of
+            `figures.SUFFIXES`.
     """
     figure = new_figure(12, 5)
     grid = figure.subplots(2, 3, sharex="col", height_ratios=(3, 1))

@@ -48,10 +48,11 @@ def error_curve(predictions: np.ndarray, poses: np.ndarray) -> tuple[np.ndarray,
 
 
 def draw_error_curve(predictions: np.ndarray, poses: np.ndarray, path: Path, title: str) -> None:
-    """Draw the curve as a PNG, the head's turn from left to right.
+    """Draw the curve as a picture, the head's turn from left to right.
 
     Raises:
-        InputError: matplotlib, which draws, is not installed.
+        InputError: matplotlib, which draws, is not installed, or the path ends in no format of
+            `figures.SUFFIXES`.
     """
     centres, errors = error_curve(predictions, poses)
     figure = new_figure(8, 4)

@@ -48,7 +48,7 @@ def write_report(path: Path, evaluation: Evaluation, dataset: Dataset, title: st
     Args:
         path: the `.html` file.
         evaluation: evaluation of a network on the dataset.
-        dataset: its pictures; None of them is shown if the set has none (landmarks alone).
+        dataset: its pictures; no picture is shown if the set has none (landmarks alone).
         title: what was evaluated.
 
     Raises:

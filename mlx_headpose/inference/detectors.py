@@ -24,7 +24,7 @@ def load_detector(source: str | Path, bundled: Estimator | None = None) -> Detec
 
     Args:
         source: the file, or `BUNDLED_NAME`.
-        bundled: the bundled pose network where it is loaded already; our own detector wants it.
+        bundled: the bundled pose network where it is loaded already; our own detector needs it.
 
     Raises:
         InputError: the file is missing, damaged, or no detector.
@@ -61,7 +61,7 @@ def bounded(detector: Detector) -> str | Ellipsoid:
 def _head_detector(
     source: str | Path, bundled: Estimator | None
 ) -> SurroundHeadDetector | VerifiedHeadDetector:
-    """Our own detector, with the bundled pose network beside it if the file knows its word."""
+    """Our own detector, with the bundled pose network if the file holds verification weights."""
     detector = SurroundHeadDetector.from_pretrained(source)
     numbers = detector.config.verification
     if not numbers:

@@ -13,7 +13,7 @@ from ..methods import Estimator
 from ..readers.npy import read_array
 from ..readers.numbers import MAX_COORDINATE
 
-MAX_BYTES = 1 << 20  # no face has so many landmarks
+MAX_BYTES = 1 << 20  # no face has that many landmarks
 
 
 def read_landmarks(path: str | Path) -> np.ndarray:

@@ -68,6 +68,7 @@ class Track:
         velocity: (4,) pixels per second.
         unseen_s: seconds since a face was found.
         doubt_s: seconds since anything showed a head there.
+        age_s: seconds since the person was first found; 0 in that frame.
         behind: whether somebody else's seen head is before it.
     """
 

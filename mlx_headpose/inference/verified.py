@@ -1,4 +1,4 @@
-"""The bundled head detector, with the bundled pose network's word on each of its boxes."""
+"""The bundled head detector, each of its boxes confirmed by the bundled pose network."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ MAX_FAILURES = 50
 DEFAULT_FPS = 30.0
 FPS_RANGE = (0.1, 1000.0)
 SHORTEST_S = 1e-6  # between two frames
-LATEST_S = 1e9  # no video is so long
+LATEST_S = 1e9  # no video is that long
 LAST_CAMERA = 2**31 - 1
 RESTART_S = 1.0  # by which timestamps go back only where two files were joined
 # Cameras deliver nothing at first, and lose their connection; it is waited for so long, then the

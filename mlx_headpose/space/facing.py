@@ -132,6 +132,7 @@ class Attention:
     Attributes:
         zone: name of the zone, or None.
         seconds: zone's name → time that the person faced it; "" for none.
+        changes: how often the zone has become another one, or none.
     """
 
     zone: str | None = None
