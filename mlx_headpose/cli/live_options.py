@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..inference import DEMO, SMOOTHING
 from ..inference.sources import Source
 from .options import Parser, number
 
@@ -19,12 +20,10 @@ if TYPE_CHECKING:
     from ..live.streams import Stream
     from ..space.facing import Zone
 
-SMOOTHING = ("one-euro", "predictive", "none")
 # Options without a use where nothing moves, and where there is no camera.
 MOVING = ("zones", "stream", "filter")
 CAMERA = ("record", "no_window", "seconds")
 GEOMETRY = ("fov", "camera", "no_perspective", "head_size", "zero")
-DEMO = "demo"
 
 
 def _above_zero(text: str) -> float:

@@ -16,6 +16,7 @@ from PIL import Image
 from ..detection.yolo import HeadDetector
 from ..errors import InputError
 from ..files import is_stdout, require_apart, require_writable
+from ..inference import SMOOTHING
 from ..inference.estimator import Head, HeadPoseEstimator, find_network
 from ..inference.landmark_files import pose_of_landmarks, read_landmarks
 from ..inference.record import Record
@@ -30,7 +31,6 @@ from .live_options import (
     CAMERA,
     GEOMETRY,
     MOVING,
-    SMOOTHING,
     geometry,
     live_sources,
     open_streams,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,15 +175,11 @@ class PhotoLandmarks(Dataset):
         if len(files) < len(photos):  # pictures that are no files of their own cannot be watched
             table = detect()
             return table["points"], table["broken"]
-        folder = files[0].parent if len(files) == 1 else _common_folder(files)
+        folder = Path(os.path.commonpath([path.parent for path in files]))
         # Where the faces were looked for is part of what was found.
         name = f"mediapipe-{self.name}-{digest(photos.boxes)}"
         table = cached_table(folder, name, files, detect)
         return table["points"], table["broken"]
-
-
-def _common_folder(files: list[Any]) -> Any:
-    return type(files[0])(os.path.commonpath([str(path.parent) for path in files]))
 
 
 def with_landmarks(dataset: Dataset, count: int, skip_bad: bool = False) -> Dataset:

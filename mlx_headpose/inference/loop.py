@@ -20,18 +20,16 @@ from ..detection import DEFAULT_MIN_SCORE
 from ..errors import InputError
 from ..space.facing import Zone
 from ..space.zero import SECONDS, Calibration, Zero
-from . import CARRY_S
+from . import CARRY_S, DEMO, SMOOTHING
 from .estimator import Head, HeadPoseEstimator
 from .motion import PredictiveFilter
 from .smoothing import PoseFilter
 from .video import Frame, VideoReader
 from .video_estimator import VideoEstimator
 
-DEMO = "demo"
-FILTERS: dict[str, Callable[[], Callable[[np.ndarray, float], np.ndarray]]] = {
-    "one-euro": PoseFilter,
-    "predictive": PredictiveFilter,
-}
+FILTERS: dict[str, Callable[[], Callable[[np.ndarray, float], np.ndarray]]] = dict(
+    zip(SMOOTHING[:-1], (PoseFilter, PredictiveFilter), strict=True)
+)
 # Searching a whole frame takes several times as long as following the heads in it: of cameras,
 # where late is worse than a person who comes up a third of a second later, fewer frames are
 # searched.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..pose import matrix_to_pose, pose_to_matrix, wrap
+from ..pose import pose_to_matrix
+from ..space.perspective import nearest_triple
 
 if TYPE_CHECKING:
     from scipy.spatial.transform import Rotation
@@ -95,7 +96,4 @@ class PoseFilter:
         cutoff = self.min_cutoff + self.beta * float(np.linalg.norm(self.speed))
         turn = Rotation.from_rotvec(np.radians(blend(cutoff, dt) * step))
         self.rotation = self.rotation * turn
-        matrix = self.rotation.as_matrix()
-        triples = np.stack([matrix_to_pose(matrix), matrix_to_pose(matrix, full_yaw=True)])
-        distance = np.abs(wrap(triples - pose)).sum(-1)
-        return triples[int(distance.argmin())]
+        return nearest_triple(self.rotation.as_matrix(), pose)

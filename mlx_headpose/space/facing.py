@@ -23,8 +23,8 @@ import numpy as np
 from ..errors import InputError
 from ..files import read_json, read_text_as
 from ..pose import pose_to_matrix
+from .perspective import IMAGE_TO_CAMERA
 
-IMAGE_TO_CAMERA = np.array([1.0, 1.0, -1.0])
 MAX_ZONES = 100
 MAX_BYTES = 1 << 20
 # What a zone's file leaves out, in degrees outside of the zone and in seconds.

@@ -36,7 +36,8 @@ ROUNDS = 8  # of `as_placed`, each nearer by the head's distance over `FACE_DEPT
 # pixels: more than any network reads.
 REACH, LARGEST = 3.0, 224
 LEAST_DEPTH = 0.1  # of the corners of that image before the camera, where the head has 1
-CAMERA_AXES = np.diag([1.0, 1.0, -1.0])  # z points to the viewer in image axes
+IMAGE_TO_CAMERA = np.array([1.0, 1.0, -1.0])  # z points to the viewer in image axes
+CAMERA_AXES = np.diag(IMAGE_TO_CAMERA)
 
 
 def ray_rotation(ray: np.ndarray) -> np.ndarray:

@@ -15,13 +15,12 @@ import numpy as np
 
 from ..pose import pose_to_matrix
 from .intrinsics import Camera
-from .perspective import face_of, ray_rotation
+from .perspective import IMAGE_TO_CAMERA, face_of, ray_rotation
 
 # Circumference above the brows in mm. Adult medians are 575 for men and 560 for women (ANSUR II,
 # 2012); one person in twenty is over 5 % away from them, and so is then the distance.
 HEAD_SIZE = 568.0
 STEPS = 12
-IMAGE_TO_CAMERA = np.array([1.0, 1.0, -1.0])  # z points to the viewer in image axes
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,13 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import read_json, write_json
-from ..pose import geodesic_degrees, matrix_to_quaternion, pose_to_matrix, quaternion_to_matrix
+from ..pose import (
+    geodesic_degrees,
+    matrix_to_quaternion,
+    nearest_rotation,
+    pose_to_matrix,
+    quaternion_to_matrix,
+)
 from .perspective import nearest_triple
 
 # Seconds over which a person looks, and what counts as looking in one direction: the mean angle
@@ -123,9 +129,7 @@ def calibrate(
             " the person looks in one direction"
         )
     matrices = pose_to_matrix(values)
-    # The rotation nearest to the mean matrix; the determinant keeps a reflection out.
-    u, _, v = np.linalg.svd(matrices.mean(0))
-    mean = u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v
+    mean = nearest_rotation(matrices.mean(0))
     spread = float(geodesic_degrees(matrices, np.broadcast_to(mean, matrices.shape)).mean())
     if not spread <= MAX_SPREAD:
         raise InputError(
