@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import pickle
 from pathlib import Path
 
@@ -86,4 +87,35 @@ def test_a_pickle_that_could_fill_the_memory_is_refused(tmp_path, operation, con
         np.lib.format.write_array_header_1_0(file, header)
         file.write(content)
     with pytest.raises(InputError, match=rf"large\.npy: refused.*an impossible {operation}"):
+        read_tensors(path)
+
+
+class Encoded:
+    """Bytes that a pickle makes of a text, which it holds once."""
+
+    def __reduce__(self):
+        return codecs.encode, (TEXT, "latin1")
+
+
+class Rebuilt:
+    """An array that a pickle makes of bytes, which it holds once."""
+
+    def __reduce__(self):
+        function, arguments, _ = np.zeros(1).__reduce__()
+        return function, arguments, STATE
+
+
+TEXT = "x" * 100_000
+STATE = np.zeros(100_000, np.uint8).__reduce__()[2]
+
+
+@pytest.mark.parametrize("made", [Encoded, Rebuilt])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_pickle_that_makes_much_of_little_is_refused(tmp_path, made, protocol):
+    path = tmp_path / "large.npy"
+    header = {"descr": "|O", "fortran_order": False, "shape": ()}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        pickle.dump({str(n): made() for n in range(9)}, file, protocol)
+    with pytest.raises(InputError, match="more bytes than the file has"):
         read_tensors(path)

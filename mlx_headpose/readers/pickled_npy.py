@@ -43,10 +43,37 @@ class _Dtype:
         return np.dtype(self.order + self.code)
 
 
+class _Budget:
+    """The bytes that a pickle may still make: text becomes bytes, and bytes become arrays.
+
+    Of a text or bytes that the file holds once, a pickle can ask for any number of copies.
+    """
+
+    def __init__(self, size: int):
+        self.left = 2 * size
+
+    def spend(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise pickle.UnpicklingError("more bytes than the file has")
+
+    def encode(self, text: Any, encoding: Any) -> bytes:
+        """How older pickles hold bytes."""
+        if not isinstance(text, str) or encoding != "latin1":
+            raise pickle.UnpicklingError("text that is no bytes")
+        self.spend(len(text))
+        return text.encode("latin1")
+
+    def reconstruct(self, *_: Any) -> _Array:
+        return _Array(self)
+
+
 class _Array:
     """Stand-in for an array: its shape, dtype and bytes as the pickle gives them."""
 
-    value: Any = None
+    def __init__(self, budget: _Budget):
+        self.budget = budget
+        self.value: Any = None
 
     def __setstate__(self, state: Any) -> None:
         _version, shape, dtype, fortran, data = state
@@ -62,19 +89,9 @@ class _Array:
         kind = dtype.numpy()
         if not isinstance(data, bytes) or len(data) != math.prod(shape) * kind.itemsize:
             raise pickle.UnpicklingError("an array of the wrong length")
+        self.budget.spend(len(data))
         flat = np.frombuffer(data, kind).astype(kind.newbyteorder("="))
         self.value = flat.reshape(shape, order="F" if fortran else "C")
-
-
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
-def _encode(text: Any, encoding: Any) -> bytes:
-    """How older pickles hold bytes."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError("text that is no bytes")
-    return text.encode("latin1")
 
 
 def _empty() -> bytes:
@@ -82,20 +99,29 @@ def _empty() -> bytes:
     return b""
 
 
-_STAND_INS = {
-    ("numpy", "dtype"): _Dtype,
-    ("numpy", "ndarray"): _Array,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("_codecs", "encode"): _encode,
-    ("__builtin__", "bytes"): _empty,
-}
-
-
 class _Unpickler(pickle.Unpickler):
+    """Unpickles stand-ins.
+
+    Args:
+        file: at the start of the pickle.
+        size: bytes of the file.
+    """
+
+    def __init__(self, file: io.BytesIO, size: int):
+        super().__init__(file)
+        budget = _Budget(size)
+        self.stand_ins: dict[tuple[str, str], Any] = {
+            ("numpy", "dtype"): _Dtype,
+            ("numpy", "ndarray"): None,  # only named, for `_reconstruct` to make one
+            ("numpy.core.multiarray", "_reconstruct"): budget.reconstruct,
+            ("numpy._core.multiarray", "_reconstruct"): budget.reconstruct,
+            ("_codecs", "encode"): budget.encode,
+            ("__builtin__", "bytes"): _empty,
+        }
+
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _STAND_INS[module, name]
+            return self.stand_ins[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"{module}.{name}") from None
 
@@ -126,12 +152,13 @@ def read_npy(path: Path) -> Tensors:
                 f"{path}: holds one array without a name; give a file with all weights"
             )
         _require_modest(content[file.tell() :])
-        loaded = _Unpickler(file).load()
+        loaded = _Unpickler(file, len(content)).load()
     except InputError:
         raise
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path}: refused, it holds more than arrays ({error}), which could run code"
+            f"{path}: refused, it holds more than arrays ({error}), which could run code or fill "
+            "the memory; get a file of plain arrays"
         ) from None
     # A damaged pickle can raise nearly anything.
     except Exception as error:
