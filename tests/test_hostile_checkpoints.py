@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -116,6 +117,30 @@ class TestH5:
         monkeypatch.setattr(isolated, "CPU_SECONDS", 1)
         with pytest.raises(InputError, match="crashes or finds no end"):
             read_tensors(weights)
+
+    @pytest.mark.parametrize(
+        ("length", "message"),
+        [
+            (70_001, "the names in layer_names are too long"),
+            pytest.param(
+                300_007, "damaged",
+                marks=pytest.mark.skipif(sys.platform != "linux", reason="limits no memory"),
+            ),
+        ],
+    )  # fmt: skip
+    def test_names_that_fill_the_memory(self, tmp_path, length, message):
+        """Of a name that the file holds once, 280 MB or 1.2 GB."""
+        h5py = pytest.importorskip("h5py")
+        path, count = tmp_path / "a.h5", 4000
+        with h5py.File(path, "w") as file:
+            names = ["x" * length, *["y"] * (count - 1)]
+            file.attrs.create("layer_names", names, dtype=h5py.string_dtype())
+        content = bytearray(path.read_bytes())
+        first = content.index(struct.pack("<I", length))  # a reference of 16 bytes
+        content[first : first + 16 * count] = content[first : first + 16] * count
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            read_tensors(path)
 
     def test_a_crash(self, weights, monkeypatch):
         monkeypatch.setattr(isolated, "CODE", "import os; os.abort()")

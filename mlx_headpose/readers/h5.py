@@ -102,6 +102,9 @@ def _names(group: Any, attribute: str, path: Path) -> list[str]:
         if stored.shape == () or size > MAX_NAMES_BYTES:
             raise InputError(f"{path}: {key} is no list of names")
         values = np.asarray(group.attrs[key]).ravel().tolist()
+        # Strings of any length lie elsewhere in the file, where many may be the same one.
+        if sum(map(len, values)) > MAX_NAMES_BYTES:
+            raise InputError(f"{path}: the names in {key} are too long; get the file again")
         names += [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]
     if len(names) > MAX_LAYERS:
         raise InputError(f"{path}: lists {len(names)} names in {attribute}")

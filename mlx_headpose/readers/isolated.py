@@ -22,6 +22,9 @@ from ..errors import InputError
 
 # Processor time for the reading itself; the largest known file takes a tenth of it.
 CPU_SECONDS = 5
+# Memory besides that of the weights: HDF5 reads a list of names at once, of which a small file
+# can claim gigabytes.
+MEMORY_BYTES = 512 << 20
 # For a machine that is busy with other things.
 WALL_SECONDS = 300
 REFUSED = 3
@@ -76,6 +79,13 @@ def child(path: str, arrays: str, limit: str) -> None:
             seconds = min(seconds, most)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if sys.platform == "linux":  # where the limit works, and what is taken so far is known
+            taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            memory = taken + MEMORY_BYTES + 2 * Path(path).stat().st_size
+            most = resource.getrlimit(resource.RLIMIT_AS)[1]
+            if most != resource.RLIM_INFINITY:
+                memory = min(memory, most)
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     try:
         tensors = read_h5(path)
     except InputError as error:
