@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -206,16 +210,79 @@ def test_missing_folders_end_in_one_sentence(tmp_path):
         Textures(tmp_path)
     with pytest.raises(InputError, match="no folder of environments"):
         Environments(tmp_path)
-    (tmp_path / "environments.csv").write_text("file,use,scale,maximum\n")
+    (tmp_path / "environments.csv").write_text("file,use,scale,maximum\na.jpg,lighting,1,1\n")
     for damaged in (b"", b"PK\3\4 and no more"):
         (tmp_path / "lighting.npz").write_bytes(damaged)
-        with pytest.raises(InputError, match="no folder of environments"):
+        with pytest.raises(InputError, match=r"lighting\.npz: (not an|damaged) \.npz file"):
             Environments(tmp_path)
     with pytest.raises(InputError, match="--data_dir"):
         open_dataset()
     (tmp_path / "00000.npz").write_bytes(b"nothing")
     with pytest.raises(InputError, match="render it again"):
         Sprites(tmp_path)
+
+
+def own_folder(folder: Path, name: str, place: Path) -> Path:
+    """A copy of a part of the folder, to be changed."""
+    return shutil.copytree(folder / name, place / name)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("../secret.png,1", "'../secret.png' is no picture inside the folder"),
+        ("/secret.png,1", "'/secret.png' is no picture inside the folder"),
+        ("Plaster.jpg", "no folder of textures"),
+        ("Plaster.jpg,17", "Plaster.jpg has no 17 tiles"),
+        ("drawing.jpg,1", "drawing.jpg: no picture that can be read"),
+        ("large.png,1", "large.png: over 108 megapixels"),
+        ("Plaster.jpg,0", "holds 0 textures; give at least 6"),
+    ],
+)
+def test_a_folder_of_textures_is_not_trusted(folder, tmp_path, rows, sentence):
+    textures = own_folder(folder, "textures", tmp_path)
+    Image.new("RGB", (1024, 128)).save(tmp_path / "secret.png")
+    Image.new("RGB", (1024, 128)).save(textures / "drawing.jpg", "EPS")
+    png = bytearray((tmp_path / "secret.png").read_bytes())
+    png[16:24] = struct.pack(">II", 30_000, 30_000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    (textures / "large.png").write_bytes(png)
+    (textures / "textures.csv").write_text(f"file,tiles\n{rows}\n")
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        Textures(textures, (0,), 6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("../p0.jpg,1,1,background", "'../p0.jpg' is no picture inside the folder"),
+        ("p0.jpg,0,1,background", "'p0.jpg' has an impossible scale or maximum"),
+        ("p0.jpg,1,nan,background", "'p0.jpg' has an impossible scale or maximum"),
+        ("p0.jpg,,,background", "no folder of environments"),
+        ("p9.jpg,1,1,lighting", "lighting.npz lacks 'p9'"),
+        ("", "lists no panorama"),
+        ("p0.jpg,1,1,background", "give at least 2 background panoramas"),
+        ("p0.jpg,1,1,lighting", "give at least 2 background panoramas"),
+    ],
+)
+def test_a_folder_of_environments_is_not_trusted(folder, tmp_path, rows, sentence):
+    places = own_folder(folder, "environments", tmp_path)
+    (places / "environments.csv").write_text(f"file,scale,maximum,use\n{rows}\n")
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        Environments.of_split(places, "train")
+
+
+def test_panoramas_are_read_like_other_pictures(folder, tmp_path):
+    places = own_folder(folder, "environments", tmp_path)
+    Image.new("RGB", (64, 32)).save(places / "p0.jpg", "EPS")
+    with pytest.raises(InputError, match=r"p0\.jpg: no picture that can be read"):
+        Environments(places, ["p0.jpg"]).view(32, np.random.default_rng(0))
+    (places / "environments.csv").write_text("file,scale,maximum,use\np0.jpg,1,1,lighting\n")
+    with pytest.raises(InputError, match="are for lighting; add backgrounds"):
+        Environments(places).view(32, np.random.default_rng(0))
+    np.savez(places / "lighting.npz", names=["p0"], radiance=np.ones((1, 64, 128)))
+    with pytest.raises(InputError, match=r"lighting\.npz: holds no light of panoramas"):
+        Environments(places)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +313,10 @@ def test_things_are_rendered_in_shards_and_added_to(folder, tmp_path, capsys, mo
     for count, new in ((1, 1), (3, 3), (4, 2), (4, 0)):
         cli.main("render", [*words, "--count", str(count), "--out", str(tmp_path)])
         assert f"{count} sprites in {tmp_path}, {new} of them new" in capsys.readouterr().out
+    assert len(Sprites(tmp_path)) == 4
+    (tmp_path / "00001.npz").write_bytes(b"PK and no more")  # is rendered again
+    cli.main("render", [*words, "--count", "4", "--out", str(tmp_path)])
+    assert "2 of them new" in capsys.readouterr().out
     assert len(Sprites(tmp_path)) == 4
     with pytest.raises(SystemExit):
         cli.main("render", [*words, "--seed", "1", "--count", "4", "--out", str(tmp_path)])

@@ -16,7 +16,7 @@ from ..readers.numbers import is_rotation, require_box
 from ..readers.pictures import open_upright
 from .annotated import LIMIT
 from .base import Dataset
-from .listing import require_folder
+from .listing import require_folder, stays_inside
 
 
 class DAD3DHeads(Dataset):
@@ -84,7 +84,7 @@ def parse_entry(entry: Any) -> tuple[str, np.ndarray, list[float]]:
         KeyError, TypeError, ValueError, OverflowError: it is malformed.
     """
     name = PurePosixPath(entry["img_path"])
-    if name.is_absolute() or ".." in name.parts or "\0" in str(name):
+    if not stays_inside(name):
         raise ValueError(f"img_path {str(name)!r} lies outside the data folder")
     rotation = np.array(entry["R"], np.float64)
     if rotation.shape != (3, 3) or not is_rotation(rotation):

@@ -52,7 +52,7 @@ def read_list(path: Path, folder: Path | None = None) -> list[str]:
         pure = PurePosixPath(name)
         if folder is not None and pure.is_absolute() and "\0" not in name:
             pure = _inside(pure, folder)
-        if pure.is_absolute() or ".." in pure.parts or "\0" in name:
+        if not stays_inside(pure):
             raise InputError(f"{path}: {name!r} lies outside the data folder; list relative names")
         if pure.suffix.lower() in (*PICTURES, ".mat"):
             pure = pure.with_suffix("")
@@ -68,6 +68,11 @@ def _inside(name: PurePosixPath, folder: Path) -> PurePosixPath:
         if name.is_relative_to(place.as_posix()):
             return name.relative_to(place.as_posix())
     return name
+
+
+def stays_inside(name: PurePosixPath) -> bool:
+    """Whether a name that a file lists leads to no other folder than that of the files."""
+    return not name.is_absolute() and ".." not in name.parts and "\0" not in str(name)
 
 
 def csv_rows(lines: Iterable[str]) -> Iterator[list[str]]:

@@ -19,7 +19,7 @@ from ..pose import wrap
 from ..readers.numbers import require_box
 from ..readers.pictures import open_upright
 from .base import Dataset
-from .listing import csv_rows
+from .listing import csv_rows, stays_inside
 
 COLUMNS = ("image", "x", "y", "width", "height", "yaw", "pitch", "roll")
 # So close to yaw ±90° pitch and roll turn about nearly the same axis, and noise in the landmarks
@@ -90,7 +90,7 @@ def read_list(path: Path) -> list[tuple[str, tuple[float, ...]]]:
                 if not (np.isfinite(numbers[4:]).all() and np.abs(numbers[4:]).max() <= 360):
                     raise ValueError("an angle is missing or impossible")
                 name = PurePosixPath(row["image"] or "/")
-                if name.is_absolute() or ".." in name.parts or "\0" in str(name):
+                if not stays_inside(name):
                     raise ValueError(f"{name} is no picture inside the folder")
                 rows.append((str(name), numbers))
     except FileNotFoundError:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import csv
 from functools import lru_cache
-from pathlib import Path
-from zipfile import BadZipFile
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from ..data.listing import stays_inside
 from ..errors import InputError
+from ..readers.npy import read_member
+from ..readers.pictures import open_upright
 from .light import Light
 
 _BRIGHT = 0.35  # of the brightest pixel: what belongs to the lamp
@@ -44,22 +46,49 @@ class Environments:
         try:
             with (folder / LIST).open(newline="", encoding="utf-8-sig") as file:
                 rows = [r for r in csv.DictReader(file) if names is None or r["file"] in names]
-            with (folder / LIGHTING).open("rb") as opened, np.load(opened) as lighting:
-                radiance = dict(zip(lighting["names"].tolist(), lighting["radiance"], strict=True))
             self.backgrounds = [
                 (r["file"], float(r["scale"]), float(r["maximum"]))
                 for r in rows
                 if r["use"] == USES[0]
             ]
+            for name, *numbers in self.backgrounds:
+                if not stays_inside(PurePosixPath(name)):
+                    raise ValueError(f"{LIST}: {name!r} is no picture inside the folder")
+                if not (np.isfinite(numbers).all() and min(numbers) > 0):
+                    raise ValueError(f"{LIST}: {name!r} has an impossible scale or maximum")
             stems = [Path(r["file"]).stem for r in rows]
-            self.radiance = np.stack([radiance[n] for n in stems])
-        except (OSError, EOFError, KeyError, ValueError, TypeError, BadZipFile) as error:
+            if not stems:
+                raise ValueError(f"{LIST} lists no panorama")
+        except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
             raise InputError(f"{folder}: no folder of environments ({error})") from None
+        radiance = self._lighting(folder / LIGHTING)
+        missing = [stem for stem in stems if stem not in radiance]
+        if missing:
+            raise InputError(f"{folder}: {LIGHTING} lacks {missing[0]!r}; make the folder again")
+        self.radiance = np.stack([radiance[stem] for stem in stems])
+
+    @staticmethod
+    def _lighting(path: Path) -> dict[str, np.ndarray]:
+        """Name of a panorama → its (64, 128, 3) radiance."""
+        names, radiance = read_member(path, "names", "U"), read_member(path, "radiance", "f")
+        whole = radiance.ndim == 4 and radiance.shape[3] == 3 and names.shape == radiance.shape[:1]
+        if not whole or 0 in radiance.shape or not np.isfinite(radiance).all():
+            raise InputError(f"{path}: holds no light of panoramas; make the folder again")
+        return dict(zip(names.tolist(), radiance, strict=True))
 
     @classmethod
     def of_split(cls, folder: Path, split: str) -> Environments:
-        """The panoramas that a split ("train" or "val") shows; they share none."""
+        """The panoramas that a split ("train" or "val") shows; they share none.
+
+        Raises:
+            InputError: a file is missing or damaged, or there is one background or none.
+        """
         names = sorted(name for name, *_ in cls(folder).backgrounds)
+        if len(names) < 2:
+            raise InputError(
+                f"{folder}: training and validation share no panoramas; give at least 2 "
+                "background panoramas"
+            )
         shown = [n for i, n in enumerate(names) if (i % HELD_OUT == 0) == (split == "val")]
         return cls(folder, shown)
 
@@ -116,8 +145,10 @@ class Environments:
             rng: source of place, direction and exposure.
 
         Raises:
-            InputError: the panorama's file cannot be read.
+            InputError: the panorama's file cannot be read, or all panoramas only light heads.
         """
+        if not self.backgrounds:
+            raise InputError(f"{self.folder}: all its panoramas are for lighting; add backgrounds")
         pixels, scale, maximum = self._panorama(int(rng.integers(len(self.backgrounds))))
         height, width = pixels.shape[:2]
         row, column = _directions(-(-size // _SOFT), height, width)[int(rng.integers(_VIEWS))]
@@ -136,11 +167,7 @@ class Environments:
         """Pixels (H, W, 3) uint8 of background `number`, kept, and its scale and maximum."""
         name, scale, maximum = self.backgrounds[number]
         if number not in self._pixels:
-            try:
-                with Image.open(self.folder / name) as file:
-                    self._pixels[number] = np.asarray(file.convert("RGB"))
-            except OSError as error:
-                raise InputError(f"{self.folder / name}: cannot be read ({error})") from None
+            self._pixels[number] = np.asarray(open_upright(self.folder / name))
         return self._pixels[number], scale, maximum
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from ..core.crop import AROUND_POINTS, BoxMargins, Crop
 from ..data.annotated import LIMIT
 from ..data.base import Dataset
-from ..data.listing import csv_rows, require_folder
+from ..data.listing import csv_rows, require_folder, stays_inside
 from ..errors import InputError
 from ..files import atomic_path
 from ..readers.numbers import MAX_COORDINATE
@@ -150,8 +150,7 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray]:
             if tuple(next(reader, ())) != COLUMNS:
                 raise InputError(f"{path}: its first line must be {','.join(COLUMNS)}")
             for name, *numbers in reader:
-                pure = PurePosixPath(name)
-                if not name or pure.is_absolute() or ".." in pure.parts or "\0" in name:
+                if not name or not stays_inside(PurePosixPath(name)):
                     raise ValueError(f"{name!r} is no picture inside the folder")
                 if len(numbers) != len(COLUMNS) - 1:
                     raise ValueError(f"it has {1 + len(numbers)} columns, not {len(COLUMNS)}")

@@ -10,9 +10,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
+from ...errors import InputError
+from ...readers.npy import member_shape
 from ..environments import Environments
 from ..render_set import claim
 from .sprites import Sprite, write_shard
@@ -99,8 +100,9 @@ def render_sprites(
 
 
 def _held(path: Path) -> int:
-    """Number of sprites in a shard, 0 where there is none."""
-    if not path.exists():
+    """Number of sprites in a shard, 0 where there is none or a damaged one."""
+    try:
+        shape = member_shape(path, "size")
+    except InputError:
         return 0
-    with np.load(path) as shard:
-        return len(shard["size"])
+    return shape[0] if shape else 0

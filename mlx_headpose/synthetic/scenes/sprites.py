@@ -150,7 +150,7 @@ class Sprites:
             RGB and L pictures and the scale that they have.
         """
         height, width = self.size[index].tolist()
-        file = Image.open(io.BytesIO(self.files[index]))
+        file = Image.open(io.BytesIO(self.files[index]), formats=("JPEG",))
         if scale <= 0.5:
             file.draft("RGB", (int(width * scale), int(2 * height * scale)))
         picture = file.convert("RGB")

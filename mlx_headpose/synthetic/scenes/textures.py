@@ -6,11 +6,12 @@ import csv
 import math
 import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from ...data.listing import stays_inside
 from ...errors import InputError
 from ...files import atomic_folder
 from ...readers.pictures import open_upright
@@ -44,18 +45,26 @@ class Textures:
             with (folder / LIST).open(newline="", encoding="utf-8-sig") as file:
                 rows = [(row["file"], int(row["tiles"])) for row in csv.DictReader(file)]
             for name, count in rows:
-                sheet = np.asarray(Image.open(folder / name).convert("RGB"))
+                if not stays_inside(PurePosixPath(name)):
+                    raise ValueError(f"{LIST}: {name!r} is no picture inside the folder")
+                sheet = np.asarray(open_upright(folder / name))
                 first = len(tiles)
                 for tile in range(count):
                     row, column = divmod(tile, COLUMNS)
                     number += 1
+                    place = sheet[row * TILE :, column * TILE :][:TILE, :TILE]
+                    if place.shape != (TILE, TILE, 3):
+                        raise ValueError(f"{name} has no {count} tiles")
                     if keep is None or number % of in keep:
-                        place = sheet[row * TILE :, column * TILE :][:TILE, :TILE]
                         tiles.append(place)
                 self.kinds[Path(name).stem] = np.arange(first, len(tiles))
-            self.tiles = np.stack(tiles)
-        except (OSError, KeyError, ValueError) as error:
+        except InputError:
+            raise
+        except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
             raise InputError(f"{folder}: no folder of textures ({error})") from None
+        if not tiles:
+            raise InputError(f"{folder}: holds {number} textures; give at least {of}")
+        self.tiles = np.stack(tiles)
 
     def some(self, rng: np.random.Generator, *kinds: str) -> np.ndarray:
         """A (128, 128, 3) uint8 swatch of one of the kinds, or, without any, of any kind."""
