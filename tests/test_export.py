@@ -217,6 +217,14 @@ def test_an_unknown_operation_is_named_not_guessed(tmp_path, snapshot):
     assert not (tmp_path / "net.onnx").exists()
 
 
+def test_equality_of_what_is_no_number_is_not_exported():
+    pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
+    from mlx_headpose.export.onnx import translate
+
+    with pytest.raises(InputError, match="it uses Equal where NaN equals NaN"):
+        translate(lambda x: [mx.array_equal(x, -x, equal_nan=True)], lambda _: mx.ones(3), ["y"])
+
+
 def test_onnx_says_in_one_sentence_what_mlx_cannot_trace(tmp_path, snapshot):
     pytest.importorskip("onnx", reason="exporting ONNX needs onnx")
     from mlx_headpose.export.onnx import export_onnx

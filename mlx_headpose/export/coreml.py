@@ -26,7 +26,7 @@ from ..methods import Estimator
 from .graph import trace
 from .metadata import NO_LICENCE
 from .mil import MILWriter
-from .mlxfn import metadata, pose_function
+from .mlxfn import metadata, pose_function, require_one_graph
 
 INSTALL = "exporting Core ML needs a package; run `pip install coremltools`"
 # What the package needs at least: iOS 16, macOS 13.
@@ -79,6 +79,7 @@ def export_coreml(
         InputError: coremltools is not installed, an operation has no translation, or the network
             cannot be exported in float16.
     """
+    require_one_graph(model, path)
     if dtype is None:
         narrow = not model.config.inputs.landmarks and model.quantization is None
         dtype = mx.float16 if narrow else mx.float32

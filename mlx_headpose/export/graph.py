@@ -27,6 +27,8 @@ ELEMENTWISE = {
 RESHAPES = {"Reshape", "Squeeze", "ExpandDims", "Flatten", "Unflatten"}
 # Operations whose arguments may hold the batch: a writer reads the shapes in place of them.
 SIZED = {*RESHAPES, "Broadcast", "Slice"}
+# What MLX keeps of a logarithm → its base; None is the natural one's.
+LOG_BASES = {0: 2, 1: 10, 2: None}
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ class Writer:
                 self.unknown.add(operation.name)
             elif operation.name not in SIZED and _holds_batch(operation.arguments):
                 self.unknown.add(f"{operation.name} over the batch")
+            elif operation.name == "Equal" and operation.arguments[0]:
+                self.unknown.add("Equal where NaN equals NaN")
             elif not self.unknown:
                 method(operation)
         if self.unknown:

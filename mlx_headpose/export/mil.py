@@ -6,6 +6,7 @@ MIL is coremltools' Model Intermediate Language
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..weights import dtype_name
-from .graph import Operation, Writer, cuts
+from .graph import LOG_BASES, Operation, Writer, cuts
 
 # MLX's operation → MIL's, where arguments and meaning are the same.
 UNARY = {
@@ -159,7 +160,11 @@ class MILWriter(Writer):
         self.result(op, self.mb.mul(x=self.values[op.reads[0]], y=self.same_type(-1, op)))
 
     def on_Log(self, op: Operation) -> None:
-        self.result(op, self.mb.log(x=self.values[op.reads[0]], epsilon=self.same_type(0, op)))
+        value = self.mb.log(x=self.values[op.reads[0]], epsilon=self.same_type(0, op))
+        base = LOG_BASES[op.arguments[0]]
+        if base is not None:
+            value = self.mb.real_div(x=value, y=self.same_type(math.log(base), op))
+        self.result(op, value)
 
     def on_Sqrt(self, op: Operation) -> None:
         root = self.mb.sqrt(x=self.values[op.reads[0]])

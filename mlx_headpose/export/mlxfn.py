@@ -60,6 +60,23 @@ def output_names(model: Estimator) -> list[str]:
     return names if model.confidence(outputs) is None else [*names, "confidence"]
 
 
+def require_one_graph(model: Estimator, path: str | Path) -> None:
+    """See that an estimator computes the pose, rather than search for it.
+
+    Args:
+        model: the estimator.
+        path: the file to be written, for the message.
+
+    Raises:
+        InputError: it searches.
+    """
+    if not model.config.compiles:
+        raise InputError(
+            f"{path}: {model.config.model_type} searches for the pose, which no file of one graph "
+            "can do; export the network that was trained with it"
+        )
+
+
 def pose_function(
     model: Estimator, dtype: mx.Dtype = mx.float32
 ) -> Callable[[mx.array], list[mx.array]]:
@@ -176,8 +193,9 @@ def export_mlxfn(
         The metadata.
 
     Raises:
-        InputError: the network has an operation that MLX cannot export.
+        InputError: the network has an operation that MLX cannot export, or is none.
     """
+    require_one_graph(model, path)
     about = metadata(model, batch_sizes, name, licence)
     text = json.dumps(about)
     device = device or usual_device(reader)

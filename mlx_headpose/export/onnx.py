@@ -8,6 +8,7 @@ want NCHW and are wrapped in transpositions, which runtimes cancel.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,20 @@ from ..errors import InputError
 from ..files import atomic_path
 from ..methods import Estimator
 from ..weights import dtype_name
-from .graph import Array, Batch, Function, Operation, Shape, Size, Writer, cuts, trace
+from .graph import (
+    LOG_BASES,
+    Array,
+    Batch,
+    Function,
+    Operation,
+    Shape,
+    Size,
+    Writer,
+    cuts,
+    trace,
+)
 from .metadata import NO_LICENCE
-from .mlxfn import metadata, pose_function
+from .mlxfn import metadata, pose_function, require_one_graph
 
 OPSET = 18
 IR_VERSION = 9
@@ -37,7 +49,6 @@ SAME = {
     "Matmul": "MatMul",
     "Sigmoid": "Sigmoid",
     "Exp": "Exp",
-    "Log": "Log",
     "Tanh": "Tanh",
     "Erf": "Erf",
     "Sin": "Sin",
@@ -92,6 +103,7 @@ def export_onnx(
         InputError: onnx is not installed, an operation has no translation, or the network cannot
             be exported for any batch size or in float16.
     """
+    require_one_graph(model, path)
     batch_sizes = None if batch_size is None else (batch_size,)
     about = metadata(model, batch_sizes, name, licence, dtype)
     try:
@@ -247,6 +259,14 @@ class _Nodes(Writer):
             self.node("Reciprocal", [self.node("Sqrt", op.reads)], op.writes)
         else:
             self.node("Sqrt", op.reads, op.writes)
+
+    def on_Log(self, op: Operation) -> None:
+        base = LOG_BASES[op.arguments[0]]
+        if base is None:
+            self.node("Log", op.reads, op.writes)
+            return
+        scale = self.constant(math.log(base), _numpy_type(op.outputs[0]))
+        self.node("Div", [self.node("Log", op.reads), scale], op.writes)
 
     def on_ArcTan2(self, op: Operation) -> None:
         """atan(y / x), and ±π where x is negative: ONNX has no arctangent of two numbers."""

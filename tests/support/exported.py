@@ -64,6 +64,7 @@ OPERATIONS = {
     "attention": lambda x: mx.fast.scaled_dot_product_attention(x, x + 1, 2 * x, scale=0.5),
     "choices": lambda x: mx.where(x > 0.2, mx.sqrt(mx.abs(x)), -mx.square(x)).astype(mx.float32),
     "matrix products": lambda x: (x @ ROTATED[0, 0].T) * mx.rsqrt(1 + x[..., :3] ** 2),
+    "logarithms": lambda x: mx.log(1 + x * x) + mx.log2(1 + x * x) * mx.log10(2 + x * x),
     "pieces": lambda x: mx.concatenate(mx.split(x, 2, axis=-1)[::-1], axis=1),
 }
 
