@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 from test_nlml import read_npz
 
+from mlx_headpose.errors import InputError
 from mlx_headpose.methods.nlml_manifold import (
     ANGLES,
     Manifold,
@@ -16,6 +19,7 @@ from mlx_headpose.methods.nlml_manifold import (
     search_powell,
     tucker,
 )
+from mlx_headpose.methods.nlml_manifold.fitted import Config, build
 from mlx_headpose.pose import pose_to_matrix
 
 GRID = {
@@ -119,6 +123,58 @@ def test_search_of_one_face_returns_one_pose(manifold, shapes):
     pose, identity = search_powell(manifold, turned(shapes[:1], np.array([20.0, 10, -5]))[0])
     assert pose.shape == (3,)
     assert identity.shape == (5,)
+
+
+@pytest.mark.parametrize("search", [search_powell, search_batch])
+def test_landmarks_that_are_no_numbers_have_no_pose(manifold, shapes, search):
+    faces = np.repeat(turned(shapes[:1], np.array([20.0, 10, -5])), 3, axis=0)
+    faces[1, 7], faces[2] = np.nan, np.inf
+    found, _ = search(manifold, faces)
+    np.testing.assert_allclose(found[0], [20, 10, -5], atol=0.02)
+    assert np.isnan(found[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda core: core * 0, "look alike from the front"),
+        (lambda core: core[[0, 0, 1, 2, 3]], "look alike from the front"),
+        (lambda core: np.where(core == core.max(), np.nan, core), "holds what is no number"),
+    ],
+    ids=["zero", "twice", "nan"],
+)
+@pytest.mark.parametrize("search", [search_powell, search_batch])
+def test_a_manifold_that_cannot_be_searched_is_refused(manifold, search, changed, message):
+    broken = Manifold(changed(manifold.core), manifold.cosines)
+    with pytest.raises(InputError, match=message):
+        search(broken, np.ones((2, 60)))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"ranks": (0, 3, 3, 3)},
+        {"ranks": (5, 3, 2, 3)},
+        {"ranks": (5, 3, 3), "rows": (0, 0, 0, 0, 0)},
+        {"ranks": (True, 3, 3, 3)},
+        {"limits": ("a", "b", "c")},
+        {"limits": (50.0, float("nan"), 30.0)},
+        {"limits": (50.0, 40.0)},
+    ],
+)
+def test_impossible_manifolds_are_refused(values):
+    with pytest.raises(InputError, match="a manifold"):
+        Config(**values)
+
+
+@pytest.mark.parametrize("form", ["mlxfn", "onnx", "coreml"])
+def test_a_manifold_is_not_exported(tmp_path, form):
+    pytest.importorskip({"coreml": "coremltools", "onnx": "onnx"}.get(form, "mlx"))
+    export = getattr(import_module(f"mlx_headpose.export.{form}"), f"export_{form}")
+    model = build(Config(landmarks=68))
+    with pytest.raises(InputError, match=r"net: nlml_manifold searches for the pose"):
+        export(model, tmp_path / "net")
+    assert not list(tmp_path.iterdir())
 
 
 def test_powell_gives_the_published_answers(shared):

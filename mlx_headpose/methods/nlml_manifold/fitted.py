@@ -7,6 +7,7 @@ published Tucker files, so `test.py` and `predict.py` read it like any snapshot.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from ...errors import InputError
 from ..nlml.inputs import LandmarkInput
 from ..nlml.network import check_landmarks, normalize_landmarks
 from . import ANGLES, Manifold, search_batch, search_powell
+from .model import RANKS
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Config(ModelConfig):
 
     landmarks: int = 468
     normalization: str = "nose"
-    ranks: tuple[int, ...] = (5, 3, 3, 3)  # identity, yaw, pitch, roll
+    ranks: tuple[int, ...] = RANKS  # identity, yaw, pitch, roll
     rows: tuple[int, ...] = (0, 0, 0, 0)  # of the factor matrices; 0 where they are not kept
     limits: tuple[float, ...] = (50.0, 40.0, 30.0)  # largest yaw, pitch, roll of the tensor
     search: str = "batch"  # all faces at once; or "powell", one by one, as published
@@ -38,11 +40,13 @@ class Config(ModelConfig):
     def __post_init__(self) -> None:
         check_landmarks(self.landmarks, self.normalization)
         sizes = (*self.ranks, *self.rows)
-        if len(sizes) != 8 or not all(isinstance(n, int) and 0 <= n < 1 << 20 for n in sizes):
+        whole = all(type(n) is int and 0 <= n < 1 << 20 for n in sizes)
+        fits = len(self.ranks) == len(self.rows) == 4 and tuple(self.ranks[1:]) == RANKS[1:]
+        if not (whole and fits and self.ranks[0]):
             raise InputError(f"a manifold cannot have ranks {self.ranks} and rows {self.rows}")
         if self.search not in ("batch", "powell"):
             raise InputError(f"unknown search {self.search!r}: batch or powell")
-        if len(self.limits) != 3:
+        if len(self.limits) != 3 or not all(map(_is_angle, self.limits)):
             raise InputError(f"a manifold has limits of three angles, not {self.limits}")
 
     @classmethod
@@ -55,6 +59,10 @@ class Config(ModelConfig):
     def inputs(self) -> LandmarkInput:
         """Landmarks of a face."""
         return LandmarkInput(self.landmarks)
+
+
+def _is_angle(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 class Tucker(nn.Module):

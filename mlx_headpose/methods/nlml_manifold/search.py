@@ -21,10 +21,12 @@ def search_powell(manifold: Manifold, landmarks: np.ndarray) -> tuple[np.ndarray
         landmarks: (features,) or (N, features), normalised as the manifold's were.
 
     Returns:
-        (..., 3) yaw, pitch, roll in degrees, and (..., R) identity factors.
+        (..., 3) yaw, pitch, roll in degrees, and (..., R) identity factors; NaN where landmarks
+        are no numbers.
     """
     basis, core = manifold.compressed
-    reach = np.atleast_2d(landmarks).astype(np.float64) @ basis
+    with np.errstate(invalid="ignore"):  # NaN says it
+        reach = np.atleast_2d(landmarks).astype(np.float64) @ basis
     found = np.stack([_powell(core, manifold.cosines, x) for x in reach])
     found = found.reshape(*np.shape(landmarks)[:-1], -1)
     return np.degrees(found[..., :3]), found[..., 3:]
@@ -40,7 +42,10 @@ def _powell(core: np.ndarray, cosines: np.ndarray, x: np.ndarray) -> np.ndarray:
 
     from scipy.optimize import minimize  # half a second, for searches alone
 
-    return minimize(error, np.zeros(3 + len(core)), method="Powell").x
+    start = np.zeros(3 + len(core))
+    if not np.isfinite(error(start)):
+        return np.full_like(start, np.nan)
+    return minimize(error, start, method="Powell").x
 
 
 def search_batch(
@@ -58,7 +63,8 @@ def search_batch(
         tolerance: stop when no face's angles move by more than this many radians.
 
     Returns:
-        (N, 3) yaw, pitch, roll in degrees, and (N, R) identity factors.
+        (N, 3) yaw, pitch, roll in degrees, and (N, R) identity factors; NaN where landmarks are no
+        numbers.
     """
     with mx.stream(mx.cpu):
         return _search_batch(manifold, landmarks, iterations, tolerance)
@@ -68,7 +74,8 @@ def _search_batch(
     manifold: Manifold, landmarks: np.ndarray, iterations: int, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray]:
     basis, core = manifold.compressed
-    problem = _Problem(core, manifold.cosines, np.asarray(landmarks) @ basis)
+    with np.errstate(invalid="ignore"):  # NaN says it
+        problem = _Problem(core, manifold.cosines, np.asarray(landmarks) @ basis)
     angles = mx.zeros((len(landmarks), 3))
     identity = _solve(*problem.identity_system(angles))
     damping = mx.full((len(landmarks), 1), 1e-3)
@@ -88,6 +95,7 @@ def _search_batch(
         mx.eval(angles, identity, error, normal, gradient, damping)
         if mx.all(mx.abs(step[:, :3]) < tolerance).item():
             break
+    angles = mx.where(mx.isfinite(error)[:, None], angles, mx.nan)
     return np.degrees(np.array(angles)), np.array(identity)
 
 
