@@ -96,6 +96,9 @@ public struct NetworkMetadata: Codable, Equatable, Sendable {
         guard input.side >= 1, input.resizeTo >= input.side, input.resizeTo <= 8192,
             ((input.faceMargins?.values ?? []) + input.headMargins.values).allSatisfy(\.isFinite)
         else { throw HeadPoseError("its metadata name an impossible input size or margin") }
+        guard read.outputs.first == "pose", !read.batchSizes.isEmpty,
+            read.batchSizes.allSatisfy({ (1...4096).contains($0) })
+        else { throw HeadPoseError("its metadata name no pose or an impossible number of faces") }
         self = read
     }
 

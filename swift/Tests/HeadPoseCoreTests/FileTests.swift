@@ -87,7 +87,11 @@ final class FileTests: XCTestCase {
             ("\"side\": 64", "\"side\": 0"), ("\"side\": 64", "\"side\": 65"),
             ("short_side", "stretch"), ("\"head_margins\": [", "\"head_margins\": [7, "),
             ("\"face_margins\"", "\"margins\""), ("\"clip\": false", "\"clip\": true"),
-            ("\"bilinear\"", "\"bicubic\""),
+            ("\"bilinear\"", "\"bicubic\""), ("\"batch_sizes\": [1", "\"batch_sizes\": [-1"),
+            ("\"batch_sizes\": [1]", "\"batch_sizes\": []"),
+            ("\"batch_sizes\": [1]", "\"batch_sizes\": [1, 0]"),
+            ("\"batch_sizes\": [1]", "\"batch_sizes\": [4097]"),
+            ("[\"pose\", ", "[\"position\", "),
         ] {
             let changed = text.replacingOccurrences(of: old, with: new)
             XCTAssertNotEqual(changed, text)
