@@ -22,6 +22,9 @@ from support.commands import ROOT, assert_refused, run
 from support.documentation import marked_lines
 
 from mlx_headpose import HeadPoseEstimator
+from mlx_headpose.core.crop import Margins
+from mlx_headpose.core.inputs import ImageInput
+from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.export.metadata import (
     NO_LICENCE,
     fed_with_images,
@@ -172,15 +175,20 @@ def test_the_cpp_program_and_the_documented_lines_give_the_angles(folder, astron
         assert words in refused.stderr
 
 
-def test_cpp_cuts_to_the_byte_as_python_does(tmp_path):
+def including_crop(source: Path, program: Path) -> Path:
+    """A program that includes crop.hpp."""
     if not shutil.which("c++"):
         pytest.skip("needs a C++ compiler")
-    program = tmp_path / "golden_crops"
-    source = ROOT / "tests" / "support" / "golden_crops.cpp"
     headers = f"-I{ROOT / 'examples' / 'cpp'}"
     line = ["c++", "-std=c++20", "-O1", "-Wall", "-Werror", headers, source, "-o", program]
     subprocess.run(line, check=True)
-    golden = json.loads((GOLDEN / "golden.json").read_text())
+    return program
+
+
+def cut_by_cpp(golden: dict[str, Any], images: Path, folder: Path) -> bytes:
+    """The crops of golden files, one after another."""
+    source = ROOT / "tests" / "support" / "golden_crops.cpp"
+    program = including_crop(source, folder / "golden_crops")
     cases = [len(golden["sizes"]), *(side for size in golden["sizes"] for side in size)]
     for case in golden["crops"]:
         fed = case["input"]
@@ -188,9 +196,32 @@ def test_cpp_cuts_to_the_byte_as_python_does(tmp_path):
         cases += [case["image"], *case["box"], *fed["face_margins"]]
         cases += [fed["side"], fed["resize_to"], squash]
     text = " ".join(map(repr, cases)).encode()
-    images = GOLDEN / "images.bin"
-    done = subprocess.run([program, images], check=True, capture_output=True, input=text)
-    assert done.stdout == (GOLDEN / "crops.bin").read_bytes()
+    return subprocess.run([program, images], check=True, capture_output=True, input=text).stdout
+
+
+def test_cpp_cuts_to_the_byte_as_python_does(tmp_path):
+    golden = json.loads((GOLDEN / "golden.json").read_text())
+    crops = cut_by_cpp(golden, GOLDEN / "images.bin", tmp_path)
+    assert crops == (GOLDEN / "crops.bin").read_bytes()
+
+
+@pytest.mark.parametrize("resize", ["squash", "short_side"])
+def test_the_examples_cut_large_crops_as_python_does(resize, tmp_path, monkeypatch):
+    """Out of the image at a half, whose last row and column are of what is left."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "python"))
+    from crop import cut
+
+    width, height = 4001, 2999
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    (tmp_path / "images.bin").write_bytes(pixels.tobytes())
+    box = [-3501.0, -2701.0, 7502.0, 5398.0]
+    fed = {"resize": resize, "side": 32, "resize_to": 32}
+    fed |= {"face_margins": [0.0] * 4, "head_margins": [0.0] * 4}
+    preprocessing = Preprocessing(size=32, resize=resize)
+    expected = ImageInput(preprocessing).head_reader(Margins(), None)(pixels, np.float32(box))
+    assert np.array_equal(cut(Image.fromarray(pixels), box, fed), expected)
+    golden = {"sizes": [(width, height)], "crops": [{"image": 0, "box": box, "input": fed}]}
+    assert cut_by_cpp(golden, tmp_path / "images.bin", tmp_path) == expected.tobytes()
 
 
 def test_the_python_example_cuts_to_the_byte(monkeypatch):
@@ -250,26 +281,46 @@ def test_crops_by_another_rule_are_said_and_not_cut_by_the_usual_one(
         cut(image, BOX, fed)
     if method == "sixdrepnet":
         assert cut(image, BOX, fed, around="head").shape == (224, 224, 3)
-        fed |= {"face_margins": [0.0] * 4}
-    if not shutil.which("c++"):
-        return
-    (tmp_path / "net.json").write_text(json.dumps({"input": fed}, indent=2))
-    (tmp_path / "read.cpp").write_text(READ)
-    headers = f"-I{ROOT / 'examples' / 'cpp'}"
-    line = ["c++", "-std=c++20", headers, tmp_path / "read.cpp", "-o", tmp_path / "read"]
-    subprocess.run(line, check=True)
-    done = subprocess.run([tmp_path / "read", tmp_path / "net.json"], check=False)
-    assert done.returncode == (0 if method == "sixdrepnet" else 2)
+    assert said_by_cpp(json.dumps({"input": fed}, indent=2), tmp_path) == (
+        "head 224, this network's crop of such boxes follows a rule of its own"
+        if method == "sixdrepnet"
+        else "net.json: its network's crop follows a rule of its own"
+    )
 
 
-# Ends with 2 where the crop follows another rule.
+def test_metadata_that_are_cut_off_are_refused_by_cpp(tmp_path):
+    fed = fed_with_images(config_class("rotation9d")())
+    text = json.dumps({"input": fed})
+    assert said_by_cpp(text, tmp_path).startswith("head 64, face 64")
+    last = text.index('"head_margins":') + len('"head_margins":')
+    for end in (last, last + 2, last + 7, len(text) // 2):
+        said = said_by_cpp(text[:end], tmp_path)
+        assert said == "net.json: is not the metadata of a network that reads images"
+
+
+def said_by_cpp(metadata: str, folder: Path) -> str:
+    """What the C++ example makes of metadata: crops of a head and of a face, or an error."""
+    (folder / "read.cpp").write_text(READ)
+    program = folder / "read"
+    if not program.exists():
+        including_crop(folder / "read.cpp", program)
+    (folder / "net.json").write_text(metadata)
+    done = subprocess.run([program, "net.json"], check=True, capture_output=True, cwd=folder)
+    return done.stdout.decode()
+
+
 READ = """
+#include <cstdio>
 #include "crop.hpp"
 int main(int, char** arguments) {
+  const headpose::Image image{4, 4, std::vector<uint8_t>(48, 9)};
+  const headpose::Box box{0, 0, 4, 4};
   try {
-    return headpose::read_input(arguments[1]).side != 224;
-  } catch (const std::runtime_error&) {
-    return 2;
+    const auto input = headpose::read_input(arguments[1]);
+    std::printf("head %d, ", headpose::cut(image, box, input, input.head_margins).width);
+    std::printf("face %d", headpose::cut(image, box, input).width);
+  } catch (const std::runtime_error& error) {
+    std::printf("%s", error.what());
   }
 }
 """

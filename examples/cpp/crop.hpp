@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -24,11 +25,15 @@ struct Image {
   std::vector<uint8_t> pixels;
 };
 
+// What is added to a box at x_min, y_min, x_max and y_max, as shares of its width and height; nothing
+// where a network's follow a rule of their own, which only mlx-headpose has.
+using Margins = std::optional<std::array<double, 4>>;
+
 // How a face becomes the network's input.
 struct Input {
   int side = 0, resize_to = 0;
   bool squash = false;
-  std::array<double, 4> face_margins{}, head_margins{};
+  Margins face_margins, head_margins;
 };
 
 // x_min, y_min, x_max, y_max in pixels: float, as detectors give it and as Python takes it.
@@ -61,21 +66,12 @@ inline Input read_input(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   const size_t start = text.find("\"input\"");
+  const std::runtime_error foreign(path + ": is not the metadata of a network that reads images");
   const auto after = [&](const std::string& key) {
-    const size_t at = start == std::string::npos ? start : text.find("\"" + key + "\":", start);
-    if (at == std::string::npos) {
-      throw std::runtime_error(path + ": is not the metadata of a network that reads images");
-    }
-    return text.c_str() + text.find_first_not_of(" \n[\"", at + key.size() + 3);
-  };
-  const auto four = [&](const std::string& key) {
-    std::array<double, 4> values{};
-    char* at = const_cast<char*>(after(key));
-    for (double& value : values) {
-      value = std::strtod(at, &at);
-      at += *at == ',';
-    }
-    return values;
+    size_t at = start == std::string::npos ? start : text.find("\"" + key + "\":", start);
+    if (at != std::string::npos) at = text.find_first_not_of(" \n[\"", at + key.size() + 3);
+    if (at == std::string::npos) throw foreign;
+    return text.c_str() + at;
   };
   Input input;
   input.side = std::atoi(after("side"));
@@ -83,18 +79,31 @@ inline Input read_input(const std::string& path) {
   const auto is = [&](const std::string& key, const std::string& value) {
     return text.compare(after(key) - text.c_str(), value.size(), value) == 0;
   };
+  const auto margins = [&](const std::string& key) {
+    Margins values;
+    if (is(key, "null")) return values;
+    const char* at = after(key);
+    for (double& value : values.emplace()) {
+      char* end = nullptr;
+      value = std::strtod(at, &end);
+      if (end == at || !std::isfinite(value)) throw foreign;
+      at = end + (*end == ',');
+    }
+    return values;
+  };
   // Files of versions before 2 say nothing of the last two.
   const auto silent = [&](const std::string& key) {
     return text.find("\"" + key + "\":", start) == std::string::npos;
   };
   input.squash = is("resize", "squash\"");
-  if (!(input.squash || is("resize", "short_side\"")) || is("face_margins", "null") ||
-      is("head_margins", "null") || !(silent("filter") || is("filter", "bilinear\"")) ||
+  input.face_margins = margins("face_margins");
+  input.head_margins = margins("head_margins");
+  if (!(input.squash || is("resize", "short_side\"")) ||
+      !(input.face_margins || input.head_margins) ||
+      !(silent("filter") || is("filter", "bilinear\"")) ||
       !(silent("clip") || is("clip", "false"))) {
     throw std::runtime_error(path + ": its network's crop follows a rule of its own");
   }
-  input.face_margins = four("face_margins");
-  input.head_margins = four("head_margins");
   if (input.side < 1 || input.resize_to < input.side || input.resize_to > 8192) {
     throw std::runtime_error(path + ": names an impossible input size");
   }
@@ -135,23 +144,9 @@ inline std::vector<Taps> taps(int source, int start, int limit, int scaled, int 
   return all;
 }
 
-// The network's input. For boxes of whole heads, give the input's head_margins.
-inline Image cut(const Image& image, Box box, const Input& input, std::array<double, 4> margins) {
-  double left = box[0], top = box[1], right = box[2], bottom = box[3];
-  if (!(left < right && top < bottom && std::isfinite(right - left + bottom - top))) {
-    throw std::runtime_error("a box must have x_max > x_min and y_max > y_min");
-  }
-  // Each side sees the box that the sides before it moved.
-  left -= margins[0] * std::abs(right - left);
-  top -= margins[1] * std::abs(bottom - top);
-  right += margins[2] * std::abs(right - left);
-  bottom += margins[3] * std::abs(bottom - top);
-  const auto whole = [](double value, int length) {
-    return static_cast<int>(std::clamp(value, -1.0 * length, 2.0 * length));
-  };
-  const int x = whole(left, image.width), y = whole(top, image.height);
-  const int width = std::max(whole(right, image.width) - x, 1);
-  const int height = std::max(whole(bottom, image.height) - y, 1);
+// A part of an image, black beyond it, scaled to the network's input.
+inline Image resampled(const Image& image, int x, int y, int width, int height,
+                       const Input& input) {
   int across = input.resize_to, down = input.resize_to;
   if (!input.squash && width <= height) {
     down = static_cast<int>(static_cast<double>(down) * height / width);
@@ -187,6 +182,73 @@ inline Image cut(const Image& image, Box box, const Input& input, std::array<dou
     }
   }
   return result;
+}
+
+// Pillow's Image.reduce: the mean of each square of so many pixels, or of what an edge leaves of it.
+inline Image reduced(const Image& image, int times) {
+  Image small{(image.width + times - 1) / times, (image.height + times - 1) / times, {}};
+  small.pixels.reserve(static_cast<size_t>(small.width) * small.height * 3);
+  for (int top = 0; top < image.height; top += times) {
+    for (int left = 0; left < image.width; left += times) {
+      const int bottom = std::min(top + times, image.height);
+      const int right = std::min(left + times, image.width);
+      const uint32_t count = (right - left) * (bottom - top);
+      const auto share = static_cast<uint32_t>(4294967296.0f / static_cast<float>(256 * count));
+      for (int channel = 0; channel < 3; ++channel) {
+        uint32_t sum = count / 2;
+        for (int y = top; y < bottom; ++y) {
+          for (int x = left; x < right; ++x) {
+            sum += image.pixels[(static_cast<size_t>(y) * image.width + x) * 3 + channel];
+          }
+        }
+        small.pixels.push_back(static_cast<uint8_t>(sum * share >> 24));
+      }
+    }
+  }
+  return small;
+}
+
+// Python takes the middle of a crop that is longer than so many times its shorter side, and cuts a
+// crop of more pixels out of the image at a half, a third, ....
+constexpr int longest = 50;
+constexpr double max_crop_pixels = 80e6;
+
+// The network's input. For boxes of whole heads, give the input's head_margins.
+inline Image cut(const Image& image, Box box, const Input& input, const Margins& around) {
+  if (!around) {
+    throw std::runtime_error("this network's crop of such boxes follows a rule of its own");
+  }
+  const auto& margins = *around;
+  double left = box[0], top = box[1], right = box[2], bottom = box[3];
+  if (!(left < right && top < bottom && std::isfinite(right - left + bottom - top))) {
+    throw std::runtime_error("a box must have x_max > x_min and y_max > y_min");
+  }
+  // Each side sees the box that the sides before it moved.
+  left -= margins[0] * std::abs(right - left);
+  top -= margins[1] * std::abs(bottom - top);
+  right += margins[2] * std::abs(right - left);
+  bottom += margins[3] * std::abs(bottom - top);
+  const auto whole = [](double value, int length) {
+    return static_cast<int>(std::clamp(value, -1.0 * length, 2.0 * length));
+  };
+  int x = whole(left, image.width), y = whole(top, image.height);
+  int width = std::max(whole(right, image.width) - x, 1);
+  int height = std::max(whole(bottom, image.height) - y, 1);
+  if (!input.squash) {
+    const int more_across = std::max(width - longest * height, 0);
+    const int more_down = std::max(height - longest * width, 0);
+    x += more_across / 2, y += more_down / 2;
+    width -= more_across, height -= more_down;
+  }
+  const double pixels = static_cast<double>(width) * height;
+  const int times = static_cast<int>(std::ceil(std::sqrt(pixels / max_crop_pixels)));
+  if (times <= 1) return resampled(image, x, y, width, height, input);
+  const auto divided = [&](int value) {
+    return static_cast<int>(std::floor(static_cast<double>(value) / times));
+  };
+  const int first = divided(x), upper = divided(y);
+  return resampled(reduced(image, times), first, upper, std::max(divided(x + width) - first, 1),
+                   std::max(divided(y + height) - upper, 1), input);
 }
 
 inline Image cut(const Image& image, Box box, const Input& input) {

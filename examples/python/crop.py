@@ -5,6 +5,7 @@ Copy this file into a program of your own: it needs Pillow and NumPy only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 BILINEAR = Image.Resampling.BILINEAR
+LONGEST = 50  # times the shorter side of a crop
+MAX_CROP_PIXELS = 80_000_000  # of which larger crops keep a quarter, a ninth, ...
 
 
 def cut(
@@ -48,7 +51,20 @@ def cut(
     left, right = np.clip([left, right], -image.width, 2 * image.width)
     top, bottom = np.clip([top, bottom], -image.height, 2 * image.height)
     left, top, right, bottom = (int(value) for value in (left, top, right, bottom))
-    crop = rgb(image).crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    if fed["resize"] == "short_side":
+        # Of a line of pixels, the middle.
+        width, height = right - left, bottom - top
+        across, down = max(width - LONGEST * height, 0), max(height - LONGEST * width, 0)
+        left, right = left + across // 2, right - (across - across // 2)
+        top, bottom = top + down // 2, bottom - (down - down // 2)
+    picture = rgb(image)
+    times = math.ceil(math.sqrt((right - left) * (bottom - top) / MAX_CROP_PIXELS))
+    if times > 1:
+        picture = picture.reduce(times)
+        left, top = left // times, top // times
+        right, bottom = max(right // times, left + 1), max(bottom // times, top + 1)
+    crop = picture.crop((left, top, right, bottom))
     width, height = crop.size if fed["resize"] == "short_side" else (1, 1)
     width, height = max(short, short * width // height), max(short, short * height // width)
     # First across, then down: Pillow from 13 on chooses the order by the sizes, and bytes differ.

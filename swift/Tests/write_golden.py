@@ -72,6 +72,8 @@ def boxes(width: int, height: int) -> list[list[float]]:
         x, y = rng.uniform(-0.3, 0.9, 2) * [width, height]
         w, h = np.exp(rng.uniform(0, 1, 2) * np.log([1.5 * width + 1, 1.5 * height + 1])) + 0.5
         some.append([x, y, x + w, y + h])
+    if width > 90:  # lines of over 50 times their width: one is squashed, of the other the middle
+        some += [[8, 9, 90, 10], [-90, 10, 180, 13]]
     return np.array(some, np.float32).tolist()
 
 

@@ -22,7 +22,7 @@ int main(int, char** argv) {
   headpose::Box box;
   headpose::Input input;
   while (std::cin >> number >> box[0] >> box[1] >> box[2] >> box[3]) {
-    for (double& margin : input.face_margins) std::cin >> margin;
+    for (double& margin : input.face_margins.emplace()) std::cin >> margin;
     std::cin >> input.side >> input.resize_to >> input.squash;
     const auto crop = headpose::cut(images.at(number), box, input);
     std::fwrite(crop.pixels.data(), 1, crop.pixels.size(), stdout);

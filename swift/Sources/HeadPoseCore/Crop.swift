@@ -88,7 +88,39 @@ public struct RGBImage: Equatable, Sendable {
     }
 }
 
+extension RGBImage {
+    /// Pillow's `Image.reduce`: the mean of each square of so many pixels, or of what an edge leaves
+    /// of it.
+    func reduced(_ times: Int) -> RGBImage {
+        var small: [UInt8] = []
+        for top in stride(from: 0, to: height, by: times) {
+            for left in stride(from: 0, to: width, by: times) {
+                let (bottom, right) = (min(top + times, height), min(left + times, width))
+                let count = UInt32((right - left) * (bottom - top))
+                let share = UInt32(4_294_967_296 / Float(256 * count))
+                for channel in 0..<3 {
+                    var sum = count / 2
+                    for y in top..<bottom {
+                        for x in left..<right {
+                            sum += UInt32(pixels[(y * width + x) * 3 + channel])
+                        }
+                    }
+                    small.append(UInt8((sum &* share) >> 24))
+                }
+            }
+        }
+        return RGBImage(
+            width: (width + times - 1) / times, height: (height + times - 1) / times,
+            pixels: small)
+    }
+}
+
 extension NetworkMetadata.Input {
+    /// How many times its shorter side a crop may be long.
+    static let longest = 50
+    /// Larger crops are cut out of the image at a half, a third, ....
+    static let maxCropPixels = 80_000_000
+
     /// The network's input, cut out of an image exactly as Python cuts it.
     ///
     /// The box with its margins is truncated to whole pixels; what lies outside the image is black;
@@ -110,12 +142,35 @@ extension NetworkMetadata.Input {
         }
         let outer = margins.around(box)
         // A box far outside must not make a crop of unbounded size.
-        let left = Int(min(max(outer[0], Double(-image.width)), Double(2 * image.width)))
-        let top = Int(min(max(outer[1], Double(-image.height)), Double(2 * image.height)))
+        var left = Int(min(max(outer[0], Double(-image.width)), Double(2 * image.width)))
+        var top = Int(min(max(outer[1], Double(-image.height)), Double(2 * image.height)))
         let right = Int(min(max(outer[2], Double(-image.width)), Double(2 * image.width)))
         let bottom = Int(min(max(outer[3], Double(-image.height)), Double(2 * image.height)))
-        let width = max(right, left + 1) - left
-        let height = max(bottom, top + 1) - top
+        var width = max(right - left, 1)
+        var height = max(bottom - top, 1)
+        if resize == .shortSide {
+            // Of a line of pixels, the middle.
+            let across = max(width - Self.longest * height, 0)
+            let down = max(height - Self.longest * width, 0)
+            left += across / 2
+            top += down / 2
+            width -= across
+            height -= down
+        }
+        var image = image
+        let share = Double(width * height) / Double(Self.maxCropPixels)
+        let times = Int(share.squareRoot().rounded(.up))
+        if times > 1 {
+            func divided(_ value: Int) -> Int {
+                Int((Double(value) / Double(times)).rounded(.down))
+            }
+            let (end, lower) = (divided(left + width), divided(top + height))
+            image = image.reduced(times)
+            left = divided(left)
+            top = divided(top)
+            width = max(end - left, 1)
+            height = max(lower - top, 1)
+        }
         // As torchvision does: the longer side is truncated, the centre rounded.
         var scaled = (width: resizeTo, height: resizeTo)
         if resize == .shortSide {

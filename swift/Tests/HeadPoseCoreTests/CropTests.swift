@@ -20,6 +20,15 @@ final class CropTests: XCTestCase {
         XCTAssertTrue(expected.isEmpty)
     }
 
+    func testLargeImagesAreReducedAsPillowDoes() {
+        let values: [UInt8] = [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 255]
+        let image = RGBImage(width: 4, height: 3, pixels: values.flatMap { [$0, 0, 255] })
+        let small = image.reduced(2)
+        XCTAssertEqual([small.width, small.height], [2, 2])
+        XCTAssertEqual(stride(from: 0, to: 12, by: 3).map { small.pixels[$0] }, [25, 45, 85, 178])
+        XCTAssertEqual(stride(from: 2, to: 12, by: 3).map { small.pixels[$0] }, [255, 255, 255, 255])
+    }
+
     func testMarginsOfAHeadAreNotThoseOfAFace() throws {
         let input = NetworkMetadata.Input(
             side: 4, resize: .squash, resizeTo: 4,
