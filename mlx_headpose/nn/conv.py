@@ -311,7 +311,8 @@ def conv2d(
 ) -> mx.array:
     """Convolution of (N, H, W, C) with (O, kh, kw, C / groups) → (N, Ho, Wo, O); see `Conv2d`.
 
-    With `exact`, whole numbers give whole numbers, as quantised layers need, on a CPU too.
+    With `exact`, whole numbers give whole numbers on the CPU, as quantised layers need. On Metal,
+    MLX itself chooses Winograd's method for large 3×3 convolutions of many channels, which rounds.
     """
     stride, dilation = pair(stride), pair(dilation)
     kernel, sizes = pair(weight.shape[1:3]), pair(x.shape[1:3])

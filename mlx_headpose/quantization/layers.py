@@ -1,8 +1,8 @@
 """Layers with 8-bit weights and 8-bit inputs.
 
 MLX has no integer convolution and no product of two integer matrices. The weights are stored as
-int8; the sums of products are exact integers, or rounded at their 24th bit, that MLX computes in
-float32.
+int8; the sums of products are integers that MLX computes in float32: exact, or rounded at their
+24th bit, and on Metal rounded earlier in the 3×3 convolutions that MLX computes by Winograd's.
 """
 
 from __future__ import annotations
