@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -150,6 +151,21 @@ def test_opal_loss_equals_the_published_code(shared):
             gradient = np.array(mx.grad(total)(predicted[LOSSES]))
             wanted = along(r, golden[f"opal{i}_each_grad"][LOSSES])
             assert difference(along(r, gradient), wanted) < 2e-3
+
+
+@pytest.mark.parametrize("values", [{"sigma": 1000.0}, {"sigma": 0.0}, {"beta": 180.0}])
+def test_opal_refuses_a_tanh_that_is_flat_where_it_ends(values):
+    OpalConfig(sigma=100.0, beta=10.0)  # steep, and where it ends
+    with pytest.raises(InputError, match=r"the tanh is flat at beta .*; choose another sigma"):
+        OpalConfig(**values)
+
+
+def test_opal_without_a_tanh_takes_any_sigma():
+    error = mx.array([0.1, 1.0, 3.0])
+    for sigma in (0.0, 1000.0):
+        config = OpalConfig(epsilon=0.0, beta=0.0, sigma=sigma)
+        function = opal_loss(0.0, 0.0, config.sigma, math.radians(config.mu))
+        np.testing.assert_allclose(np.array(function(error)), np.array(error), atol=1e-6)
 
 
 def test_opal_loss_of_euler_angles_equals_the_published_code(shared):

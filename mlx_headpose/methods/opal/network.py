@@ -36,6 +36,7 @@ from ...pose import (
 # What the network returns → how many numbers its last layer has.
 ROTATIONS = {"euler": 3, "quaternion": 4, "6d": 6}
 SMALLEST = 64  # pixels, halved six times before one is left
+LEAST_SLOPE = 1e-4  # of the tanh at β: everything below is divided by it
 GUARD = 1e-8  # added to divisors, as published: with ε = β = 0 they are 0
 
 
@@ -79,6 +80,13 @@ class Config(ModelConfig):
             )
         if not 0 <= self.sigma <= 1000:
             raise InputError(f"a sigma of {self.sigma} is impossible")
+        joined = math.tanh(self.sigma * math.radians(self.beta - self.mu))
+        flat = self.sigma == 0 or 1 - joined**2 < LEAST_SLOPE
+        if self.beta > 0 and flat:
+            raise InputError(
+                f"with sigma {self.sigma} the tanh is flat at beta {self.beta}, where it joins the "
+                "error itself; choose another sigma above 0, or a beta nearer to mu"
+            )
         if self.preprocessing.size < SMALLEST:
             raise InputError(
                 f"the input size must be at least {SMALLEST}, not {self.preprocessing.size}"
