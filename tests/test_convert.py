@@ -10,7 +10,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_headpose.convert import convert_file, convert_tensors
+from mlx_headpose import convert
+from mlx_headpose.convert import Format, convert_file, convert_tensors
 from mlx_headpose.errors import InputError
 from mlx_headpose.readers.checkpoint_file import read_tensors
 from mlx_headpose.readers.safetensors_file import load_tensors, read_config
@@ -237,6 +238,28 @@ def test_a_missing_tensor_is_named(seeded, tmp_path):
     del state["layer3.0.conv1.weight"]
     with pytest.raises(InputError, match=r"layer3\.0\.conv1\.weight"):
         convert_tensors(state, "x.pkl")
+
+
+def refuse(tensors):
+    raise InputError("its stem is of another network; give the published file")
+
+
+@pytest.mark.parametrize(
+    "form", [Format("a", refuse, refuse), Format("a", lambda _: True, refuse)], ids=["is", "has"]
+)
+def test_what_a_layout_says_is_said_of_the_file(form, monkeypatch):
+    monkeypatch.setattr(convert, "formats", lambda: [form])
+    with pytest.raises(InputError) as error:
+        convert_tensors({"a": np.zeros(1)}, "x.pkl")
+    assert str(error.value) == "x.pkl: its stem is of another network; give the published file"
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_a_backbone_alone_is_no_network(seeded, norm):
+    state = empty_state(seeded, "imagenet_torchvision_resnet18")
+    conversion = convert_tensors(state, "resnet18.pth", norm=norm)
+    with pytest.raises(InputError, match=r"resnet18\.pth: .* is no whole network"):
+        convert.network_of(conversion, "resnet18.pth")
 
 
 @pytest.mark.parametrize(

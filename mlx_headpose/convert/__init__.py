@@ -97,7 +97,7 @@ def network_of(conversion: Conversion, source: str | Path) -> Estimator:
     Raises:
         InputError: it is a backbone alone, or no network that estimates poses.
     """
-    if conversion.network is not None:
+    if conversion.network is not None or conversion.config["model_type"] == "backbone":
         raise InputError(
             f"{source}: {conversion.description} is no whole network; write it with --output "
             "alone, as .safetensors"
@@ -116,7 +116,7 @@ def tensors_in(path: Path, state: str | None = None) -> Tensors:
     """The tensors of a file; those of its layers for an ONNX graph of a known network."""
     if path.suffix == ".onnx" and path.is_file():
         layers = read_layers(path)
-        if any(_matches(form, layers) for form in formats()):
+        if any(_matches(form, layers, path) for form in formats()):
             return layers
     return read_tensors(path, state)
 
@@ -151,7 +151,7 @@ def convert_tensors(
     Raises:
         InputError: the layout is unknown, or a tensor is missing or misshapen.
     """
-    form, tensors = _recognised(tensors)
+    form, tensors = _recognised(tensors, source)
     if form is None:
         known = "; ".join(form.name for form in formats())
         raise InputError(
@@ -159,6 +159,8 @@ def convert_tensors(
         )
     try:
         conversion = form.convert(tensors)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     except MALFORMED as error:
         raise InputError(
             f"{source}: looks like {form.name} but is not complete ({error}); get it again"
@@ -184,21 +186,21 @@ COUNTERS = {"n_averaged"}  # of torch.optim.swa_utils.AveragedModel, beside the 
 MALFORMED = (KeyError, ValueError, AssertionError, IndexError, TypeError, AttributeError)
 
 
-def _matches(form: Format, tensors: Tensors) -> bool:
+def _matches(form: Format, tensors: Tensors, source: str | Path) -> bool:
     """Whether tensors are of a layout; what its code stumbles over is not."""
     try:
         return form.matches(tensors)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     except MALFORMED:
         return False
 
 
-def _recognised(tensors: Tensors) -> tuple[Format | None, Tensors]:
+def _recognised(tensors: Tensors, source: str | Path) -> tuple[Format | None, Tensors]:
     """The layout of tensors, and the tensors without what wrappers added to their names."""
     inner = tensors
     while True:
-        form = next((form for form in formats() if _matches(form, inner)), None)
+        form = next((form for form in formats() if _matches(form, inner, source)), None)
         if form is not None:
             return form, inner
         # A part may be compiled alone, so this prefix may be inside names.
@@ -208,11 +210,6 @@ def _recognised(tensors: Tensors) -> tuple[Format | None, Tensors]:
         if len(stripped) != len(names) or not stripped or stripped.keys() == inner.keys():
             return None, tensors
         inner = stripped
-
-
-def writes_torch() -> list[str]:
-    """The methods that `write_torch` can write."""
-    return [method for method in METHODS if hasattr(_layouts(method), "to_torch")]
 
 
 def write_torch(model: Estimator, output: str | Path) -> None:
