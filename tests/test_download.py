@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import http.client
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -117,6 +119,32 @@ def test_a_connection_that_keeps_breaking_is_left_for_the_next_run(
     assert not (tmp_path / "net.pkl").exists()
     assert fetch(entry(server), folder=tmp_path).read_bytes() == CONTENT
     assert server.ranges[-1] == "bytes=300000-"
+
+
+@pytest.mark.parametrize("broken", ["read", "begin"])
+def test_an_error_of_tls_is_one_of_the_network(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    calls = []
+    whole = getattr(http.client.HTTPResponse, broken)
+
+    def once(response: http.client.HTTPResponse, *arguments: int) -> bytes:
+        calls.append(arguments)
+        if len(calls) == 2 or (broken == "begin" and len(calls) == 1):
+            raise ssl.SSLError("decryption failed or bad record mac")
+        return whole(response, *arguments)
+
+    monkeypatch.setattr(http.client.HTTPResponse, broken, once)
+    assert fetch(entry(server), folder=tmp_path).read_bytes() == CONTENT
+
+
+def test_a_full_disk_is_said_and_not_tried_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.pkl.part").mkdir()
+    with pytest.raises(InputError, match=r"net\.pkl\.part: cannot be written"):
+        fetch(entry(server), folder=tmp_path)
+    assert len(server.ranges) <= 1
 
 
 def test_a_server_that_cannot_resume_starts_over(server: Server, tmp_path: Path) -> None:

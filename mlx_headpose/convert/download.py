@@ -123,7 +123,7 @@ def _transfer_with_retries(entry: Published, part: Path) -> None:
                 f"{entry.name}: cannot reach {entry.url} ({error.reason}); check the network, or"
                 f" download the file elsewhere and give `{command('convert --weight')}` its path"
             ) from None
-        except (http.client.HTTPException, ConnectionError, TimeoutError):
+        except (http.client.HTTPException, ConnectionError):
             if attempt < ATTEMPTS:
                 time.sleep(0.5 * attempt)
     done = part.stat().st_size if part.exists() else 0
@@ -138,6 +138,8 @@ def _transfer(entry: Published, part: Path) -> None:
 
     Raises:
         http.client.IncompleteRead: the server closed the connection early.
+        ConnectionError: the network failed in another way.
+        OSError: the file cannot be written.
     """
     assert entry.url is not None
     done = part.stat().st_size if part.exists() else 0
@@ -150,6 +152,10 @@ def _transfer(entry: Published, part: Path) -> None:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         return  # the part is complete already, or its checksum will tell
+    except urllib.error.URLError:
+        raise
+    except OSError as error:
+        raise ConnectionError(str(error)) from None
     with response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             done = 0  # this server does not resume
@@ -159,7 +165,7 @@ def _transfer(entry: Published, part: Path) -> None:
             desc=entry.name, total=total, initial=done, unit="B", unit_scale=True, disable=None
         )
         with bar, part.open("ab" if done else "wb") as file:
-            while chunk := response.read(CHUNK):
+            while chunk := _read(response):
                 file.write(chunk)
                 done += len(chunk)
                 bar.update(len(chunk))
@@ -167,6 +173,14 @@ def _transfer(entry: Published, part: Path) -> None:
                     raise InputError(f"{entry.name}: over {MAX_BYTES >> 30} GB, not the file meant")
         if total is not None and done < total:
             raise http.client.IncompleteRead(b"", total - done)
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The next bytes; errors of TLS and of the network, which are OSErrors, as ConnectionError."""
+    try:
+        return response.read(CHUNK)
+    except OSError as error:
+        raise ConnectionError(str(error)) from None
 
 
 def table() -> str:
