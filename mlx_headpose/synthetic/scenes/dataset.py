@@ -27,7 +27,8 @@ class SceneSet(Dataset):
         folder: holds `people`, `things` (and `people-val` and `things-val`, see
             `mlx-headpose render --kind people`), `environments` and `textures`.
         count: number of scenes.
-        split: "train" or "val", which show other people, things, places and textures.
+        split: "train" or "val", which show other people and things before other places and
+            textures. All panoramas light the sprites of both, and all textures paint their things.
         seed: random seed of the scenes.
         size: side of the scenes in pixels.
 
