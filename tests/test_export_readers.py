@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -411,11 +412,25 @@ def test_both_forms_of_the_header_are_told_apart(tmp_path):
     np.testing.assert_allclose(np.array(function(mx.ones((2, 2)))[0]), 0.5)
 
 
+def constant_of(sizes: list[int]) -> bytes:
+    """A file whose only function returns a constant of one byte that claims these sizes."""
+    header = struct.pack("<Q3si?", 3, b"0.3", 1, False)
+    array = struct.pack("<Qiib", 1, 1, 10, 4)  # of one number
+    function = struct.pack("<QQQQ", 0, 1, 0, 1) + array + struct.pack("<QQ", 1, 1)
+    shape = struct.pack(f"<Q{len(sizes)}i", len(sizes), *sizes)
+    constant = struct.pack("<Q??", 1, False, True) + shape + struct.pack("<ib", 10, 1)
+    return header + function + struct.pack("<Q", 1) + constant + b"x"
+
+
 def test_damaged_and_unknown_functions_are_refused(tmp_path):
     whole = tiny(tmp_path / "tiny.mlxfn")
     for length in range(len(whole)):
         with pytest.raises(mlxfn.Malformed):
             mlxfn.devices(whole[:length])
+    assert not mlxfn.devices(constant_of([1]))
+    for sizes, word in (([2] * 100_000, "100000 dimensions"), ([3, -1], "negative size")):
+        with pytest.raises(mlxfn.Malformed, match=word):
+            mlxfn.devices(constant_of(sizes))
     with pytest.raises(mlxfn.Malformed, match="bytes follow"):
         mlxfn.devices(whole + b"x")
     with pytest.raises(mlxfn.Malformed, match="Sqftmax is not known"):

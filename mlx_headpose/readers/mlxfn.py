@@ -19,6 +19,7 @@ that has it (`std::bad_alloc`), and later ones on a file that does not (`Invalid
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from ..errors import InputError
 
 DEVICES = {"cpu": 0, "gpu": 1}
 STREAM = struct.Struct("<iii")
+MAX_DIMENSIONS = 8  # of an array; a claim of millions would take long to multiply
 DTYPE = 5  # bytes of a type: i32 and its size as a byte
 
 # The state that an operation writes behind its name, in the letters of `_Reader.skip`. Those
@@ -268,10 +270,13 @@ class _Reader:
 
     def elements(self) -> int:
         """The number of elements of a shape."""
-        product = 1
-        for _ in range(self.count(4)):
-            product *= self.integer()
-        return product
+        dimensions = self.count(4)
+        if dimensions > MAX_DIMENSIONS:
+            raise Malformed(f"an array claims {dimensions} dimensions")
+        sizes = [self.integer() for _ in range(dimensions)]
+        if min(sizes, default=0) < 0:
+            raise Malformed("an array claims a negative size")
+        return math.prod(sizes)
 
     def type_size(self) -> int:
         """The bytes of an element of a type."""
