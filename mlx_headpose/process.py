@@ -29,7 +29,7 @@ _forked = False
 
 
 def require_apple_silicon() -> None:
-    """Be called before MLX is loaded, which an Intel Mac's Python cannot.
+    """Call this before MLX is loaded, which fails in an Intel Mac's Python.
 
     Raises:
         InputError: this is one, perhaps under Rosetta.
@@ -55,7 +55,7 @@ def keep_standard_descriptors() -> None:
 
 
 def require_mlx() -> None:
-    """Be called before MLX computes.
+    """Call this before MLX computes anything.
 
     Raises:
         InputError: it has computed in this process's parent. Its threads were not copied by the

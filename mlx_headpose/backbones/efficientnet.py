@@ -99,7 +99,8 @@ class EfficientNetB0(nn.Module):
     """(N, H, W, 3) normalised images → (N, 1280) features.
 
     Args:
-        drop_connect: probability at the last block; it rises linearly from 0 at the first.
+        drop_connect: blocks are dropped with a probability that rises linearly from 0 at the first
+            and would reach this one behind the last.
     """
 
     takes_shards = True

@@ -18,7 +18,8 @@ from ..nn import BatchNorm, Conv2d, drop_branch, mean_pool2d, sigmoid, silu
 # that TensorFlow had trained with 1e-3.
 NORM_EPS = 1e-5
 TORCHVISION_EPS = 1e-3
-# Chance that the last block of the uncut network is skipped; it grows linearly from the first.
+# The chance that a block is skipped grows linearly from 0 at the first, and would reach this one
+# behind the last of the uncut network.
 STOCHASTIC_DEPTH = 0.2
 
 

@@ -59,7 +59,7 @@ class IRN(nn.Module):
         for outputs, count, halves in STAGES:
             self.stages.append(Stage(inputs, outputs, count, halves))
             inputs = outputs
-        # Of one pixel, a filter by depth is one number a channel.
+        # Of one pixel, a depthwise convolution is one number a channel.
         self.last = InvertedResidual(inputs, inputs, 1, EXPANSION, kernel=1)
 
     def __call__(self, x: mx.array) -> mx.array:

@@ -57,7 +57,7 @@ class ConvNorm(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter by depth, project; the shortcut joins the narrow ends.
+    """Expand, depthwise convolution, project; the shortcut joins the narrow ends.
 
     Args:
         inputs, outputs: channels of the narrow ends.

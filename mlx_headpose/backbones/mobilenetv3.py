@@ -80,7 +80,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Block(nn.Module):
-    """Expand, filter by depth, weigh channels, project; the shortcut joins the narrow ends."""
+    """Expand, depthwise convolution, weigh channels, project; the shortcut joins narrow ends."""
 
     def __init__(self, inputs: int, row: Row):
         super().__init__()

@@ -242,7 +242,7 @@ def _parser(program: str) -> Parser:
     add("--seed", type=not_negative, default=0, help="random seed (default: 0)")
     add(
         "--camera_without",
-        help="camera effects to leave out, with commas between, such as blur,noise, or none to "
+        help="camera effects to leave out, separated by commas, such as blur,noise, or none to "
         "leave none out (default: none with --mesh, the plain camera without)",
     )
     for angle, of_set, of_sheet in zip(ANGLES, SET[3], SHEET[3], strict=True):

@@ -79,7 +79,7 @@ def _data(group: Any) -> None:
     _add(
         group,
         "--camera_without",
-        help="camera effects that synthetic heads lack, with commas between, or none for all of "
+        help="camera effects that synthetic heads lack, separated by commas, or none for all of "
         "them (default: none with --mesh, or else the plain camera)",
     )
     _add(group, "--mesh", help="head model (.npz) of synthetic heads (default: built-in heads)")

@@ -62,7 +62,7 @@ def flag_of(field: dataclasses.Field) -> str:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """How weights change in training; what each field means says its help."""
+    """How weights change in training; each field's help says what it means."""
 
     epochs: int = option(
         25, "passes over the training set", "--num_epochs", "--num_epoch", "--epochs", least=1

@@ -100,7 +100,7 @@ def _stream(number: int) -> mx.Stream:
 def in_each_shard(function: Callable[..., Any], *lists: list[Any]) -> list[Any]:
     """`function` of the lists' first entries in shard 0, of their second in shard 1, and so on.
 
-    Of a single entry it is computed in the shard that one is in.
+    A single entry is computed in the current shard.
     """
     if len(lists[0]) == 1:
         return [function(*(entries[0] for entries in lists))]

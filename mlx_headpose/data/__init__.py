@@ -59,7 +59,7 @@ __all__ = ["DATASETS", "Dataset", "DatasetInfo", "dataset_name", "dataset_option
 
 
 def dataset_name(name: str) -> str:
-    """The one true name of a dataset, from any spelling in any case.
+    """The canonical name of a dataset, from any spelling in any case.
 
     Raises:
         InputError: no such dataset.

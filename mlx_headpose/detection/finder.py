@@ -93,8 +93,10 @@ class Tiling:
 class Finder:
     """A detector that searches images whole, and large ones again at growing sizes, in tiles.
 
-    The second search takes place in any case, for small heads behind a large one. Each is at twice
-    the size of the one before, up to the image's own, as long as what comes up is small.
+    An image that is large enough is searched a second time whatever the first search finds, for
+    there may be small heads behind a large one. The size doubles from search to search, and in the
+    last step grows to the image's own, by up to 2.6 times. The searches end early where one finds
+    nothing small, unless a size to reach is given.
     """
 
     tiling: ClassVar[Tiling]

@@ -39,7 +39,7 @@ def _folded_names() -> list[tuple[str, str]]:
 
 
 def convert_tensors(source: Tensors) -> Tensors:
-    """The ONNX file's initialisers → the tensors of `inference.face_detector.YuNet`."""
+    """The ONNX file's initialisers → the tensors of `detection.yunet.YuNet`."""
     tensors = {}
     for ours, (weight, bias) in zip(FOLDED, _folded_names(), strict=True):
         tensors[f"{ours}.weight"] = conv_weight(source[weight])

@@ -145,5 +145,5 @@ def hard_sigmoid(x: mx.array) -> mx.array:
 
 @each_shard
 def hard_swish(x: mx.array) -> mx.array:
-    """x · hard_sigmoid(x), also called hard-swish (Howard et al. 2019, equation 2)."""
+    """x · hard_sigmoid(x), a `silu` of straight lines and a parabola (Howard et al. 2019)."""
     return x * nn.relu6(x + 3) * (1 / 6)

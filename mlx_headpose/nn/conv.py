@@ -54,7 +54,7 @@ class _Geometry:
         return last + span - self.inputs[axis] - self.before[axis]
 
     def pad(self, x: mx.array) -> mx.array:
-        """The input as the windows see it: they fill it without a rest."""
+        """The input as the windows see it: they fill it exactly."""
         rows, columns = ((self.before[axis], self.after(axis)) for axis in (0, 1))
         return pad_or_crop(x, rows, columns)
 
@@ -218,7 +218,7 @@ def _input_gradient(dy: mx.array, swapped: mx.array, geometry: _Geometry) -> mx.
         some = swapped
         if stride != (1, 1):
             some = some[:, first[0] :: stride[0], first[1] :: stride[1]]
-        if math.prod(taps) > 1:  # turned round, which of one tap would be a copy
+        if math.prod(taps) > 1:  # flipped, which of one tap would be a copy
             some = some[:, ::-1, ::-1]
         parts.append(
             _correlate(

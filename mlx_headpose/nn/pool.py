@@ -30,7 +30,7 @@ def _output_size(size: int, kernel: int, stride: int, padding: int, ceil_mode: b
 
 @lru_cache
 def _max_pool(kernel: Pair, stride: Pair) -> Callable[..., Any]:
-    """Pooling of a padded (N, H, W, C) that the windows fill without a rest, and its gradient."""
+    """Pooling of a padded (N, H, W, C) that the windows fill exactly, and its gradient."""
 
     def taps(padded: mx.array) -> list[mx.array]:
         """For each place in the window, the pixels there, (N, Ho, Wo, C) each."""

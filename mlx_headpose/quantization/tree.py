@@ -49,7 +49,7 @@ def in_dtype(model: Estimator, dtype: mx.Dtype) -> Estimator:
 
 
 def layers(model: nn.Module, kinds: tuple[type, ...]) -> dict[str, Any]:
-    """The modules of these types by name, in the order in which the network lists them."""
+    """The modules of these types by name, in alphabetical order."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
     return dict(sorted(found.items()))
 

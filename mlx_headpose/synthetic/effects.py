@@ -34,7 +34,7 @@ _LEVELS = np.arange(256) / 255
 
 
 def without(names: str) -> tuple[str, ...]:
-    """Groups to leave out, as options name them: with commas between, or "none"."""
+    """Groups to leave out, as options name them: separated by commas, or "none"."""
     return () if names == "none" else tuple(names.split(","))
 
 

@@ -68,7 +68,7 @@ class Fragments:
 
 
 def facing(triangles: np.ndarray, projected: np.ndarray) -> np.ndarray:
-    """(3, T) the triangles, those that show their back turned round."""
+    """(3, T) the triangles, those that show their back flipped."""
     x, y = projected[:, 0], projected[:, 1]
     first, second, third = triangles
     area = (x[third] - x[first]) * (y[second] - y[first])

@@ -17,7 +17,7 @@ OPTIMIZERS_WITH = {"momentum": ("sgd",), "weight_decay": ("adamw", "sgd")}
 
 @dataclass(frozen=True)
 class TrainingOptions(StepOptions):
-    """How to train; what each option does says its help. `from_recipe` takes a method's defaults.
+    """How to train; each field's help says what it means. `from_recipe` takes a method's defaults.
 
     The cosine schedule ends at 1 % of `lr`. Modules that `freeze` names keep their norms'
     statistics. In bfloat16, the weights, norm statistics and losses stay in float32.

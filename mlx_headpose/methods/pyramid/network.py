@@ -36,7 +36,7 @@ SIZES = {"s": "s", "m": "m", "l": "l", "4": "s", "3": "m", "2": "l"}
 
 
 def arch_name(spelling: str) -> str:
-    """The one true name of a backbone, from any spelling in any case.
+    """The canonical name of a backbone, from any spelling in any case.
 
     Raises:
         InputError: no such backbone.

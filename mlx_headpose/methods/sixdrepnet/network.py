@@ -41,7 +41,7 @@ SMOOTH = 1e-12  # under the root, where the gradient would be infinite at 0
 
 
 def arch_name(text: str) -> str:
-    """The one true name of a backbone: "RepVGG-B1g2" → "repvgg_b1g2".
+    """The canonical name of a backbone: "RepVGG-B1g2" → "repvgg_b1g2".
 
     Raises:
         InputError: no such backbone.

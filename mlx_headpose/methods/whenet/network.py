@@ -49,7 +49,9 @@ class Config(ModelConfig):
         "which averages the two sides of the seam at 180 degrees to 0",
         choices=("circular", "expectation"),
     )
-    drop_connect: float = option(0.2, "probability of dropping the last block in training")
+    drop_connect: float = option(
+        0.2, "probability of dropping a block in training: it rises from 0 towards this at the end"
+    )
 
     def __post_init__(self) -> None:
         if self.decoding not in ("circular", "expectation"):
