@@ -131,6 +131,17 @@ def conv_weight(weight: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(weight.transpose(0, 2, 3, 1))
 
 
+def in_mlx_layout(value: np.ndarray) -> np.ndarray:
+    """A tensor of PyTorch's, in MLX's layout if it is a convolution's weight."""
+    return conv_weight(value) if value.ndim == 4 else value
+
+
+def counters(tensors: Tensors) -> dict[str, str]:
+    """The names of PyTorch's step counters among tensors → why they are left out."""
+    why = "PyTorch's step counter of a batch norm"
+    return {name: why for name in tensors if name.endswith("num_batches_tracked")}
+
+
 def torch_conv_weight(weight: np.ndarray) -> np.ndarray:
     """MLX's (out, kh, kw, in) → PyTorch's (out, in, kh, kw)."""
     return np.ascontiguousarray(weight.transpose(0, 3, 1, 2))

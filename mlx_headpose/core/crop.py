@@ -42,7 +42,8 @@ SHARES = ("sides", "start", "swapped", "longer")
 ROUNDINGS = ("none", "truncate", "outward")
 
 
-def _finite(value: object) -> bool:
+def finite(value: object) -> bool:
+    """Whether a value, perhaps of a file, is a number and neither infinite nor NaN."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
@@ -78,7 +79,7 @@ class Margins:
 
     def __post_init__(self) -> None:
         values = (*self.factors, *self.k)
-        if len(self.factors) != 4 or len(self.k) != 2 or not all(map(_finite, values)):
+        if len(self.factors) != 4 or len(self.k) != 2 or not all(map(finite, values)):
             raise InputError(f"margins need four finite factors and two k, not {values}")
         if (
             max(map(abs, self.factors)) * max(map(abs, self.k)) > MAX_MARGIN
@@ -90,7 +91,7 @@ class Margins:
                 f"margins of {self.of!r} with rounding {self.rounding!r} are unknown; choose from "
                 f"{', '.join(SHARES)} and {', '.join(ROUNDINGS)}"
             )
-        if not _finite(self.square) or not 0 <= self.square <= MAX_MARGIN:
+        if not finite(self.square) or not 0 <= self.square <= MAX_MARGIN:
             raise InputError(f"a square of {self.square} times the box is impossible")
 
     def apply(self, box: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:

@@ -8,7 +8,8 @@ become angles. Training, evaluation, prediction and export see only `Estimator`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -58,6 +59,32 @@ def option(
 def flag_of(field: dataclasses.Field) -> str:
     """The spelling that `--help` shows of an `option(...)` field."""
     return field.metadata["flags"][0] if field.metadata["flags"] else f"--{field.name}"
+
+
+def full_yaw_option() -> Any:
+    """The field of a network whose rotations can be read in two ways."""
+    return option(
+        False,
+        "give heads seen from behind a yaw beyond 90 degrees, not a pitch and a roll near 180",
+    )
+
+
+def canonical(text: str, names: Sequence[str], what: str) -> str:
+    """The one of some names that a text means, in any case and with other signs between its parts.
+
+    Args:
+        text: such as "RepVGG-B1g2", which means "repvgg_b1g2".
+        names: all that there are.
+        what: what they name, for the error.
+
+    Raises:
+        InputError: there is no such name.
+    """
+    plain = {name.replace("_", ""): name for name in names}
+    key = re.sub("[-_.]", "", text.lower())
+    if key not in plain:
+        raise InputError(f"unknown {what} {text!r}; choose one of: {', '.join(names)}")
+    return plain[key]
 
 
 @dataclass(frozen=True)

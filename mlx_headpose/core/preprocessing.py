@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 
 from ..errors import InputError
-from .crop import AROUND_POINTS, FILTERS, Crop
+from .crop import AROUND_POINTS, FILTERS, Crop, finite
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -19,10 +18,6 @@ COLOURS = ("RGB", "BGR")
 # Deviation in grey levels that keeps an image of one colour from being divided by 0.
 FLAT = 0.5
 MAX_SIZE = 4096
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ class Preprocessing:
             if value not in known:
                 raise InputError(f"unknown {name} {value!r}; choose one of: {', '.join(known)}")
         channels = (*self.mean, *self.std)
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(map(_finite, channels)):
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(map(finite, channels)):
             raise InputError("mean and std must be three numbers each")
         if not isinstance(self.standardize, bool):
             raise InputError(f"standardize must be true or false, not {self.standardize!r}")

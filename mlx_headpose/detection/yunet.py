@@ -19,7 +19,7 @@ from PIL import Image
 
 from .. import places
 from ..errors import InputError
-from ..nn import Conv2d, MaxPool2d
+from ..nn import Conv2d, MaxPool2d, double
 from ..process import in_lasting_thread, require_mlx
 from ..readers.safetensors_file import load_tensors, read_config
 from ..weights import load_strictly
@@ -59,11 +59,6 @@ class Stage(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         return nn.relu(self.unit2(nn.relu(self.unit1(x))))
-
-
-def double(x: mx.array) -> mx.array:
-    """Each pixel twice in both directions."""
-    return mx.repeat(mx.repeat(x, 2, axis=1), 2, axis=2)
 
 
 class YuNet(nn.Module):

@@ -8,7 +8,7 @@ from .conv import Conv2d, ConvTranspose2d, conv2d, conv_transpose2d
 from .drop import drop_branch
 from .norm import BatchNorm, GroupNorm, is_statistic
 from .plain import plain_operations
-from .pool import MaxPool2d, max_pool2d, mean_pool2d
+from .pool import MaxPool2d, double, max_pool2d, mean_pool2d
 
 __all__ = [
     "BatchNorm",
@@ -18,6 +18,7 @@ __all__ = [
     "MaxPool2d",
     "conv2d",
     "conv_transpose2d",
+    "double",
     "drop_branch",
     "hard_sigmoid",
     "hard_swish",

@@ -32,6 +32,7 @@ from .rotations import (
     biwi_angles_to_pose,
     biwi_matrix_to_pose,
     dad_matrix_to_pose,
+    frobenius_distance,
     geodesic_degrees,
     geodesic_radians,
     matrix_to_pose,
@@ -47,6 +48,7 @@ from .rotations import (
     rotation_6d_to_matrix,
     turned_in_plane,
     wrap,
+    wrapped_square,
 )
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "biwi_angles_to_pose",
     "biwi_matrix_to_pose",
     "dad_matrix_to_pose",
+    "frobenius_distance",
     "from_mediapipe",
     "from_opal",
     "from_sixdrepnet",
@@ -92,4 +95,5 @@ __all__ = [
     "twin_angle_errors",
     "vector_errors",
     "wrap",
+    "wrapped_square",
 ]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from .arrays import Array, as_floats
+from .arrays import Array, as_floats, softmax
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Bins:
         circle it averages the two sides of ±180° to 0°: see `circular_expectation`.
         """
         xp, logits = as_floats(logits)
-        return xp.sum(_softmax(xp, logits) * xp.array(self.lower_edges, logits.dtype), -1)
+        return xp.sum(softmax(logits) * xp.array(self.lower_edges, logits.dtype), -1)
 
     def circular_expectation(self, logits: Array) -> Array:
         """Scores (..., count) → degrees (...): the direction of Σ softmax · (cos, sin), in ±180.
@@ -87,7 +86,7 @@ class Bins:
         if not self.circular:
             raise ValueError(f"a circular expectation needs bins of 360° in all, not {self}")
         xp, logits = as_floats(logits)
-        probabilities = _softmax(xp, logits)
+        probabilities = softmax(logits)
         edges = np.radians(self.lower_edges)
         sine = xp.sum(probabilities * xp.array(np.sin(edges), logits.dtype), -1)
         cosine = xp.sum(probabilities * xp.array(np.cos(edges), logits.dtype), -1)
@@ -99,12 +98,7 @@ class Bins:
         Of bins that stand in a row; on a circle the two sides of the seam would count as far apart.
         """
         xp, logits = as_floats(logits)
-        probabilities = _softmax(xp, logits)
+        probabilities = softmax(logits)
         edges = xp.array(self.lower_edges, logits.dtype)
         mean = xp.sum(probabilities * edges, -1, keepdims=True)
         return xp.sqrt(xp.sum(probabilities * (edges - mean) ** 2, -1))
-
-
-def _softmax(xp: Any, logits: Any) -> Any:
-    scores = xp.exp(logits - xp.max(logits, -1, keepdims=True))
-    return scores / xp.sum(scores, -1, keepdims=True)

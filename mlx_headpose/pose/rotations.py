@@ -36,6 +36,23 @@ def wrap(angle: Array) -> Array:
     return xp.where(angle <= -180, angle + 360, angle)
 
 
+def wrapped_square(difference: Array) -> Array:
+    """min(|d|², (360 − |d|)²) of degrees: the square of the shorter way round."""
+    wrapped = wrap(difference)
+    return wrapped * wrapped
+
+
+def frobenius_distance(a: Array, b: Array, smooth: float = 1e-12) -> Array:
+    """(..., 3, 3) and (..., 3, 3) → (...), the root of the squared differences' sum.
+
+    Args:
+        a, b: matrices.
+        smooth: added under the root, where the gradient would be infinite at 0.
+    """
+    xp, a, b = as_floats(a, b)
+    return xp.sqrt(xp.square(a - b).sum((-2, -1)) + smooth)
+
+
 def pose_to_matrix(pose: Array) -> Array:
     """(..., 3) degrees → (..., 3, 3) D = Rx(pitch) · Ry(−yaw) · Rz(roll)."""
     xp, pose = as_floats(pose)

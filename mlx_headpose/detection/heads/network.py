@@ -23,9 +23,8 @@ from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe,
 from ...core.inputs import ImageInput
 from ...core.preprocessing import Preprocessing
 from ...core.scene import HEAD, IGNORE, MAX_HEADS, TARGET
-from ...cpu.shards import each_shard
 from ...errors import InputError
-from ...nn import BatchNorm, Conv2d, relu
+from ...nn import BatchNorm, Conv2d, double, relu
 from .boxes import select
 
 if TYPE_CHECKING:
@@ -190,7 +189,7 @@ class Backbone(nn.Module):
                 x = block(x)
             features.append(lateral(x))
         for level in (1, 0):
-            features[level] = features[level] + _double(features[level + 1])
+            features[level] = features[level] + double(features[level + 1])
         return Features(smooth(x) for smooth, x in zip(self.smooth, features, strict=True))
 
 
@@ -200,14 +199,6 @@ class Features(list):
     def join(self) -> Features:
         """The same as whole batches."""
         return Features(feature.join() for feature in self)
-
-
-@each_shard
-def _double(x: mx.array) -> mx.array:
-    """Each pixel twice in both directions."""
-    n, height, width, channels = x.shape
-    x = mx.broadcast_to(x[:, :, None, :, None], (n, height, 2, width, 2, channels))
-    return x.reshape(n, 2 * height, 2 * width, channels)
 
 
 class DetectionHead(PoseHead):

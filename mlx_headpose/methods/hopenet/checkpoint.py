@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
-
 from ...backbones.mobilenet import STAGES
-from ...core.checkpoint import Conversion, Format, Published, Tensors, conv_weight
+from ...core.checkpoint import Conversion, Format, Published, Tensors, counters, in_mlx_layout
 from ...core.crop import AROUND_LANDMARKS
 from ...core.preprocessing import Preprocessing
 from .network import Config, build_backbone
 
 ANGLES = ("yaw", "pitch", "roll")
-COUNTER = "num_batches_tracked"
 # Name prefixes of the layers after a backbone, in this and in other methods' files.
 HEADS = ("fc", "classifier", "linear_reg")
 # Blocks in stages 1 to 4 → depth; bottlenecks have a third convolution.
@@ -106,12 +103,10 @@ def _is_classifier(tensors: Tensors) -> bool:
 
 def _backbone(tensors: Tensors, arch: str) -> tuple[Tensors, dict[str, str]]:
     """A PyTorch backbone's tensors under our names, and what is left out."""
-    left_out = {
-        name: "PyTorch's step counter of a batch norm" for name in tensors if name.endswith(COUNTER)
-    }
+    left_out = counters(tensors)
     body = {n: v for n, v in tensors.items() if not _is_head(n) and n not in left_out}
     names = body_names(body, arch)
-    return {n: _layout(v) for n, v in zip(names, body.values(), strict=True)}, left_out
+    return {n: in_mlx_layout(v) for n, v in zip(names, body.values(), strict=True)}, left_out
 
 
 def body_names(body: Tensors, arch: str) -> list[str]:
@@ -120,10 +115,6 @@ def body_names(body: Tensors, arch: str) -> list[str]:
         return list(body)
     ours = _mobilenet_names(flat=_mobilenet_renumbered(body))
     return [ours[name] for name in body]
-
-
-def _layout(value: np.ndarray) -> np.ndarray:
-    return conv_weight(value) if value.ndim == 4 else value
 
 
 def _has_pose_head(tensors: Tensors) -> bool:

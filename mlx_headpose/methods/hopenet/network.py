@@ -16,7 +16,7 @@ import mlx.nn as nn
 from ...backbones.mobilenet import MobileNetV2
 from ...backbones.resnet import DEPTHS, ResNet, batch_norm, group_norm
 from ...backbones.squeezenet import SqueezeNet
-from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
+from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, canonical, option
 from ...errors import InputError
 from ...nn import GroupNorm, MaxPool2d, mean_pool2d
 from ...pose import Bins, as_floats, sigmoid, stack
@@ -40,11 +40,7 @@ def arch_name(text: str) -> str:
     Raises:
         InputError: no such architecture.
     """
-    plain = {name.replace("_", ""): name for name in ARCHS}
-    key = text.lower().replace("_", "").replace("-", "").replace(".", "")
-    if key not in plain:
-        raise InputError(f"unknown architecture {text!r}; choose one of: {', '.join(ARCHS)}")
-    return plain[key]
+    return canonical(text, ARCHS, "architecture")
 
 
 @dataclass(frozen=True)

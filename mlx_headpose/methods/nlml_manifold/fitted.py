@@ -7,7 +7,6 @@ published Tucker files, so `test.py` and `predict.py` read it like any snapshot.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +14,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from ...core.crop import finite
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead
 from ...errors import InputError
 from ..nlml.inputs import LandmarkInput
@@ -46,7 +46,7 @@ class Config(ModelConfig):
             raise InputError(f"a manifold cannot have ranks {self.ranks} and rows {self.rows}")
         if self.search not in ("batch", "powell"):
             raise InputError(f"unknown search {self.search!r}: batch or powell")
-        if len(self.limits) != 3 or not all(map(_is_angle, self.limits)):
+        if len(self.limits) != 3 or not all(map(finite, self.limits)):
             raise InputError(f"a manifold has limits of three angles, not {self.limits}")
 
     @classmethod
@@ -59,10 +59,6 @@ class Config(ModelConfig):
     def inputs(self) -> LandmarkInput:
         """Landmarks of a face."""
         return LandmarkInput(self.landmarks)
-
-
-def _is_angle(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 class Tucker(nn.Module):

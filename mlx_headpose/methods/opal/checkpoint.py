@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 
 from ...backbones.irn import STAGES
-from ...core.checkpoint import Conversion, Format, Published, Tensors, conv_weight, renamed
+from ...core.checkpoint import (
+    Conversion,
+    Format,
+    Published,
+    Tensors,
+    counters,
+    in_mlx_layout,
+    renamed,
+)
 from .network import ROTATIONS, Config
 
 HEAD = "1.fc_for_pose.pose_0."
-COUNTER = "num_batches_tracked"
 BACKBONE_STAGES = 5  # the others are the encoder's
 
 
@@ -48,17 +55,13 @@ def _convert(tensors: Tensors) -> Conversion:
     outputs = len(tensors[f"{HEAD}weight"])
     rotation = {count: name for name, count in ROTATIONS.items()}[outputs]
     rules = _names()
-    left_out = {
-        name: "PyTorch's step counter of a batch norm" for name in tensors if name.endswith(COUNTER)
-    }
+    left_out = counters(tensors)
     ours = {}
     for name, value in tensors.items():
         if name.startswith(HEAD):
             ours[f"head.linear.{name.removeprefix(HEAD)}"] = value
         elif name not in left_out:
-            ours[f"backbone.{renamed(name, rules)}"] = (
-                conv_weight(value) if value.ndim == 4 else value
-            )
+            ours[f"backbone.{renamed(name, rules)}"] = in_mlx_layout(value)
     protocols = {"opal": Config(rotation=rotation).to_dict()}
     if rotation == "euler":  # the same names and shapes, but another unit
         protocols["opal-panoptic"] = Config(rotation=rotation, scale=180.0).to_dict()

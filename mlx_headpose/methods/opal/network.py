@@ -18,7 +18,15 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...backbones.irn import IRN
-from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
+from ...core.estimator import (
+    Estimator,
+    ModelConfig,
+    Outputs,
+    PoseHead,
+    Recipe,
+    full_yaw_option,
+    option,
+)
 from ...core.preprocessing import Preprocessing
 from ...data.protocols import PROTOCOLS
 from ...errors import InputError
@@ -61,10 +69,7 @@ class Config(ModelConfig):
     beta: float = option(15.0, "degrees from which an error counts as it is")
     sigma: float = option(12.0, "steepness, in 1 / radians, of the tanh between them")
     mu: float = option(10.0, "degrees at which the tanh is steepest")
-    full_yaw: bool = option(
-        False,
-        "give heads seen from behind a yaw beyond 90 degrees, not a pitch and a roll near 180",
-    )
+    full_yaw: bool = full_yaw_option()
 
     def __post_init__(self) -> None:
         if self.rotation not in ROTATIONS:

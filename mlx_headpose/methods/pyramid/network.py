@@ -23,7 +23,7 @@ from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe,
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
 from ...nn import BatchNorm, ConvTranspose2d, mean_pool2d, sigmoid, silu
-from ...pose import Bins, softmax, stack, wrap
+from ...pose import Bins, softmax, stack, wrapped_square
 
 ANGLES = ("yaw", "pitch", "roll")
 COARSE = Bins(count=10, width=20, offset=-100)
@@ -278,7 +278,7 @@ def expected_angle(coarse: mx.array, shift: mx.array) -> mx.array:
 
 def wrapped_squared_error(predicted: mx.array, target: mx.array) -> mx.array:
     """Square of the shorter way round, degrees²."""
-    return mx.square(wrap(predicted - target))
+    return wrapped_square(predicted - target)
 
 
 def one_sided_squared_error(predicted: mx.array, target: mx.array) -> mx.array:

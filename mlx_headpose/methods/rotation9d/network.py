@@ -33,7 +33,15 @@ from ...core.landmarks import POINTS
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
 from ...nn import relu
-from ...pose import as_floats, matrix_to_pose, nearest_rotation, pose_to_matrix, sigmoid, wrap
+from ...pose import (
+    as_floats,
+    frobenius_distance,
+    matrix_to_pose,
+    nearest_rotation,
+    pose_to_matrix,
+    sigmoid,
+    wrap,
+)
 
 ARCHS = ("resnet18", "mobilenetv2")
 # The published crop, k = 0.2, is the middle of those that train.
@@ -168,8 +176,7 @@ class NineHead(PoseHead):
         pose = target[:, :3]
         there = ~mx.isnan(pose).any(-1)[:, None, None]
         true = mx.where(there, pose_to_matrix(mx.nan_to_num(pose)), 0)
-        square = mx.square(outputs[0] - true).sum((-2, -1))
-        distance = mx.sqrt(square + SMOOTH).mean()
+        distance = frobenius_distance(outputs[0], true, SMOOTH).mean()
         if len(outputs) == 1:
             return distance, {"distance": distance}
         places = target[:, 3:].reshape(-1, POINTS, 2)

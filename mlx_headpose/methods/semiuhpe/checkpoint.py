@@ -5,8 +5,16 @@ from __future__ import annotations
 import re
 
 from ...backbones.efficientnetv2 import ARCHITECTURES, REST
-from ...core.checkpoint import Conversion, Format, Published, Tensors, conv_weight, renamed
-from ..hopenet.checkpoint import COUNTER, backbone_arch
+from ...core.checkpoint import (
+    Conversion,
+    Format,
+    Published,
+    Tensors,
+    conv_weight,
+    counters,
+    renamed,
+)
+from ..hopenet.checkpoint import backbone_arch
 from .network import Config
 
 # Where torchvision's classifier stands: Dropout, then Linear, norm and ReLU6 twice, then Linear.
@@ -71,9 +79,7 @@ def _convert(tensors: Tensors) -> Conversion:
     assert head is not None
     assert arch is not None
     rules = _efficientnet_names(arch) if arch in REST else []
-    left_out = {
-        name: "PyTorch's step counter of a batch norm" for name in tensors if name.endswith(COUNTER)
-    }
+    left_out = counters(tensors)
     ours = {}
     for name, value in tensors.items():
         if name in left_out:

@@ -16,12 +16,20 @@ import mlx.nn as nn
 
 from ...backbones.efficientnetv2 import REST, WholeEfficientNetV2
 from ...backbones.resnet import DEPTHS, ResNet
-from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
+from ...core.estimator import (
+    Estimator,
+    ModelConfig,
+    Outputs,
+    PoseHead,
+    Recipe,
+    full_yaw_option,
+    option,
+)
 from ...core.preprocessing import Preprocessing
 from ...data.protocols import PROTOCOLS
 from ...errors import InputError
 from ...nn import BatchNorm, mean_pool2d, relu6
-from ...pose import as_floats, nearest_rotation, pose_to_r, r_to_pose
+from ...pose import as_floats, frobenius_distance, nearest_rotation, pose_to_r, r_to_pose
 
 ARCHS = (*(f"resnet{depth}" for depth in DEPTHS), *REST)
 AXES = ("300wlp", "dad3dheads")
@@ -49,10 +57,7 @@ class Config(ModelConfig):
     )
     arch: str = option("resnet50", "backbone", choices=ARCHS)
     axes: str = option("dad3dheads", "set whose axes the network's matrix turns by", choices=AXES)
-    full_yaw: bool = option(
-        False,
-        "give heads seen from behind a yaw beyond 90 degrees, not a pitch and a roll near 180",
-    )
+    full_yaw: bool = full_yaw_option()
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHS:
@@ -90,8 +95,7 @@ class MatrixHead(PoseHead):
     def loss(self, outputs: Outputs, pose: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
         """Mean Frobenius distance to the true matrix, before it becomes a rotation."""
         true = network_matrix(pose_to_r(pose), self.axes)
-        square = mx.square(outputs[0].reshape(-1, 3, 3) - true).sum((-2, -1))
-        distance = mx.sqrt(square + SMOOTH).mean()
+        distance = frobenius_distance(outputs[0].reshape(-1, 3, 3), true, SMOOTH).mean()
         return distance, {"distance": distance}
 
     def decode(self, outputs: Outputs) -> mx.array:

@@ -12,20 +12,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...backbones import mobilenetv3, repvgg
-from ...core.checkpoint import Conversion, Format, Published, Tensors, conv_weight, renamed
+from ...core.checkpoint import (
+    Conversion,
+    Format,
+    Published,
+    Tensors,
+    counters,
+    in_mlx_layout,
+    renamed,
+)
 from ...core.estimator import Estimator
 from ...core.preprocessing import Preprocessing
 from ...data.protocols import PROTOCOLS
 from ...errors import InputError
 from ...weights import tensors_of
-from ..hopenet.checkpoint import COUNTER, backbone_arch, body_names
+from ..hopenet.checkpoint import backbone_arch, body_names
 from .network import ARCHS, Config, build
 
 HEAD = "linear_reg."
-LEFT_OUT = {
-    COUNTER: "PyTorch's step counter of a batch norm",
-    "fc_finetune": "a layer that SixDRepNet2 defines and never uses",
-}
+UNUSED = "fc_finetune"
 # Published name of a RepVGG tensor → ours.
 REPVGG_NAMES = [
     (r"^layer0\.", "layer0.0."),
@@ -105,15 +110,13 @@ def _matches(tensors: Tensors) -> bool:
     return _has_head(tensors) and _arch(tensors) is not None
 
 
-def _layout(value: np.ndarray) -> np.ndarray:
-    return conv_weight(value) if value.ndim == 4 else value
-
-
 def _convert(tensors: Tensors) -> Conversion:
     found = _arch(tensors)
     assert found is not None
     arch, deploy = found
-    left_out = {name: why for name in tensors for part, why in LEFT_OUT.items() if part in name}
+    unused = [name for name in tensors if UNUSED in name]
+    left_out = dict.fromkeys(unused, "a layer that SixDRepNet2 defines and never uses")
+    left_out |= counters(tensors)
     body = {
         name: value
         for name, value in tensors.items()
@@ -126,7 +129,7 @@ def _convert(tensors: Tensors) -> Conversion:
         names = {name: renamed(name, rules) for name in body}
     else:
         names = dict(zip(body, body_names(body, arch), strict=True))
-    ours = {f"backbone.{names[name]}": _layout(value) for name, value in body.items()}
+    ours = {f"backbone.{names[name]}": in_mlx_layout(value) for name, value in body.items()}
     layers = {"linear_reg.0": "hidden", "linear_reg.2": "linear", "linear_reg": "linear"}
     for name, value in tensors.items():
         if name.startswith(HEAD):
@@ -219,7 +222,7 @@ def _convert_graph(tensors: Tensors) -> Conversion:
     ours: Tensors = {}
     layers = _graph_layers(tensors)
     for name, slot in zip(layers, slots_of(network), strict=True):
-        ours[f"{slot.name}.weight"] = _layout(tensors[f"{name}.weight"])
+        ours[f"{slot.name}.weight"] = in_mlx_layout(tensors[f"{name}.weight"])
         bias = tensors.get(f"{name}.bias", np.zeros(slot.shape[0], np.float32))
         if slot.bias:
             ours[f"{slot.name}.bias"] = bias

@@ -19,12 +19,27 @@ import mlx.nn as nn
 from ...backbones import mobilenetv3, repvgg
 from ...backbones.mobilenet import MobileNetV2
 from ...backbones.resnet import DEPTHS, ResNet
-from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
+from ...core.estimator import (
+    Estimator,
+    ModelConfig,
+    Outputs,
+    PoseHead,
+    Recipe,
+    canonical,
+    full_yaw_option,
+    option,
+)
 from ...core.preprocessing import Preprocessing
 from ...data.protocols import PROTOCOLS
 from ...errors import InputError
 from ...nn import hard_swish, mean_pool2d
-from ...pose import geodesic_radians, pose_to_r, r_to_pose, rotation_6d_to_matrix
+from ...pose import (
+    frobenius_distance,
+    geodesic_radians,
+    pose_to_r,
+    r_to_pose,
+    rotation_6d_to_matrix,
+)
 
 ARCHS = (
     *repvgg.ARCHS,
@@ -37,7 +52,6 @@ LOSSES = ("geodesic", "frobenius")
 MOBILENETV2_EPS = 1e-3
 # Width of the layer between MobileNetV3's features and the six numbers.
 HIDDEN = {"mobilenetv3_small": 1024, "mobilenetv3_large": 1280}
-SMOOTH = 1e-12  # under the root, where the gradient would be infinite at 0
 
 
 def arch_name(text: str) -> str:
@@ -46,11 +60,7 @@ def arch_name(text: str) -> str:
     Raises:
         InputError: no such backbone.
     """
-    plain = {name.replace("_", ""): name for name in ARCHS}
-    key = text.lower().replace("_", "").replace("-", "")
-    if key not in plain:
-        raise InputError(f"unknown backbone {text!r}; choose one of: {', '.join(ARCHS)}")
-    return plain[key]
+    return canonical(text, ARCHS, "backbone")
 
 
 @dataclass(frozen=True)
@@ -77,10 +87,7 @@ class Config(ModelConfig):
         "angle between the rotations (6DRepNet), or that and the Frobenius distance (yakhyo)",
         choices=LOSSES,
     )
-    full_yaw: bool = option(
-        False,
-        "give heads seen from behind a yaw beyond 90 degrees, not a pitch and a roll near 180",
-    )
+    full_yaw: bool = full_yaw_option()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arch", arch_name(self.arch))
@@ -132,11 +139,6 @@ class SixDHead(PoseHead):
 
     def decode(self, outputs: Outputs) -> mx.array:
         return r_to_pose(outputs[0], self.full_yaw)
-
-
-def frobenius_distance(a: mx.array, b: mx.array) -> mx.array:
-    """(..., 3, 3) and (..., 3, 3) → (...), the root of the squared differences' sum."""
-    return mx.sqrt(mx.square(a - b).sum((-2, -1)) + SMOOTH)
 
 
 def build_backbone(arch: str, deploy: bool = False) -> nn.Module:

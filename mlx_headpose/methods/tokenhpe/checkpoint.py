@@ -15,7 +15,7 @@ from ...core.checkpoint import (
     Format,
     Published,
     Tensors,
-    conv_weight,
+    in_mlx_layout,
     renamed,
     torch_conv_weight,
 )
@@ -79,7 +79,7 @@ def _fill(
     filled = {}
     for name in ours:
         value = tensors[names[name]]
-        filled[name] = conv_weight(value) if value.ndim == 4 else value
+        filled[name] = in_mlx_layout(value)
     return filled
 
 

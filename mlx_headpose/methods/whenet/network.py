@@ -19,7 +19,7 @@ from ...core.crop import AROUND_HEAD
 from ...core.estimator import Estimator, ModelConfig, Outputs, PoseHead, Recipe, option
 from ...core.preprocessing import Preprocessing
 from ...errors import InputError
-from ...pose import Bins, as_floats, softmax, stack, wrap
+from ...pose import Bins, as_floats, softmax, stack, wrap, wrapped_square
 
 # In the order of a pose.
 BINS = {"yaw": Bins(120, 3, -180), "pitch": Bins(66, 3, -99), "roll": Bins(66, 3, -99)}
@@ -62,11 +62,6 @@ class Config(ModelConfig):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name} must be 0 or more, not {value}")
-
-
-def wrapped_square(difference: mx.array) -> mx.array:
-    """WHENet's equation 3, min(|d|², (360 − |d|)²): the square of the shorter way round."""
-    return mx.square(wrap(difference))
 
 
 def soft_labels(angles: mx.array, bins: Bins, width: float) -> mx.array:
