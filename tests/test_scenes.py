@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import struct
@@ -321,6 +322,11 @@ def test_things_are_rendered_in_shards_and_added_to(folder, tmp_path, capsys, mo
     with pytest.raises(SystemExit):
         cli.main("render", [*words, "--seed", "1", "--count", "4", "--out", str(tmp_path)])
     assert "holds sprites of other settings (seed); give another --out" in capsys.readouterr().err
+
+
+def test_a_rendering_process_that_dies_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="a rendering process died"):
+        rendering.render_sprites(os._exit, (1,), 1, tmp_path, {}, workers=1)
 
 
 def test_people_are_rendered_with_their_heads_boxes(shared):

@@ -36,6 +36,10 @@ from .rendered import LANDMARKS, LIST, open_landmarks, write_list
 SETTINGS = {"heads": "render.json", "sprites": "sprites.json"}  # what a folder holds → their file
 QUALITY = 93  # of the JPEGs: most pictures were compressed more by the camera before
 PER_FOLDER = 1000
+WORKER_DIED = (
+    "a rendering process died, perhaps for want of memory; the same command goes on, with fewer "
+    "--workers if it dies again"
+)
 _TASK = 8  # heads that a worker renders before it answers
 _LIST_EVERY = 60.0  # seconds between two lists while rendering goes on
 # Workers share the cores; threads of a matrix library would only contend for them.
@@ -186,10 +190,7 @@ def _rendered(
                 raise KeyboardInterrupt
             yield index
     except BrokenProcessPool:
-        raise InputError(
-            "a rendering process died, perhaps for want of memory; the same command goes on, "
-            "with fewer --workers if it dies again"
-        ) from None
+        raise InputError(WORKER_DIED) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -7,6 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from ...errors import InputError
 from ...readers.npy import member_shape
 from ..environments import Environments
-from ..render_set import claim
+from ..render_set import WORKER_DIED, claim
 from .sprites import Sprite, write_shard
 
 PER_SHARD = 100
@@ -73,7 +74,8 @@ def render_sprites(
         Number of sprites that were rendered now.
 
     Raises:
-        InputError: the folder holds sprites of other settings, or something else.
+        InputError: the folder holds sprites of other settings, or something else, or a process
+            died.
     """
     claim(folder, settings, "sprites")
     ranges = {
@@ -93,6 +95,8 @@ def render_sprites(
         try:
             for shard in as_completed(shards):
                 bar.update(shard.result())
+        except BrokenProcessPool:
+            raise InputError(WORKER_DIED) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
