@@ -46,7 +46,7 @@ QUOTED_OR_COMMENT = re.compile(r"""("(?:\\.|[^"\\])*"|'[^']*'|\\.)|(?<!\S)#.*"""
 def run(program: str, arguments: list[str]) -> None:
     """Train as the command line says, and say how to test what came out."""
     args, state = parse(program, arguments)
-    # A training that goes on was started with what it was started with.
+    # A training that goes on keeps its options, of which older versions ignored some.
     given = set(vars(args)) if state is None else set()
     if not getattr(args, "crop", False):
         refuse(given, ("crop_size",), "is for --crop 1")
