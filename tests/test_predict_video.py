@@ -48,7 +48,7 @@ def test_frames_are_written_as_they_come(
     sizes = []
 
     def found(self: VideoEstimator, frame: Frame) -> list[Head]:
-        sizes.append(sum(p.stat().st_size for p in tmp_path.glob(".o-*")))
+        sizes.append(sum(p.stat().st_size for p in tmp_path.glob(".mlx-headpose-*")))
         return [Head((10.0, 20.0, 110.0, 140.0), 1.0, 2.0, 3.0, track=1)]
 
     monkeypatch.setattr(VideoEstimator, "__call__", found)

@@ -135,7 +135,7 @@ def test_a_failing_writer_stops_the_video(clip: Callable[..., Path], tmp_path: P
     with pytest.raises(InputError, match="no paint left"):
         copy(clip(), tmp_path / "drawn.mp4", fail)
     assert (tmp_path / "drawn.mp4").read_bytes() == b"an earlier film"
-    assert not list(tmp_path.glob(".drawn*"))
+    assert not list(tmp_path.glob(".*.part*"))
 
 
 def test_a_full_disk_is_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
