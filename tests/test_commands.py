@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from support.commands import assert_refused, installed, run
 from test_biwi import prepare
 
-from mlx_headpose.cli import main
+from mlx_headpose.cli import COMMANDS, main
 from mlx_headpose.cli import test as evaluating
 from mlx_headpose.cli.train_start import _sized
 from mlx_headpose.errors import InputError
@@ -312,3 +313,18 @@ def test_the_console_command_knows_all_doors():
     assert done.returncode == 0, done.stderr
     for command in ("train", "test", "predict", "convert", "export"):
         assert f"\n  {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "tokens"])
+def test_help_shows_no_default_where_there_is_none(command, capsys):
+    with pytest.raises(SystemExit):
+        main(command, ["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert not re.search(
+        r"default: (None|False|\[\])|\(default[^()]*(\([^()]*\))?\) \(default", shown
+    )
+
+
+def test_a_list_is_refused_for_a_folder_that_is_missing_by_the_options_own_name(tmp_path):
+    done = run("create_filename_list.py", "--root_dir", "nodir", folder=tmp_path)
+    assert_refused(done, "nodir: no such folder; check --root_dir")

@@ -26,7 +26,7 @@ def run(program: str, arguments: list[str]) -> None:
     )
     parser.add_argument("--skip_bad", action="store_true", help="count broken samples and go on")
     options = parser.parse_args(arguments)
-    root = require_folder(Path(options.root_dir), "create_filename_list")
+    root = require_folder(Path(options.root_dir), "create_filename_list", "--root_dir")
     names = annotated_names(root)
     kept, broken = [], 0
     for name in tqdm(names, unit="file", disable=None):

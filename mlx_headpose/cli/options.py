@@ -20,6 +20,15 @@ NUMBERS = re.compile(r"-[\d.]+(e[-+]?\d+)?,")
 FLAGS = {"crop": "crop_rule"}  # where an option of a dataset has another name on command lines
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, where there is one and the help does not name it itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, []) or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose help shows defaults and whose errors are one sentence."""
 
@@ -27,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=program,
             description=description,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
             allow_abbrev=False,
             **kwargs,
         )
@@ -139,7 +148,9 @@ def add_field(group: Any, field: dataclasses.Field, default: str, prefix: str = 
     if about["choices"]:
         how["choices"] = about["choices"]
     flag = flag_of(field)
-    text = f"{about['help']} (default: {default})"
+    text = (
+        about["help"] if default in ("False", "None") else f"{about['help']} (default: {default})"
+    )
     for spelling in (flag, *about["flags"][1:]):
         group.add_argument(
             spelling,

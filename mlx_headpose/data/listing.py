@@ -110,16 +110,16 @@ def walk(folder: Path, suffix: str) -> list[str]:
             if name.lower().endswith(suffix) and not name.startswith(".")
         ]
     if not names:
-        raise InputError(f"{folder}: holds no {suffix} files; check --data_dir")
+        raise InputError(f"{folder}: holds no {suffix} files; check the folder's name")
     return sorted(names)
 
 
-def require_folder(folder: Path | None, dataset: str) -> Path:
-    """The folder, if it is one."""
+def require_folder(folder: Path | None, dataset: str, option: str = "--data_dir") -> Path:
+    """The folder that an option names, if it is one."""
     if folder is None:
-        raise InputError(f"{dataset} needs --data_dir, the folder of its files")
+        raise InputError(f"{dataset} needs {option}, the folder of its files")
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; check --data_dir")
+        raise InputError(f"{folder}: no such folder; check {option}")
     return folder
 
 
