@@ -87,7 +87,7 @@ def test_what_is_no_manifold_is_refused(shared):
         manifold_of(build(Config()))
     data = read_npz(shared / "weights" / "nlml" / "Trained_data.npz")
     data["W"] = data["W"][0]
-    with pytest.raises(InputError, match="not complete"):
+    with pytest.raises(InputError, match="cannot have ranks"):
         convert_tensors(data, "Trained_data.npz")
 
 

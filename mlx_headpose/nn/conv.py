@@ -69,7 +69,8 @@ class _Geometry:
 
     def small(self, batch: int) -> bool:
         """Whether `_depthwise_of_few_pixels` beats one multiply-add per tap, by measurement."""
-        return math.prod(self.inputs) <= math.sqrt(batch) * math.prod(self.kernel)
+        fits = math.prod(self.inputs) <= math.sqrt(batch) * math.prod(self.kernel)
+        return batch >= 8 and fits
 
 
 def _windows(x: mx.array, geometry: _Geometry) -> mx.array:
