@@ -69,8 +69,7 @@ class _Geometry:
 
     def small(self, batch: int) -> bool:
         """Whether `_depthwise_of_few_pixels` beats one multiply-add per tap, by measurement."""
-        fits = math.prod(self.inputs) <= math.sqrt(batch) * math.prod(self.kernel)
-        return batch >= 8 and fits
+        return batch >= 8 and math.prod(self.inputs) <= math.sqrt(batch) * math.prod(self.kernel)
 
 
 def _windows(x: mx.array, geometry: _Geometry) -> mx.array:

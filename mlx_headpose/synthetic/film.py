@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..pose import pose_to_matrix
 from ..space.intrinsics import Camera
-from ..space.perspective import as_placed, as_seen, relative_to_camera
+from ..space.perspective import IMAGE_TO_CAMERA, as_placed, as_seen, relative_to_camera
 from .builtin.people import BuiltInPeople
 from .builtin.shape import head_model
 from .dataset import SPLITS
@@ -23,7 +23,6 @@ from .photo import PLAIN
 from .rasterize import Camera as Pinhole
 from .scene import view
 
-IMAGE_TO_CAMERA = np.array([1.0, 1.0, -1.0])
 MILLIMETRES = 1000.0
 # Height in the template's axes where a tape measures a head, in mm.
 ABOVE_BROWS = -35.0
