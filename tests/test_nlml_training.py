@@ -135,9 +135,10 @@ def test_without_a_validation_set_a_part_of_the_training_set_validates(
 def test_options_of_pictures_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pictures = ["--augment", "--flip", "--turn", "--rescale", "--exposure", "--input_size"]
-    for words in zip(pictures, ("0.9", "0", "10", "1.5", "1", "64"), strict=True):
+    values = [[number] for number in ("0.9", "0", "10", "1.5", "1", "64")]
+    for words in zip([*pictures, "--crop_margin"], [*values, ["0.1", "0.3"]], strict=True):
         with pytest.raises(SystemExit):
-            cli.main("train", ["--model", "nlml", "--samples", "40", *words])
+            cli.main("train", ["--model", "nlml", "--samples", "40", words[0], *words[1]])
         assert f"{words[0]} is for networks that read " in capsys.readouterr().err
 
 

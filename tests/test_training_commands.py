@@ -37,7 +37,7 @@ from mlx_headpose.methods import config_from_dict
 from mlx_headpose.methods.hopenet.network import Config
 from mlx_headpose.readers.safetensors_file import read_config
 from mlx_headpose.training.checkpoint import Progress, Workdir
-from mlx_headpose.weights import from_pretrained, save_tensors
+from mlx_headpose.weights import BUNDLED, from_pretrained, save_tensors
 
 
 @pytest.fixture(autouse=True)
@@ -337,6 +337,7 @@ def test_a_converted_backbone_is_a_start() -> None:
         ("--head_parameters heed. --head_lr_scale 2", "heed.: no parameter that trains"),
         ("--head_parameters head.", "no use while --head_lr_scale is 1; leave it out"),
         ("--crop_size 48", "--crop_size: is for --crop 1; leave it out"),
+        ("--crop_margin 0.3 0.1", "--crop_margin 0.3 0.1: the first is the smaller one"),
         ("--crop 0 --crop_size 48", "--crop_size: is for --crop 1; leave it out"),
         ("--snapshot", "--snapshot/--weights: expected one argument; see `train.py --help`"),
         ("--config", "--config: expected one argument; see `train.py --help`"),
@@ -434,3 +435,15 @@ def test_the_middle_of_a_scaled_crop_is_the_same_when_a_training_goes_on(method,
     resumed = _as_asked(args, config_from_dict(fresh.to_dict()))
     for config in (fresh, resumed):
         assert (config.preprocessing.size, config.preprocessing.resize_to) == sizes
+
+
+@pytest.mark.parametrize("snapshot", [[], ["--snapshot", str(BUNDLED)]])
+def test_margins_in_training_are_the_methods_the_files_or_those_given(snapshot):
+    line = ["--dataset", "rendered", "--model", "rotation9d", *snapshot]
+    own = (0.2, 0.4) if snapshot else (0.1, 0.3)
+    for words, k in [([], own), (["--crop_margin", "0.05", "0.25"], (0.05, 0.25))]:
+        args, _ = parse("train.py", [*line, *words])
+        model, _ = make_model(args, None)
+        crop = model.config.preprocessing.crop
+        assert crop.around("rendered", ["landmarks"], train=True).margins.k == k
+        assert crop.test.k != k

@@ -57,7 +57,7 @@ def run(program: str, arguments: list[str]) -> None:
     mx.random.seed(getattr(args, "seed", TrainingOptions.seed))
     given_weights = "snapshot" in args
     model, pretrained = make_model(args, state, say)
-    for name in PICTURE_OPTIONS:
+    for name in (*PICTURE_OPTIONS, "crop_margin"):
         if name in args and not model.config.inputs.augments:
             raise InputError(f"--{name} is for networks that read crops of heads; leave it out")
     if "input_size" in args and model.config.inputs.landmarks:

@@ -17,6 +17,7 @@ from .options import (
     as_text,
     boolean,
     largest_yaw,
+    margin,
     positive,
 )
 
@@ -124,6 +125,15 @@ def _data(group: Any) -> None:
         "--crop_size",
         type=positive,
         help="pixels that --crop keeps (default: the method's input size)",
+    )
+    _add(
+        group,
+        "--crop_margin",
+        type=margin,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="least and largest margin k around the box of a face in training (default: the "
+        "method's, or those of the --snapshot)",
     )
 
 

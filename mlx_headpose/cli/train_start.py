@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.crop import AROUND_LANDMARKS
+from ..core.crop import AROUND_LANDMARKS, Crop
 from ..data import DATASETS, Dataset, dataset_name, dataset_options
 from ..data.landmarks import keep_within
 from ..errors import InputError
@@ -204,10 +204,11 @@ def make_model(
         stored, run, _ = read_run(state)
         return build(_as_asked(args, _config(stored, state))), bool(run.get("pretrained"))
     if "snapshot" not in args:
-        config = _sized(args, make_config(args, args.model))
+        config = make_config(args, args.model)
         if DATASETS[args.dataset].rendered and config.model_type in METHODS:
             config = for_synthetic_heads(config, model_options(args, args.model))
-            return build(config), False
+            return build(_sized(args, config)), False
+        config = _sized(args, config)
         backbone = find_weights(f"{imagenet_name(config)}.safetensors")
         if backbone is None:
             return build(config), False
@@ -267,13 +268,24 @@ def _as_asked(args: argparse.Namespace, config: ModelConfig) -> ModelConfig:
 
 
 def _sized(args: argparse.Namespace, config: ModelConfig) -> ModelConfig:
-    """A config with the sizes that were given."""
+    """A config with the sizes and margins that were given."""
     size, crop = getattr(args, "input_size", None), getattr(args, "crop", False)
     if crop and config.inputs.landmarks:
         raise InputError("--crop is for networks that read images; leave it out")
     crop_size = getattr(args, "crop_size", type(config)().preprocessing.size)
     now = sized(config.preprocessing, size, crop, crop_size)
+    if "crop_margin" in args:
+        if not any(now.crop.train.factors):
+            raise InputError("--crop_margin changes nothing: this network trains without margins")
+        now = dataclasses.replace(now, crop=_with_margins(now.crop, args.crop_margin))
     return dataclasses.replace(config, preprocessing=now)
+
+
+def _with_margins(crop: Crop, k: list[float]) -> Crop:
+    """The crop with other margins in training."""
+    if k[0] > k[1]:
+        raise InputError(f"--crop_margin {k[0]:g} {k[1]:g}: the first is the smaller one")
+    return dataclasses.replace(crop, train=dataclasses.replace(crop.train, k=tuple(k)))
 
 
 def _like_backbone(args: argparse.Namespace, stored: dict) -> ModelConfig:
