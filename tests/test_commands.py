@@ -46,7 +46,7 @@ def evaluate(workplace, shared, *more):
     return run(
         "test.py",
         *("--dataset", "AFLW2000", "--data_dir", shared / "data" / "AFLW2000"),
-        *("--filename_list", "list.txt", "--snapshot", "weights/squeezenet_1_1.safetensors"),
+        *("--filename_list", "list.txt", "--snapshot", "squeezenet_1_1"),
         *more,
         folder=workplace,
     )
@@ -116,6 +116,17 @@ def test_a_folder_of_snapshots_names_the_best_epoch(shared, workplace):
     error = np.mean([abs(float(r["yaw"]) - float(r["true_yaw"])) for r in rows])
     assert results["snapshots"]["2.safetensors"]["yaw"] == pytest.approx(error, abs=1e-3)
     assert results["snapshots"]["10.safetensors"]["yaw"] != pytest.approx(error, abs=0.1)
+
+
+def test_without_a_snapshot_the_bundled_network_is_tested(shared, tmp_path):
+    photos = shared / "data" / "AFLW2000"
+    (tmp_path / "list.txt").write_text("image00002\nimage00004\n")
+    listed = ("--data_dir", photos, "--filename_list", "list.txt", "--json", "r.json")
+    done = run("test.py", *listed, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["snapshot"] == str(BUNDLED)
+    assert report["mae"] < 15
 
 
 def test_a_broken_photo_is_named_or_counted(shared, workplace, tmp_path):
@@ -285,7 +296,7 @@ def test_an_input_size_that_the_weights_cannot_read_is_refused(config, given, wo
         (["--snapshot", "owner/name", "--num_epochs", "2"], "owner/name: is one network; leave"),
         (["--snapshot", "weights/squeezenet_1_1.safetensors", "--ad", "nan"], "--ad"),
         (["--filename_list", "list.txt", "--csv", "list.txt", "--snapshot", "x"], "overwrite"),
-        ([], "--snapshot"),
+        (["--snapshot", "hopelessnet-resnet18"], "convert.py --weight hopelessnet-resnet18`"),
         (["--batch_size", "0", "--snapshot", "x"], "batch_size"),
     ],
 )

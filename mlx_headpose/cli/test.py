@@ -23,6 +23,7 @@ from ..evaluation.over_yaw import draw_error_curve
 from ..evaluation.report import write_report
 from ..figures import require_picture
 from ..files import messages_apart, null_for_nan, require_apart, require_writable, write_json
+from ..inference.estimator import find_network
 from ..inference.table import write_csv
 from ..methods import (
     FITTED,
@@ -77,8 +78,8 @@ def make_parser(program: str) -> Parser:
     network.add_argument(
         "--snapshot",
         "--model_path",
-        required=True,
-        help=".safetensors file, model folder, or a folder of snapshots or of a training",
+        help=".safetensors file, model folder, hub id, name in weights/, or a folder of snapshots"
+        " or of a training; by default the network that comes with mlx-headpose",
     )
     network.add_argument(
         "--start", type=positive, help="first epoch of a folder's snapshots; by default all"
@@ -147,7 +148,7 @@ def _run(options: argparse.Namespace, given: set[str]) -> None:
     protocol = find_protocol(options.protocol) if options.protocol else None
     if protocol:
         refuse(given, ("crop_rule", "ad", "crop"), "has no use with --protocol, which says it")
-    snapshots = find_snapshots(Path(options.snapshot), options.start, options.num_epochs)
+    snapshots = find_snapshots(find_network(options.snapshot), options.start, options.num_epochs)
     read = [*snapshots, options.filename_list, options.mesh, options.boxes]
     require_apart(read, [options.json, options.csv, options.report, *pictures])
     # Before the first is evaluated: nobody waits for it to hear that the last cannot be.
@@ -302,17 +303,21 @@ def evaluable_preprocessing(path: Path, options: argparse.Namespace) -> Preproce
     return preprocessing_for(config, options, path)
 
 
-def find_snapshots(path: Path, first: int | None = None, last: int | None = None) -> list[Path]:
+def find_snapshots(
+    source: str | Path, first: int | None = None, last: int | None = None
+) -> list[Path]:
     """The networks at a path, in the order of their epochs.
 
     Args:
-        path: a snapshot, a folder of them, or the folder of a training, whose epochs are taken.
+        source: a snapshot, its hub id, a folder of snapshots, or the folder of a training, whose
+            epochs are taken.
         first, last: epochs, both included; None sets no limit. With a limit only snapshots that an
             epoch numbers are taken.
 
     Raises:
         InputError: there is none, or the path is a single network and has no epochs to choose from.
     """
+    path = Path(source)
     if not path.is_dir() or (path / "config.json").exists():
         if first is not None or last is not None:
             raise InputError(f"{path}: is one network; leave --start and --num_epochs out")
