@@ -1,2 +1,2 @@
 __version__ = "0.1.0"
-RENDERER = 3  # raised with each change of what the same settings render
+RENDERER = 4  # raised with each change of what the same settings render

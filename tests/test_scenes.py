@@ -150,6 +150,26 @@ def test_a_hidden_head_is_ignored_and_a_covered_one_is_none(folder):
             assert (row[4:8] >= box[[0, 1, 0, 1]]).all()
 
 
+def test_things_are_worn_and_held_before_the_chest(folder, monkeypatch):
+    monkeypatch.setattr(compose, "WORN", 1.0)
+    monkeypatch.setattr(compose, "PRINTED", 0.0)
+    scenes = SceneSet(folder, 1, "train", 0, 256)
+    people = scenes.composer
+    pasted = []
+    monkeypatch.setattr(people, "_thing", lambda *a: pasted.append(a[2:4]))
+    for seed in range(40):
+        picture, owner = Image.new("RGB", (256, 256)), np.zeros((256, 256), np.int16)
+        place = np.array((128.0, 100.0))
+        rng = np.random.default_rng(seed)
+        assert people._person(picture, owner, 1, 40.0, place, rng) is not None
+    heights, places = zip(*pasted, strict=True)
+    assert len(heights) == 40
+    assert 0.15 * 40 <= min(heights) < max(heights) <= 0.9 * 40
+    far = np.linalg.norm(np.array(places) - (128, 100), axis=1)
+    assert far.min() > 0.8 * 40
+    assert far.max() < 2.9 * 40
+
+
 def test_scenes_are_the_same_for_everyone_and_differ_by_number(folder):
     first, again = (SceneSet(folder, 20, "train", 3, 96) for _ in range(2))
     images, targets = zip(*[first.scene(i) for i in range(20)], strict=True)

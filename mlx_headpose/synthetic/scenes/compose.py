@@ -18,6 +18,7 @@ from .sprites import Sprites
 SMALLEST = 12.0  # pixels of the longer side: what is smaller is ignored
 VISIBLE, HIDDEN = 0.45, 0.1  # shares seen of a head that counts, and of one that is not there
 PRINTED = 0.3  # share of the people with emblems on their clothes
+WORN = 0.2  # and of those with a thing before their chest, worn or held
 BELOW_CHIN = 0.8  # heads from the middle of the head: from here on a person is seen as clothes
 _BILINEAR = Image.Resampling.BILINEAR
 
@@ -69,7 +70,7 @@ class Composer:
         sizes = np.sort(np.clip(base * np.exp(rng.normal(0, 0.35, heads)), 10, size))
         around = int(rng.choice((0, 1, 3, 6), p=(0.2, 0.3, 0.35, 0.15)))
         for _ in range(around):
-            self._thing(picture, owner, base, rng)
+            self._anywhere(picture, owner, base, rng)
         if rng.random() < 0.15:
             self._headless(picture, owner, base, rng)
         crowd = rng.uniform(0.2, 0.8, 2) * size
@@ -84,10 +85,13 @@ class Composer:
             person = self._person(picture, owner, number, float(side), place, rng)
             if person is not None:
                 found.append((number, person))
-            if rng.random() < 0.1:
-                self._thing(picture, owner, float(side), rng, near=place)
+            if rng.random() < 0.1:  # it may hide a part of the head
+                turn = rng.uniform(0, 2 * np.pi)
+                beside = rng.uniform(0.4, 0.9) * np.array((np.cos(turn), np.sin(turn)))
+                height = float(side) * rng.uniform(0.4, 1.2)
+                self._thing(picture, owner, height, place + side * beside, rng)
         if rng.random() < 0.25:
-            self._thing(picture, owner, base, rng)
+            self._anywhere(picture, owner, base, rng)
         targets = np.zeros((MAX_HEADS, TARGET), np.float32)
         poses = np.full((MAX_HEADS, 3), np.nan, np.float32)
         for row, (number, (head, box, total)) in enumerate(found):
@@ -121,12 +125,17 @@ class Composer:
             self._body(picture, owner, number, placed, side, rng)
         box = np.concatenate((placed.outline.min(0), placed.outline.max(0)))
         _paste(picture, owner, number, placed)
+        middle, turn = (box[:2] + box[2:]) / 2, np.radians(placed.angle)
+        down = np.array((-np.sin(turn), np.cos(turn)))
         if rng.random() < PRINTED:
-            middle, turn = (box[:2] + box[2:]) / 2, np.radians(placed.angle)
-            down = np.array((-np.sin(turn), np.cos(turn)))
             y, x = np.ogrid[: picture.height, : picture.width]
             below = (x - middle[0]) * down[0] + (y - middle[1]) * down[1] > BELOW_CHIN * side
             print_on_cloth(picture, (owner == number) & below, middle, down, side, rng)
+        if rng.random() < WORN:
+            across = np.array((down[1], -down[0]))
+            chest = middle + side * (rng.uniform(1, 2.4) * down + rng.uniform(-1, 1) * across)
+            width = side * np.exp(rng.uniform(np.log(0.15), np.log(0.9)))
+            self._thing(picture, owner, float(width), chest, rng)
         # A head fills about four fifths of its box.
         return placed, box, 0.8 * float((box[2] - box[0]) * (box[3] - box[1]))
 
@@ -165,27 +174,26 @@ class Composer:
             self._body(picture, owner, -1, placed, base, rng)
         _paste(picture, owner, -1, placed)
 
+    def _anywhere(
+        self, picture: Image.Image, owner: np.ndarray, base: float, rng: np.random.Generator
+    ) -> None:
+        place = rng.uniform(0, 1, 2) * picture.width
+        side = np.clip(base * np.exp(rng.normal(0.3, 0.7)), 6, 0.9 * picture.width)
+        self._thing(picture, owner, float(side), place, rng)
+
     def _thing(
         self,
         picture: Image.Image,
         owner: np.ndarray,
-        base: float,
+        height: float,
+        place: np.ndarray,
         rng: np.random.Generator,
-        near: np.ndarray | None = None,
     ) -> None:
-        """Paste a thing anywhere, or so that it may hide a part of what is `near`."""
+        """Paste a thing of some height in pixels, its middle at a place."""
         index = int(rng.integers(len(self.things)))
-        height = self.things.size[index][0]
-        if near is None:
-            place = rng.uniform(0, 1, 2) * picture.width
-            side = np.clip(base * np.exp(rng.normal(0.3, 0.7)), 6, 0.9 * picture.width)
-        else:
-            side = base * rng.uniform(0.4, 1.2)
-            turn = rng.uniform(0, 2 * np.pi)
-            place = near + base * rng.uniform(0.4, 0.9) * np.array((np.cos(turn), np.sin(turn)))
-        middle = self.things.size[index][::-1] / 2
+        own = self.things.size[index]
         angle, size = rng.normal(0, 12), picture.width
-        placed = _place(self.things, index, side / height, angle, place, middle, size, rng)
+        placed = _place(self.things, index, height / own[0], angle, place, own[::-1] / 2, size, rng)
         if placed is not None:
             _paste(picture, owner, -1, placed)
 

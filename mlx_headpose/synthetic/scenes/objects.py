@@ -100,6 +100,40 @@ def wheel(rng: np.random.Generator, textures: Textures) -> Thing:
     return [(solid.turned(y=turn), paint) for solid, paint in thing]
 
 
+def fitting(rng: np.random.Generator, textures: Textures) -> Thing:
+    """What is turned on a lathe, seen from its end: connectors, valves, knobs, lenses, buttons."""
+    steps = int(rng.integers(2, 7))
+    radii = -np.sort(-rng.uniform(0.1, 1, steps))
+    rises = rng.uniform(0.05, 0.5, steps) * rng.choice((1, 1, -0.7), steps)
+    rises[0] = abs(rises[0])
+    front = np.cumsum(rises)
+    back = np.concatenate(((0,), front[:-1]))
+    bevel = rng.uniform(0.01, 0.05)
+    # Each step is a side and the bevelled edge before its front.
+    radius = np.stack((radii, radii, radii - bevel), 1).ravel()
+    height = np.stack((back, front - bevel, front), 1).ravel()
+    radius = np.concatenate((radius, (1e-3,)))
+    height = np.concatenate((height, height[-1:]))
+    paint = replace(
+        any_paint(rng, textures, "Metal", "Plastic", "Rubber"), gloss=float(rng.choice((0.3, 0.9)))
+    )
+    if rng.random() < 0.5:  # painted steps
+        paint = replace(
+            paint, pattern=lambda u, v: ((v * steps) % 2 < 1).astype(float), second=any_colour(rng)
+        )
+    thing = [(lathe(radius, height).turned(x=90), paint)]
+    if rng.random() < 0.4:  # a lens or a lamp
+        glass = sphere(10, 17).scaled(*np.full(3, rng.uniform(0.3, 1) * radii[-1]))
+        thing.append((glass.moved((0, 0, float(front[-1]))), Paint(any_colour(rng), gloss=0.9)))
+    for _ in range(int(rng.choice((0, 0, 1, 4)))):  # screws and levers
+        angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1.1) * radii[0]
+        screw = rounded_box(0.4).scaled(*rng.uniform(0.05, 0.3, 3))
+        place = (far * np.cos(angle), far * np.sin(angle), float(front[0]))
+        thing.append((screw.moved(place), any_paint(rng, textures, "Metal")))
+    turn = rng.uniform(-50, 50)  # mostly seen from its end, whatever the common turn
+    return [(solid.turned(y=turn), paint) for solid, paint in thing]
+
+
 def box(rng: np.random.Generator, textures: Textures) -> Thing:
     roundness = float(rng.choice((0.12, 0.2, 0.4, 0.7)))
     size = rng.uniform(0.4, 1.4, 3)

@@ -11,7 +11,19 @@ from scipy.spatial.transform import Rotation
 from ..light import Light, sample_light
 from ..rasterize import Camera, facing, rasterize
 from .animals import animal, bird, hand
-from .objects import ball, box, flower, fruit, furniture, lump, post, vehicle, vessel, wheel
+from .objects import (
+    ball,
+    box,
+    fitting,
+    flower,
+    fruit,
+    furniture,
+    lump,
+    post,
+    vehicle,
+    vessel,
+    wheel,
+)
 from .paints import Thing
 from .rendering import SpriteSource
 from .sprites import Sprite, cut_out, headless
@@ -116,6 +128,7 @@ KINDS: dict[str, tuple[Maker, float, float]] = {
     "fruit": (fruit, 0.8, 50),
     "vessel": (vessel, 1.2, 30),
     "wheel": (wheel, 0.9, 30),
+    "fitting": (fitting, 1.0, 60),
     "box": (box, 1.0, 40),
     "animal": (animal, 3.0, 25),
     "bird": (bird, 1.0, 25),
