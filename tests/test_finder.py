@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from PIL import Image
 
+from mlx_headpose.detection import batches
 from mlx_headpose.detection.finder import Detections, Finder, Tiling, joined, tiles
 from mlx_headpose.detection.heads.boxes import distinct
 from mlx_headpose.detection.heads.detector import (
@@ -207,3 +209,19 @@ def test_frames_of_videos_are_searched_once(monkeypatch):
     for number in range(11):
         video(Frame(number, number / 25, image))
     assert sizes == [960, *[640] * 9, 960]
+
+
+@pytest.mark.parametrize("device", [mx.cpu, mx.gpu], ids=["cpu", "gpu"])
+def test_images_of_equal_size_go_through_a_gpu_together(device, monkeypatch):
+    monkeypatch.setattr(batches, "GPU_BATCH", 2)
+    monkeypatch.setattr(mx, "default_device", lambda: device)
+    images = [np.full((side, 2, 3), n, np.uint8) for n, side in enumerate((4, 6, 4, 4, 6))]
+    sizes = []
+
+    def find(batch):
+        sizes.append(len(batch))
+        return np.array(batch)[:, :1, 0, 0]
+
+    found = batches.in_batches(images, find)
+    assert [int(n[0]) for n in found] == [0, 1, 2, 3, 4]
+    assert sizes == ([2, 1, 2] if device == mx.gpu else [1] * 5)

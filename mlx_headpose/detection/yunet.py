@@ -24,13 +24,13 @@ from ..process import in_lasting_thread, require_mlx
 from ..readers.safetensors_file import load_tensors, read_config
 from ..weights import load_strictly
 from . import DEFAULT_MIN_SCORE
+from .batches import in_batches
 from .exposure import brightened
 from .finder import Detections, Finder, Tiling
 
 MODEL_TYPE = "yunet"
 STRIDES = (8, 16, 32)
 MAX_OVERLAP = 0.3
-GPU_BATCH = 16
 
 ONNX_NAME = "face_detection_yunet_2023mar.onnx"
 # What the command `convert` writes, given the detector's name or its published file.
@@ -213,20 +213,13 @@ class FaceDetector(Finder):
         """See `Finder.search`."""
         require_mlx()
         prepared = [prepare(image, size) for image in images]
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for index, (pixels, _) in enumerate(prepared):
-            by_shape.setdefault(pixels.shape, []).append(index)
-        found: dict[int, Detections] = {}
-        # A CPU is faster one picture at a time: their features stay in its cache.
-        batch_size = GPU_BATCH if mx.default_device() == mx.gpu else 1
-        for same in by_shape.values():
-            for start in range(0, len(same), batch_size):
-                indices = same[start : start + batch_size]
-                batch = mx.array(np.stack([prepared[i][0] for i in indices]))
-                rows = np.array(decode(self.network(batch)))
-                for index, row in zip(indices, rows, strict=True):
-                    found[index] = select(row, prepared[index][1], min_score)
-        return [found[index] for index in range(len(prepared))]
+        cells = in_batches(
+            [pixels for pixels, _ in prepared], lambda batch: np.array(decode(self.network(batch)))
+        )
+        return [
+            select(rows, factors, min_score)
+            for rows, (_, factors) in zip(cells, prepared, strict=True)
+        ]
 
     def distinct(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """See `Finder.distinct`."""

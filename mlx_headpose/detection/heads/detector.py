@@ -15,6 +15,7 @@ from ...process import in_lasting_thread
 from ...quantization.fold import fold_batch_norms
 from ...readers.safetensors_file import read_config
 from ...weights import BUNDLED, load_network
+from ..batches import in_batches
 from ..exposure import brightened
 from ..finder import Detections, Finder, Tiling
 from .boxes import distinct, merged, select
@@ -41,7 +42,6 @@ TILING = Tiling(
     first=DEFAULT_SIZE, worth=4 / 3, tile=1120, overlap=160, largest=128, small=64, doubt=0.25
 )
 FAINT = 0.03  # least score that a look is asked for about another's head
-GPU_BATCH = 16
 
 
 class HeadFinder:
@@ -150,27 +150,21 @@ class SurroundHeadDetector(HeadFinder, Finder):
             coarse = self.search(images, self.tiling.first, min_score)
             return [self.finer(*pair, min_score) for pair in zip(images, coarse, strict=True)]
         looks = [prepare(image, size) for image in images]
-        by_shape: dict[tuple[int, ...], list[tuple[int, int]]] = {}
-        for index, own in enumerate(looks):
-            for number, (pixels, _) in enumerate(own):
-                by_shape.setdefault(pixels.shape, []).append((index, number))
-        cells = [[np.zeros(0)] * len(own) for own in looks]
         head = self.network.head
         assert isinstance(head, DetectionHead)
         several = any(len(own) > 1 for own in looks)
         least = min(min_score, FAINT) if several else min_score
-        # A CPU is faster one image at a time: their features stay in its cache.
-        batch_size = GPU_BATCH if mx.default_device() == mx.gpu else 1
-        for same in by_shape.values():
-            for start in range(0, len(same), batch_size):
-                places = same[start : start + batch_size]
-                batch = mx.array(np.stack([looks[i][number][0] for i, number in places]))
-                found = head.likely(self.network(batch), least)
-                for (i, number), likely in zip(places, found, strict=True):
-                    likely[:, 1:9] *= np.tile(looks[i][number][1], 4)
-                    cells[i][number] = likely
+        cells = iter(
+            in_batches(
+                [pixels for own in looks for pixels, _ in own],
+                lambda batch: head.likely(self.network(batch), least),
+            )
+        )
         detections = []
-        for image, own, found in zip(images, looks, cells, strict=True):
+        for image, own in zip(images, looks, strict=True):
+            found = [next(cells) for _ in own]
+            for likely, (_, factors) in zip(found, own, strict=True):
+                likely[:, 1:9] *= np.tile(factors, 4)
             best = select(np.concatenate(found), min_score)
             seen = None
             if len(own) > 1:
