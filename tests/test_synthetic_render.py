@@ -29,7 +29,8 @@ from mlx_headpose.synthetic.dataset import HEAD
 from mlx_headpose.synthetic.effects import GROUPS, Effects
 from mlx_headpose.synthetic.occlusion import hand
 from mlx_headpose.synthetic.people import on_axis
-from mlx_headpose.synthetic.render_set import Settings, _interrupts_noted
+from mlx_headpose.synthetic.processes import interrupts_noted
+from mlx_headpose.synthetic.render_set import Settings
 from mlx_headpose.synthetic.rendered import COLUMNS, read_list
 
 SKIN = np.array([0.5, 0.3, 0.2], np.float32)
@@ -210,7 +211,7 @@ def test_an_interrupt_does_not_strike_amid_the_pool_s_own_code():
     struck = []
     before = signal.signal(signal.SIGINT, lambda *_: struck.append("outside"))
     try:
-        with _interrupts_noted() as noted:
+        with interrupts_noted() as noted:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
             assert len(noted) == 2

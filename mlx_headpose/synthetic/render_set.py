@@ -8,15 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
-import threading
 import time
-from collections.abc import Generator, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,19 +25,14 @@ from ..files import atomic_path, write_json
 from .dataset import FACE, HEAD, Range, SyntheticHeads
 from .effects import photo
 from .environments import LIGHTING, Environments
+from .processes import in_processes, interrupts_noted
 from .rendered import LANDMARKS, LIST, open_landmarks, write_list
 
 SETTINGS = {"heads": "render.json", "sprites": "sprites.json"}  # what a folder holds → their file
 QUALITY = 93  # of the JPEGs: most pictures were compressed more by the camera before
 PER_FOLDER = 1000
-WORKER_DIED = (
-    "a rendering process died, perhaps for want of memory; the same command goes on, with fewer "
-    "--workers if it dies again"
-)
 _TASK = 8  # heads that a worker renders before it answers
 _LIST_EVERY = 60.0  # seconds between two lists while rendering goes on
-# Workers share the cores; threads of a matrix library would only contend for them.
-_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -137,15 +126,15 @@ def render_set(
     waiting = np.setdiff1d(np.arange(count), done)
     finished = list(done)
     listed = time.monotonic()
-    workers = workers or os.cpu_count() or 1
     bar = tqdm(total=count, initial=len(done), unit="head", disable=None, smoothing=0.05)
-    with _interrupts_noted() as interrupts:
+    with interrupts_noted() as interrupts:
+        begin = settings, count, folder
+        rendering = in_processes(
+            _render, waiting.tolist(), workers, _start_worker, begin, interrupts, together=_TASK
+        )
         try:
-            with (
-                bar,
-                closing(_rendered(settings, count, folder, waiting, workers, interrupts)) as new,
-            ):
-                for index in new:
+            with bar, closing(rendering):
+                for index in rendering:
                     finished.append(index)
                     bar.update()
                     if time.monotonic() - listed > _LIST_EVERY:
@@ -161,87 +150,12 @@ def part_folder(split: str, part: str) -> str:
     return f"{split}-{part}" if part else split
 
 
-def _rendered(
-    settings: Settings,
-    count: int,
-    folder: Path,
-    waiting: np.ndarray,
-    workers: int,
-    interrupts: list[int],
-) -> Generator[int, None, None]:
-    """Have processes render the heads `waiting`; yields the numbers of those that are done.
-
-    Raises:
-        KeyboardInterrupt: there is something in `interrupts`.
-    """
-    if not len(waiting):
-        return
-    pool = ProcessPoolExecutor(
-        min(workers, -(-len(waiting) // _TASK)),
-        multiprocessing.get_context("spawn"),
-        _start_worker,
-        (settings, count, folder),
-    )
-    try:
-        with _as_workers():
-            done = pool.map(_render, waiting.tolist(), chunksize=_TASK)
-        for index in done:
-            if interrupts:
-                raise KeyboardInterrupt
-            yield index
-    except BrokenProcessPool:
-        raise InputError(WORKER_DIED) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _interrupts_noted() -> Iterator[list[int]]:
-    """Within, Ctrl-C only adds to the list; an exception amid the pool's own code could hang it.
-
-    Only the main thread may say so; in another one Ctrl-C is the caller's affair.
-    """
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
-    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _as_workers() -> Iterator[None]:
-    """Processes that start within have one thread each and never see a Ctrl-C."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
 _worker: tuple[SyntheticHeads, Path, np.ndarray]
 
 
 def _start_worker(settings: Settings, count: int, folder: Path) -> None:
     """What each process does first."""
     global _worker  # noqa: PLW0603  (a process's own state, set once)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def end_with_parent() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=end_with_parent, daemon=True).start()
     _worker = settings.heads(count), folder, open_landmarks(folder / LANDMARKS, "r+")
 
 

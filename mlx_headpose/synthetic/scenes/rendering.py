@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,8 @@ from tqdm import tqdm
 from ...errors import InputError
 from ...readers.npy import member_shape
 from ..environments import Environments
-from ..render_set import WORKER_DIED, claim
+from ..processes import in_processes, interrupts_noted
+from ..render_set import claim
 from .sprites import Sprite, write_shard
 
 PER_SHARD = 100
@@ -47,7 +45,8 @@ def _start_worker(make: Callable[..., SpriteSource], arguments: tuple[Any, ...])
     _worker = make(*arguments)
 
 
-def _write(path: Path, first: int, last: int) -> int:
+def _write(shard: tuple[Path, int, int]) -> int:
+    path, first, last = shard
     write_shard(path, [_worker.draw(number) for number in range(first, last)])
     return last - first
 
@@ -76,30 +75,23 @@ def render_sprites(
     Raises:
         InputError: the folder holds sprites of other settings, or something else, or a process
             died.
+        KeyboardInterrupt: Ctrl-C; the shards that were begun are there.
     """
     claim(folder, settings, "sprites")
-    ranges = {
-        folder / f"{start // PER_SHARD:05d}.npz": (start, min(start + PER_SHARD, count))
+    shards = [
+        (folder / f"{start // PER_SHARD:05d}.npz", start, min(start + PER_SHARD, count))
         for start in range(0, count, PER_SHARD)
-    }
-    waiting = [path for path, (first, last) in ranges.items() if _held(path) < last - first]
-    new = sum(ranges[path][1] - ranges[path][0] for path in waiting)
-    with (
-        tqdm(total=count, initial=count - new, unit="sprite", disable=None, smoothing=0.05) as bar,
-        ProcessPoolExecutor(
-            workers or os.cpu_count(), multiprocessing.get_context("spawn"), _start_worker,
-            (make, arguments),
-        ) as pool,
-    ):  # fmt: skip
-        shards = [pool.submit(_write, path, *ranges[path]) for path in waiting]
-        try:
-            for shard in as_completed(shards):
-                bar.update(shard.result())
-        except BrokenProcessPool:
-            raise InputError(WORKER_DIED) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    ]
+    waiting = [shard for shard in shards if _held(shard[0]) < shard[2] - shard[1]]
+    new = sum(last - first for _, first, last in waiting)
+    bar = tqdm(total=count, initial=count - new, unit="sprite", disable=None, smoothing=0.05)
+    with interrupts_noted() as interrupts:
+        rendering = in_processes(
+            _write, waiting, workers, _start_worker, (make, arguments), interrupts
+        )
+        with bar, closing(rendering):
+            for written in rendering:
+                bar.update(written)
     return new
 
 
