@@ -216,7 +216,9 @@ def test_table_agrees_with_the_collected_sources(shared: Path) -> None:
 def test_the_command_lists_and_refuses(tmp_path: Path) -> None:
     listed = run("convert.py", "--list")
     assert listed.returncode == 0
-    assert "hopelessnet-resnet18" in listed.stdout
+    names = [line.split()[0] for line in listed.stdout.splitlines() if line]
+    assert set(PUBLISHED) < set(names)
+    assert max(map(len, listed.stdout.splitlines())) <= 120
     for name, words in (
         ("tokenhpe-vitb16-lyr3", "drive.google.com"),
         ("imagenet21k-efficientnetv2-s", "--trust"),

@@ -184,17 +184,20 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 
 def table() -> str:
-    """Every published checkpoint as a table of text."""
-    rows = [("name", "what", "licence", "publisher's figure", "comes from")]
-    for entry in PUBLISHED.values():
-        if entry.url is None:
-            origin = f"by hand, from {entry.page}"
-        elif entry.digest is None:
-            origin = "download, no checksum: needs --trust"
-        else:
-            origin = "download"
-        rows.append((entry.name, entry.what, entry.licence, entry.figure, origin))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return "\n".join(
-        "  ".join([*(row[i].ljust(widths[i]) for i in range(4)), row[4]]) for row in rows
-    )
+    """Every published checkpoint by licence, as text: its network, and the publisher's figure."""
+    entries = list(PUBLISHED.values())
+    names = max(len(entry.name) for entry in entries)
+    kinds = max(len(entry.what) for entry in entries)
+    lines = []
+    for licence in dict.fromkeys(entry.licence for entry in entries):
+        lines += ["", f"{licence}:"]
+        for entry in entries:
+            if entry.licence != licence:
+                continue
+            row = f"  {entry.name:{names}}  {entry.what:{kinds}}  {entry.figure}"
+            lines.append(row.rstrip())
+            if entry.url is None:
+                lines.append(f"    download it by hand from {entry.page}")
+            elif entry.digest is None:
+                lines.append("    without a checksum: needs --trust")
+    return "\n".join(lines[1:])
