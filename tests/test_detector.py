@@ -224,6 +224,38 @@ def test_head_detectors_of_the_yolo_family(layout: str, tmp_path: Path) -> None:
     assert len(load_detector(path)([np.zeros((480, 640, 3), np.uint8)], 0.5)[0]) == 3
 
 
+def test_key_points_after_the_classes_are_no_scores(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    rows = np.zeros((20, 100))  # a box, one class, five key points of three numbers
+    rows[:4, :4], rows[4, :4], rows[5:] = CENTRES.T, SCORES.max(1), 320
+    named = head_model(tmp_path / "face.onnx", rows[None], "{0: 'face'}")
+    (found,) = load_detector(named)([np.zeros((480, 640, 3), np.uint8)], 0.5)
+    np.testing.assert_allclose(found.scores, [0.9, 0.8, 0.6])
+    unnamed = head_model(tmp_path / "unnamed.onnx", rows[None])
+    with pytest.raises(InputError, match=r"unnamed.onnx: gives scores outside 0\.\.1"):
+        load_detector(unnamed)([np.zeros((480, 640, 3), np.uint8)], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("names", "heads"),
+    [
+        ("{0: 'Human head', 1: 'Headphones', 2: 'Headlight'}", [0]),
+        ("{0: 'person', 1: 'rear_heads'}", [1]),
+        ("{0: 'face'}", None),
+        ("no names", None),
+        ("{0: 'person', 1: 'chair', 2: 'airhead'}", "finds person, chair, airhead ..., but no"),
+    ],
+)
+def test_classes_are_heads_by_the_whole_word(names, heads, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    path = head_model(tmp_path / "coco.onnx", np.zeros((1, 9, 100)), names)
+    if isinstance(heads, str):
+        with pytest.raises(InputError, match=heads):
+            load_detector(path)
+    else:
+        assert load_detector(path).classes == heads
+
+
 def test_what_is_no_head_detector(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     path = head_model(tmp_path / "other.onnx", np.zeros((1, 10)))

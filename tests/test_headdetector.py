@@ -291,11 +291,13 @@ def test_frames_of_videos_are_searched_at_less(detector, monkeypatch):
         module, "prepare", lambda image, size, f=prepare: sizes.append(size) or f(image, size)
     )
     image = np.zeros((90, 1200, 3), np.uint8)
-    for size in (960, 320):
+    for size in (None, 960, 320):
         monkeypatch.setattr(detector, "detect_size", size)
-        detector([image])
+        detector.whole([image])
         detector.quick([image])
-    assert sizes == [960, 640, 320, 320]
+    assert sizes == [960, 640, 960, 960, 320, 320]
+    with pytest.raises(InputError, match="detection size 32: give 64 to 8192 pixels"):
+        detector.detect_size = 32
 
 
 def test_looks_at_the_same_head(detector):

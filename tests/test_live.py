@@ -297,9 +297,15 @@ def test_a_zero_by_key(estimator, tmp_path, monkeypatch):
     assert np.abs(sink.frames[-1][2][0].pose).max() < 1
     assert np.abs(sink.frames[0][2][0].pose).max() > 5
     assert "zero set" in watch.note
+    # One that cannot be saved is used all the same.
+    keys = iter([-1, ord("c")])
+    watch = Watch(make_follower(mine, smoothing="none"), zero_path=tmp_path)
+    watch.run(VideoReader(lambda: DemoCapture(demo)), 2.5, lambda seen: next(keys, -1))
+    assert watch.note.startswith(f"zero set, but not saved: {tmp_path}")
     # One that fails leaves the zero as it was.
     zero, keys = mine.zero, iter([-1, ord("c")])
     monkeypatch.setattr("mlx_headpose.space.zero.MIN_POSES", 10_000)
+    monkeypatch.setattr("mlx_headpose.space.zero.LONGEST_S", 1.5)
     watch = Watch(make_follower(mine, smoothing="none"), streams=[sink])
     watch.run(VideoReader(lambda: DemoCapture(demo)), 2.5, lambda seen: next(keys, -1))
     assert "not calibrated" in watch.note

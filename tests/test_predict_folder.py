@@ -14,8 +14,10 @@ from PIL import Image
 from mlx_headpose import cli
 from mlx_headpose.cli import predict_pictures
 from mlx_headpose.errors import InputError
+from mlx_headpose.inference import record as record_module
 from mlx_headpose.inference.estimator import Head, HeadPoseEstimator
 from mlx_headpose.inference.record import Record
+from mlx_headpose.inference.video import Frame
 
 COUNT = 40
 
@@ -132,6 +134,35 @@ def test_ctrl_c_before_the_first_result_leaves_earlier_ones(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt), Record(str(tmp_path / "r.json"), None, "network"):
         raise KeyboardInterrupt
     assert (tmp_path / "r.json").read_text() == "earlier"
+
+
+@pytest.mark.parametrize("stop_at", range(1, 8))
+def test_ctrl_c_amid_a_result_leaves_a_readable_file(
+    stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, calls = record_module.dumps, []
+
+    def interrupted(value: object) -> str:
+        calls.append(value)
+        if len(calls) == stop_at + 1:  # the first is the file's head
+            raise KeyboardInterrupt
+        return plain(value)
+
+    monkeypatch.setattr(record_module, "dumps", interrupted)
+    image = np.zeros((8, 8, 3), np.uint8)
+    (tmp_path / "r.json").write_text("[]")
+
+    def write() -> None:
+        with Record(str(tmp_path / "r.json"), None, "network") as record:
+            record.add({"file": "a.jpg", "heads": []})
+            for index in range(3):
+                record.frame("clip.mp4", Frame(index, index / 30, image), [])
+            record.end(fps=30.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found == [] if stop_at == 1 else found["results"][0] == {"file": "a.jpg", "heads": []}
 
 
 def test_ctrl_c_keeps_what_was_found(

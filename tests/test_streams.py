@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,6 +153,16 @@ def test_a_reader_that_ended():
     with pytest.raises(BrokenPipeError):
         JsonLines(writer).send(0, 0.0, [HEAD])
     os.close(writer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_sentence():
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    stream = JsonLines(descriptor, live=False)
+    with pytest.raises(InputError, match=r"standard output cannot be written \(No space left"):
+        stream.send(0, 0.0, [HEAD])
+    stream.close()
+    os.close(descriptor)
 
 
 def test_nobody_listens():

@@ -10,6 +10,7 @@ import pytest
 from support.squares import DT, FakeDetector, FakeEstimator, faces, square
 
 from mlx_headpose.detection.finder import Detections
+from mlx_headpose.errors import InputError
 from mlx_headpose.inference.estimator import Head
 from mlx_headpose.inference.tracking import (
     CARRY_S,
@@ -120,6 +121,17 @@ def test_weak_faces_begin_no_track_and_only_so_many_do() -> None:
     assert len(tracker.update(faces(square(0), square(300)), DT)) == 1
     assert Tracker(0.5).update(faces(square(0)), DT, begin=False) == []
     assert len(Tracker(0.1).update(faces(square(0), score=0.15), DT)) == 1
+
+
+def test_with_a_limit_the_largest_faces_are_followed() -> None:
+    tracker = Tracker(min_score=0.5, max_tracks=1)
+    small, large = np.array([0, 0, 30, 40]), np.array([100, 0, 300, 280])
+    assert [t.number for t in tracker.update(faces(small), DT)] == [1]
+    slightly_larger = large * 0.2
+    assert [t.number for t in tracker.update(faces(small, slightly_larger), DT)] == [1]
+    (track,) = tracker.update(faces(small, large), DT)
+    assert track.number == 2
+    assert (track.box == large).all()
 
 
 def test_a_step_of_a_moment_throws_no_track_away() -> None:
@@ -302,6 +314,19 @@ def test_a_cut_ends_all_tracks() -> None:
     assert {head.track for heads in found for head in heads} == {1, 2}
     straight = watch([portrait] * 10 + [with_head(room(8), 104)] * 10)
     assert [[head.track for head in heads] for heads in straight] == [[1]] * 10 + [[2]] * 10
+
+
+def test_a_time_before_the_last_begins_another_video() -> None:
+    video = VideoEstimator(FakeEstimator(), smooth=False)
+    portrait = with_head(room(), 100)
+    for number in (1, 2):
+        for i in range(5):
+            (head,) = video(Frame(i, i * DT, portrait))
+            assert head.track == number
+    with pytest.raises(InputError, match="frame 7 has no time: nan seconds"):
+        video(Frame(7, float("nan"), portrait))
+    with pytest.raises(InputError, match="detect_every must be at least 1, not 0"):
+        VideoEstimator(FakeEstimator(), detect_every=0)
 
 
 def test_a_jump_of_the_whole_picture_ends_all_tracks() -> None:

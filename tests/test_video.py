@@ -169,6 +169,47 @@ def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
         write(tmp_path / "drawn.mp4", (64, 64, 32))
 
 
+def test_a_reader_is_read_once_in_a_with_statement(clip: Callable[..., Path]) -> None:
+    reader = VideoReader(clip())
+    with pytest.raises(InputError, match=r"is not open; read it in a with statement"):
+        next(iter(reader))
+    with reader:
+        frames = len(list(reader))
+        with pytest.raises(InputError, match="was read to its end; open it again"):
+            list(reader)
+    assert frames == reader.decoded > 0
+
+
+def test_a_camera_that_stalls_is_let_go_once_it_goes_on() -> None:
+    class Stalling:
+        released = False
+        goes_on = threading.Event()
+
+        def read(self) -> tuple[bool, None]:
+            assert not self.released
+            self.goes_on.wait()
+            return False, None
+
+        def get(self, _: int) -> float:
+            return 0.0
+
+        def isOpened(self) -> bool:
+            return True
+
+        def release(self) -> None:
+            self.released = True
+
+    camera = Stalling()
+    reader = VideoReader(lambda: camera)
+    reader._thread.join = lambda timeout: None  # type: ignore[method-assign]
+    with reader:
+        pass
+    assert not camera.released
+    camera.goes_on.set()
+    threading.Thread.join(reader._thread, 10)
+    assert camera.released
+
+
 def test_names_that_opencv_cannot_take(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"v\xe9.mp4")
     try:

@@ -55,6 +55,18 @@ def test_a_second_of_poses():
     assert np.allclose(zero(np.array([10.0, 0, 0])), 0)
 
 
+def test_slow_networks_get_more_time():
+    calibration = Calibration()
+    for second in range(4):  # one pose a second
+        assert calibration.add(second, np.array([10.0, 0, 0])) is None
+    assert calibration.add(4, np.array([10.0, 0, 0])) is not None
+    nobody = Calibration()
+    for second in range(5):
+        assert nobody.add(second, None) is None
+    with pytest.raises(InputError, match="in 0 frames only"):
+        nobody.add(5, None)
+
+
 def test_a_head_that_moves_or_is_not_there():
     with pytest.raises(InputError, match="in 0 frames only"):
         calibrate([])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -132,6 +133,9 @@ def open_streams(addresses: Sequence[str], live: bool) -> Iterator[list[Stream]]
             streams.append(open_stream(address, live))
             stack.callback(streams[-1].close)
         yield streams
+    for address, stream in zip(addresses, streams, strict=True):
+        if stream.dropped:
+            print(f"{address}: {stream.dropped} frames were not taken", file=sys.stderr)
 
 
 def reader_of(source: Source, options: argparse.Namespace) -> VideoReader:

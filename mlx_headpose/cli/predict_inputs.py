@@ -63,7 +63,10 @@ def predict(program: str, options: argparse.Namespace, given: set[str]) -> None:
         InputError: options do not fit together, or an input cannot be used.
     """
     zone_file = _zone_file(options)
-    for file in filter(None, (options.json, options.csv, zone_file)):
+    outputs = [options.json, options.csv, zone_file]
+    if options.zero and not Path(options.zero).exists():  # a camera's window may make it
+        outputs.append(options.zero)
+    for file in filter(None, outputs):
         require_writable(file)  # an hour of video is not looked at in vain
     names = [*options.inputs, *options.source]
     if options.landmarks:
@@ -93,6 +96,8 @@ def predict(program: str, options: argparse.Namespace, given: set[str]) -> None:
         refuse(given, ("filter",), "has no use with --raw, which smooths nothing")
     if options.draw == "none":
         refuse(given, ("save",), "has no use with --draw none")
+    if kinds == {"camera"} and options.no_window and options.draw != "none":
+        refuse(given, ("draw",), "has no use with --no_window, which draws nothing")
     targets = _targets(sources, options)
     network = find_network(options.snapshot)
     if options.record and sum(source.kind == "camera" for source in sources) > 1:
@@ -112,6 +117,8 @@ def predict(program: str, options: argparse.Namespace, given: set[str]) -> None:
     if not options.bbox:
         detector = estimator.detector  # fails now, not after the first image
         print(f"detector: {detector.name}")
+        if "carry" in given and detector.finds != "faces":
+            print("--carry has no use with this detector, which sees heads that turn away itself")
         if options.detect_size is not None:
             if isinstance(detector, HeadDetector):
                 raise InputError("--detect_size has no use here: an ONNX detector has its size")
@@ -245,7 +252,7 @@ def _camera(
         zones = {"zones": zone_seconds(video.attention)} if video.zones else {}
         record.end(**zones)
     print(f"camera {source.name}: {watched}")
-    if options.record:
+    if options.record and Path(options.record).exists():  # not if it ended before a frame
         print(f"wrote {options.record}")
 
 

@@ -3,13 +3,16 @@
 The network runs in onnxruntime, not in MLX. Three layouts are understood, those of the YOLO family:
 
 - (1, 4 + classes, N): centre x, centre y, width, height, one score per class (YOLOv8 and later)
-- (1, N, 5 + classes): the same with an objectness before the class scores (YOLOv5 to v7, YOLOX)
+- (1, N, 5 + classes): the same with an objectness before the class scores (YOLOv5 to v7)
 - (1, N ≤ 1000, 6): x_min, y_min, x_max, y_max, score, class, suppressed already (end to end)
+
+What follows the classes, such as key points, is passed over where the file names its classes.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +33,8 @@ MAX_OVERLAP = 0.45
 MAX_SIDE = 4096
 MAX_NAMES = 1 << 16
 END_TO_END_ROWS = 1000
+HEAD = re.compile(r"(?<![a-z])heads?(?![a-z])", re.IGNORECASE)  # in the name of a class
+ROUNDING = 1e-3  # by which a score may leave 0..1
 
 
 class HeadDetector:
@@ -72,7 +77,7 @@ class HeadDetector:
         )
         if not all(1 <= side <= MAX_SIDE for side in self.size):
             raise InputError(f"{path}: no detector; its input is {self.size} pixels large")
-        self.classes = _head_classes(names)
+        self.count, self.classes = self._classes(names)
 
     def __call__(self, images: Sequence[np.ndarray], min_score: float) -> list[Detections]:
         """Find the heads of some pictures; see `FaceDetector.__call__`."""
@@ -118,19 +123,39 @@ class HeadDetector:
             scores = rows[:, 4:]
         else:
             scores = rows[:, 4:5] * rows[:, 5:] if rows.shape[1] > 5 else rows[:, 4:]
+        scores = scores[:, : self.count]
         if self.classes is not None:
             scores = scores[:, [c for c in self.classes if c < scores.shape[1]]]
+        best = scores.max(1)
+        if not (np.abs(best - 0.5) <= 0.5 + ROUNDING).all():
+            raise InputError(
+                f"{self.path}: gives scores outside 0..1; export a detector from YOLO, with the "
+                "names of its classes"
+            )
         half = rows[:, 2:4] / 2
-        return np.concatenate([rows[:, :2] - half, rows[:, :2] + half], 1), scores.max(1)
+        return np.concatenate([rows[:, :2] - half, rows[:, :2] + half], 1), best
 
+    def _classes(self, text: str) -> tuple[int | None, list[int] | None]:
+        """How many classes there are, and which are heads, by the names that YOLO exports carry.
 
-def _head_classes(text: str) -> list[int] | None:
-    """Which classes are heads, by the names that YOLO exports carry; None means all."""
-    try:
-        names = ast.literal_eval(text[:MAX_NAMES])
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-        return None
-    if not isinstance(names, dict):
-        return None
-    numbers = [key for key in names if type(key) is int and key >= 0]
-    return [key for key in numbers if "head" in str(names[key]).lower()] or None
+        None means that the file does not say, and all are taken.
+
+        Raises:
+            InputError: it names several, and no heads.
+        """
+        try:
+            names = ast.literal_eval(text[:MAX_NAMES])
+        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+            return None, None
+        if not isinstance(names, dict):
+            return None, None
+        named = {key: str(value) for key, value in names.items() if type(key) is int and key >= 0}
+        if not named:
+            return None, None
+        heads = [key for key, name in named.items() if HEAD.search(name)]
+        if not heads and len(named) > 1:
+            raise InputError(
+                f"{self.path}: finds {', '.join(list(named.values())[:3])[:80]} ..., but no heads; "
+                "give a detector of heads"
+            )
+        return max(named) + 1, heads or None

@@ -82,41 +82,39 @@ class Record:
 
     def add(self, result: dict[str, Any]) -> None:
         """Write a whole result, such as a picture's."""
-        self._separate()
         if self._json:
-            self._json.write(dumps(result))
+            self._json.write(self._separator() + dumps(result))
+        self.entries += 1
         if self._csv:
             rows = head_rows([result]) if "heads" in result else [tuple(result.values())]
             self._rows.writerows(rows)
 
     def frame(self, name: str, frame: Frame, heads: list[Head]) -> None:
         """Write the next frame of a video or camera of that name."""
+        # Each text is whole before it is written, by one call: Ctrl-C may come at any time.
         if not self._open:
-            self._separate()
-            self._open, self._frames, self._name = True, 0, name
             if self._json:
-                self._json.write(f'{{"file": {dumps(name)}, "frames": [')
+                self._json.write(f'{self._separator()}{{"file": {dumps(name)}, "frames": [')
+            self._open, self._frames, self._name = True, 0, name
+            self.entries += 1
         result = frame_result(frame, heads)
         if self._json:
-            self._json.write(",\n" if self._frames else "\n")
-            self._json.write(dumps(result))
+            self._json.write((",\n" if self._frames else "\n") + dumps(result))
         if self._csv:
             self._rows.writerows(head_rows([{"file": name, "frames": [result]}]))
         self._frames += 1
 
     def end(self, **values: Any) -> None:
         """End a video whose frames were written, with what is known of it only now."""
-        if self._open and self._json:
-            more = "".join(f", {dumps(k)}: {dumps(v)}" for k, v in values.items())
+        more = "".join(f", {dumps(k)}: {dumps(v)}" for k, v in values.items())
+        ends, self._open = self._open, False
+        if ends and self._json:
             self._json.write(f"]{more}}}")
-        if self._open and "zones" in values:
+        if ends and "zones" in values:
             self.zones.append({"file": self._name, "zones": values["zones"]})
-        self._open = False
 
-    def _separate(self) -> None:
-        if self._json:
-            self._json.write(",\n" if self.entries else "\n")
-        self.entries += 1
+    def _separator(self) -> str:
+        return ",\n" if self.entries else "\n"
 
     def __exit__(
         self,

@@ -39,9 +39,7 @@ class SceneChange:
             return False
         still = correlation(before, after)
         dx, dy = self._shift(before, after)
-        moved = -1.0
-        if max(abs(dx), abs(dy)) <= SIDE // 2:
-            moved = correlation(_part(before, dx, dy), _part(after, -dx, -dy))
+        moved = correlation(_part(before, dx, dy), _part(after, -dx, -dy))
         if moved > still and max(abs(dx), abs(dy)) > JUMP * SIDE:
             return True
         best = max(still, moved)

@@ -36,6 +36,8 @@ MISSED_S = 0.3
 BEHIND_S = 1.0
 # Where a face is lost that comes as near as this to a seen one, in its sides, it is behind it.
 BEHIND = 1.0
+# With as many tracks as asked for, a face of more than this many times the area takes another's.
+LARGER = 2.0
 # Least share of a head in the picture while no face is found: at the edge it is leaving.
 INSIDE = 0.7
 # Least likeness of a carried region from frame to frame, see `scene.follow`.
@@ -164,7 +166,7 @@ class Tracker:
 
     Args:
         min_score: faces below this begin no track.
-        max_tracks: most people followed at once; None means all.
+        max_tracks: most people followed at once, the largest; None means all.
         carry_s: seconds that a track is carried without a face.
     """
 
@@ -230,13 +232,21 @@ class Tracker:
         join(np.where(same, near, -1e9), -REACH, likely)
         self._end_lost(size)
         if begin:
-            area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-            for index in sorted(free, key=lambda i: -area[i]):  # the largest come first
-                full = self.max_tracks is not None and len(self.tracks) >= self.max_tracks
-                if scores[index] >= self.min_score and not full:
+            for index in sorted(free, key=lambda i: -_area(boxes[i])):  # the largest come first
+                if scores[index] >= self.min_score and self._room_for(boxes[index]):
                     self.begun += 1
                     self.tracks.append(Track(self.begun, boxes[index], float(scores[index])))
         return self.tracks
+
+    def _room_for(self, box: np.ndarray) -> bool:
+        """Whether a face may begin a track; if all are taken, a clearly smaller one ends for it."""
+        if self.max_tracks is None or len(self.tracks) < self.max_tracks:
+            return True
+        smallest = min(self.tracks, key=lambda track: _area(track.box))
+        if _area(box) <= LARGER * _area(smallest.box):
+            return False
+        self.tracks.remove(smallest)
+        return True
 
     def clear(self) -> None:
         """End all tracks: the next frame shows another place."""
@@ -257,6 +267,10 @@ class Tracker:
         share = (inside[1] - inside[0]).prod() / (track.box[2:] - track.box[:2]).prod()
         doubt = track.doubt_s <= (BEHIND_S if track.behind else MISSED_S) + 1e-9
         return share >= INSIDE and doubt and track.unseen_s <= max(self.carry_s, MISSED_S)
+
+
+def _area(box: np.ndarray) -> float:
+    return float((box[2:] - box[:2]).prod())
 
 
 def _behind(lost: Track, seen: Track) -> bool:

@@ -47,14 +47,16 @@ def require_opencv() -> Any:
     """OpenCV, which reads, writes and shows video.
 
     Raises:
-        InputError: it is not installed.
+        InputError: it is not installed, or cannot be loaded.
     """
     try:
         import cv2
-    except ImportError:
+    except ModuleNotFoundError:
         raise InputError(
             "video needs OpenCV; run `pip install opencv-python` (photos do without)"
         ) from None
+    except ImportError as error:  # such as a missing library of the system
+        raise InputError(f"OpenCV is installed and cannot be loaded ({error})") from None
     return cv2
 
 
@@ -176,7 +178,8 @@ class VideoReader:
         self.decoded = 0
         self.failed = 0
         self._times: list[float] = []  # of the first and the last frame
-        self._ended = False
+        self._ended = False  # the reading, and
+        self._over = False  # what takes its frames
         self._error: InputError | None = None
         self._queue: queue.Queue[Frame | None] = queue.Queue(1 if self.live else waiting)
         self._stop = threading.Event()
@@ -227,11 +230,17 @@ class VideoReader:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(timeout=5)
-        self._capture.release()
+        if not self._thread.is_alive():  # else a camera stalls, and is let go where it goes on
+            self._capture.release()
 
     def __iter__(self) -> Iterator[Frame]:
+        if self._thread.ident is None:
+            raise InputError(f"{self.source}: is not open; read it in a with statement")
+        if self._over:
+            raise InputError(f"{self.source}: was read to its end; open it again")
         while (frame := self._queue.get()) is not None:
             yield frame
+        self._over = True
         if self._error is not None:
             raise self._error
 
@@ -246,6 +255,8 @@ class VideoReader:
         finally:
             self._ended = True
             self._put(None)
+            if self._stop.is_set():  # nobody else may be left to do so
+                self._capture.release()
 
     def _read_file(self) -> None:
         position = require_opencv().CAP_PROP_POS_MSEC
@@ -272,7 +283,7 @@ class VideoReader:
                 since, reopened = now, False
             elif now - since < CAMERA_WAIT_S:
                 self._stop.wait(CAMERA_RETRY_S)
-            elif not reopened:
+            elif not reopened and not self._stop.is_set():
                 self._capture.release()
                 self._capture = self._open()
                 since, reopened = time.perf_counter(), True
@@ -324,12 +335,12 @@ class VideoWriter:
 
     def __init__(
         self,
-        path: Path,
+        path: str | Path,
         fps: float,
         draw: Callable[[np.ndarray, list[Head]], np.ndarray],
         lossless: bool = False,
     ):
-        self.path = path
+        self.path = Path(path)
         self.lossless = lossless
         self.fps = fps
         self.draw = draw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,7 @@ from ..cpu.blas import one_thread
 from ..detection import DEFAULT_MIN_SCORE
 from ..detection.finder import Detections, joined
 from ..detection.heads.boxes import overlap
+from ..errors import InputError
 from ..space.facing import Attention, Zone
 from . import CARRY_S
 from .estimator import Head, HeadPoseEstimator
@@ -33,13 +35,13 @@ class VideoEstimator:
 
     A head whose face is not found, because it turned away, is carried along for a while, its
     `score` None: as long as its region can be followed from frame to frame and the network's
-    confidence says that it sees a head there. A cut ends all tracks, and so does a jump of the
-    whole picture; who leaves the picture has left.
+    confidence says that it sees a head there. A cut ends all tracks, and so do a jump of the whole
+    picture and a time before the last frame's; who leaves the picture has left.
 
     Args:
         estimator: for one picture.
         min_score: min score of a face that begins a track.
-        max_heads: most heads followed at once.
+        max_heads: most heads followed at once, the largest.
         detect_every: the whole frame is searched for faces every so many frames; in between, only
             the surroundings of each head.
         ahead: the search of a whole frame goes on beside the next frames, and the heads that it
@@ -53,6 +55,9 @@ class VideoEstimator:
 
     Attributes:
         attention: track's number → what that person faces.
+
+    Raises:
+        InputError: `detect_every` is below 1; of a frame, its time is not finite.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class VideoEstimator:
         make_filter: Callable[[], Callable[[np.ndarray, float], np.ndarray]] = PoseFilter,
         zones: Sequence[Zone] = (),
     ):
+        if detect_every < 1:
+            raise InputError(f"detect_every must be at least 1, not {detect_every}")
         self.estimator = estimator
         self.make_filter = make_filter
         self.zones = zones
@@ -83,10 +90,14 @@ class VideoEstimator:
 
     def __call__(self, frame: Frame) -> list[Head]:
         """The heads of the next frame, with their track numbers, oldest track first."""
+        if not math.isfinite(frame.time):
+            raise InputError(f"frame {frame.index} has no time: {frame.time} seconds")
         last, self._last = self._last, frame
+        again = last is not None and frame.time < last.time  # another video begins
+        if again:
+            last = None
         dt = 0.0 if last is None else frame.time - last.time
-        cut = self._changed(frame.image)
-        if cut:
+        if self._changed(frame.image) or again:
             self.tracker.clear()
             self._frames = self._searches = 0
             self._search = None

@@ -185,6 +185,7 @@ class JsonLines:
 
     Raises:
         BrokenPipeError: by `send`, when the reader has ended.
+        InputError: by `send`, it cannot be written.
     """
 
     def __init__(self, descriptor: int, live: bool = True):
@@ -214,4 +215,13 @@ class JsonLines:
             _, ready, _ = select.select([], [self.descriptor], [], wait)
             if not ready:
                 return
-            self._rest = self._rest[os.write(self.descriptor, self._rest[:CHUNK]) :]
+            try:
+                written = os.write(self.descriptor, self._rest[:CHUNK])
+            except BrokenPipeError:
+                raise
+            except OSError as error:  # such as a full disk
+                self._rest = b""
+                raise InputError(
+                    f"the standard output cannot be written ({error.strerror})"
+                ) from None
+            self._rest = self._rest[written:]

@@ -134,7 +134,10 @@ class Watch:
         self._calibration, self.note = None, f"zero set: {zero.spread:.1f}° of movement"
         self.video.estimator.zero = zero
         if self.zero_path:
-            zero.save(self.zero_path)
+            try:
+                zero.save(self.zero_path)
+            except InputError as error:  # the camera goes on with it
+                self.note = f"zero set, but not saved: {error}"
         return True
 
 

@@ -32,6 +32,7 @@ from .perspective import nearest_triple
 # from the mean rotation in degrees.
 SECONDS = 1.0
 MIN_POSES = 5
+LONGEST_S = 5.0  # that slow networks are given for so many poses
 MAX_SPREAD = 6.0
 
 
@@ -163,7 +164,8 @@ class Calibration:
             pose: (3,) of the person's head, or None where it was not found.
 
         Returns:
-            The zero once the time is over, else None.
+            The zero once the time is over, and `MIN_POSES` are there or `LONGEST_S` are over too;
+            else None.
 
         Raises:
             InputError: see `calibrate`.
@@ -172,7 +174,9 @@ class Calibration:
             self.begun = time
         if pose is not None:
             self.poses.append(np.asarray(pose, np.float64))
-        return None if time - self.begun < self.seconds else self.end()
+        passed = time - self.begun
+        few = len(self.poses) < MIN_POSES and passed < LONGEST_S
+        return None if few or passed < self.seconds else self.end()
 
     def end(self) -> Zero:
         """The zero of the poses so far.

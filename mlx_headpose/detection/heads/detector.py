@@ -84,8 +84,8 @@ class HeadFinder:
     def quick(
         self, images: Sequence[np.ndarray], min_score: float = DEFAULT_MIN_SCORE
     ) -> list[Detections]:
-        """A coarser search than `whole`, for one of many frames."""
-        return self.search(images, min(QUICK_SIZE, self.detect_size or QUICK_SIZE), min_score)
+        """A coarser search than `whole`, for one of many frames, unless `detect_size` is set."""
+        return self.search(images, self.detect_size or QUICK_SIZE, min_score)
 
     def search(
         self, images: Sequence[np.ndarray], size: int | None, min_score: float
@@ -110,12 +110,21 @@ class SurroundHeadDetector(HeadFinder, Finder):
     def __init__(self, network: Estimator, size: int | None = None):
         if not isinstance(network.config, Config):
             raise InputError(f"a {network.config.model_type} network finds no heads")
-        if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
-            raise InputError(f"detection size {size}: give {MIN_SIZE} to {MAX_SIZE} pixels")
         self.network, self.config = network, network.config
         self.detect_size = size
         network.eval()
         fold_batch_norms(network, mx.random.normal((1, 64, 64, 3), key=mx.random.key(0)))
+
+    @property
+    def detect_size(self) -> int | None:
+        """See `HeadFinder`."""
+        return self._size
+
+    @detect_size.setter
+    def detect_size(self, size: int | None) -> None:
+        if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
+            raise InputError(f"detection size {size}: give {MIN_SIZE} to {MAX_SIZE} pixels")
+        self._size = size
 
     @classmethod
     @in_lasting_thread
