@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from .errors import InputError
 
+LOCK = ".lock"  # hidden, for it is no result
 UNDER_WAY = ".part"  # in the name of every temporary file, before its suffix
 # Of fixed length: a name that begins with the output's own would be longer than disks allow.
 HIDDEN = ".mlx-headpose-"
@@ -279,6 +280,37 @@ def remove_temporaries(folder: Path) -> None:
     for path in folder.glob(f".*{UNDER_WAY}*"):
         if not path.is_dir():
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path, what: str, instead: str) -> Iterator[None]:
+    """Keep every other command that asks out of a folder until this one ends, however it ends.
+
+    The folder is made where there is none, and what killed commands left half-written is removed.
+
+    Args:
+        folder: folder that is written to.
+        what: what writes there, such as "training", for the error.
+        instead: what to do instead, for the error.
+
+    Raises:
+        InputError: another command is writing there, or the folder cannot be written.
+    """
+    import fcntl
+
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((folder / LOCK).open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder}: another {what} is writing there; wait for it, or {instead}"
+            ) from None
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written ({error.strerror}); {instead}") from None
+        remove_temporaries(folder)
+        yield
 
 
 def _require_room(path: Path) -> None:

@@ -15,6 +15,7 @@ from mlx_headpose.core.scene import HEAD, IGNORE
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
 from mlx_headpose.evaluation.detection import shown
+from mlx_headpose.files import locked
 from mlx_headpose.methods import config_class
 from mlx_headpose.synthetic.rendered import read_list
 from mlx_headpose.synthetic.scenes import crops
@@ -94,6 +95,17 @@ def test_scenes_that_are_there_stay_and_more_are_added(folder, tmp_path, monkeyp
         assert lists[0].startswith(text)
     with pytest.raises(InputError, match=r"of other settings \(seed\); give another --"):
         made(folder, tmp_path / "a" / "train", 12, seed=4)
+
+
+def test_crops_are_rendered_by_one_command_at_a_time(folder, tmp_path):
+    busy = pytest.raises(InputError, match="another rendering is writing there; wait for it")
+    with locked(tmp_path / "train", "rendering", ""), busy:
+        made(folder, tmp_path / "train", 1)
+    made(folder, tmp_path / "train", 1)
+    left = tmp_path / "train" / "000" / ".mlx-headpose-x.part.jpg"
+    left.write_bytes(b"half of a crop")
+    made(folder, tmp_path / "train", 2)
+    assert not left.exists()
 
 
 def test_boxes_without_an_area_are_left_out(folder, tmp_path):

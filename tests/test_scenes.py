@@ -16,6 +16,7 @@ from PIL import Image
 from mlx_headpose import cli
 from mlx_headpose.core.scene import HEAD, IGNORE
 from mlx_headpose.errors import InputError
+from mlx_headpose.files import locked
 from mlx_headpose.pose import turned_in_plane
 from mlx_headpose.synthetic.environments import Environments
 from mlx_headpose.synthetic.scenes import compose, rendering
@@ -342,6 +343,18 @@ def test_things_are_rendered_in_shards_and_added_to(folder, tmp_path, capsys, mo
     with pytest.raises(SystemExit):
         cli.main("render", [*words, "--seed", "1", "--count", "4", "--out", str(tmp_path)])
     assert "holds sprites of other settings (seed); give another --out" in capsys.readouterr().err
+
+
+def test_sprites_are_rendered_by_one_command_at_a_time(tmp_path):
+    tmp_path.joinpath(".mlx-headpose-x.part.npz").write_bytes(b"half of a shard")
+    with locked(tmp_path, "rendering", ""):
+        tmp_path.joinpath(".mlx-headpose-y.part.npz").write_bytes(b"of the other command")
+        with pytest.raises(InputError, match="another rendering is writing there; wait for it"):
+            rendering.render_sprites(os._exit, (1,), 1, tmp_path, {}, workers=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock",
+        ".mlx-headpose-y.part.npz",
+    ]
 
 
 def test_a_rendering_process_that_dies_is_one_sentence(tmp_path):

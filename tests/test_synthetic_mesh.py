@@ -20,7 +20,7 @@ from mlx_headpose.synthetic.mesh.model import load_head
 from mlx_headpose.synthetic.mesh.people import sample_body, sample_poses, tilt
 from mlx_headpose.synthetic.mesh.places import LANDMARKS_68
 from mlx_headpose.synthetic.rasterize import rasterize
-from mlx_headpose.synthetic.render_set import Settings, claim, digest
+from mlx_headpose.synthetic.render_set import Settings, claimed, digest
 from tests.test_scenes import make_folder
 
 
@@ -424,9 +424,11 @@ def test_places_light_and_surround_half_of_the_heads(model, tmp_path, capsys):
     record = places.record()
     assert record.pop("environments") == digest(folder / "lighting.npz")
     assert record == without.record()
-    claim(tmp_path / "lit", record | {"environments": "0"})
-    with pytest.raises(InputError, match=r"of other settings \(environments\); give"):
-        claim(tmp_path / "lit", record)
+    with claimed(tmp_path / "lit", record | {"environments": "0"}):
+        pass
+    other = pytest.raises(InputError, match=r"of other settings \(environments\); give")
+    with other, claimed(tmp_path / "lit", record):
+        pass
     words = ["--mesh", str(model), "--environments", str(tmp_path), "--count", "1"]
     with pytest.raises(SystemExit):
         run_command("render", [*words, "--out", str(tmp_path / "out")])

@@ -21,6 +21,7 @@ from mlx_headpose.cli import main as command
 from mlx_headpose.core.crop import AROUND_HEAD, AROUND_LANDMARKS, AROUND_POINTS
 from mlx_headpose.data import open_dataset
 from mlx_headpose.errors import InputError
+from mlx_headpose.files import locked
 from mlx_headpose.pose import geodesic_degrees, pose_to_matrix
 from mlx_headpose.space.perspective import as_placed, as_seen
 from mlx_headpose.synthetic import SyntheticHeads
@@ -237,6 +238,21 @@ def test_a_folder_holds_heads_of_one_kind(rendered, tmp_path, capsys):
         error = capsys.readouterr().err
         assert (sentence or "is not empty and no rendered set; give another --out") in error
         assert error.count("\n") == 1
+    assert [path.name for path in (tmp_path / "train").iterdir()] == ["letter.txt"]
+
+
+def test_two_commands_never_render_into_one_folder(tmp_path, capsys):
+    render("--count 2 --workers 1", tmp_path)
+    landmarks = (tmp_path / "train" / "landmarks.npy").read_bytes()
+    with locked(tmp_path / "train", "rendering", ""), pytest.raises(SystemExit) as stop:
+        render("--count 3 --workers 1", tmp_path)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    sentence = "another rendering is writing there; wait for it, or give another --out\n"
+    assert error.splitlines(True)[-1] == f"error: {tmp_path / 'train'}: {sentence}"
+    assert (tmp_path / "train" / "landmarks.npy").read_bytes() == landmarks
+    render("--count 3 --workers 1", tmp_path)
+    assert len(read_list(tmp_path / "train" / "heads.csv")[0]) == 3
 
 
 def test_hidden_files_of_the_system_are_no_obstacle(tmp_path):

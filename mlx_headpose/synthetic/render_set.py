@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from .._version import RENDERER, __version__
 from ..core.crop import BoxMargins
 from ..errors import InputError
-from ..files import atomic_path, write_json
+from ..files import atomic_path, locked, write_json
 from .dataset import FACE, HEAD, Range, SyntheticHeads
 from .effects import photo
 from .environments import LIGHTING, Environments
@@ -112,12 +113,25 @@ def render_set(
         Number of heads that were not there before.
 
     Raises:
-        InputError: the folder holds heads of other settings, or cannot be written.
+        InputError: the folder holds heads of other settings, or cannot be written, or another
+            command renders there.
         KeyboardInterrupt: Ctrl-C; what was rendered is saved and listed.
     """
     folder = folder / part_folder(settings.split, part)
     faces, wholes = settings.heads(count), settings.heads(count, around=HEAD)
-    claim(folder, settings.record())
+    with claimed(folder, settings.record()):
+        return _render_rest(settings, count, folder, (faces, wholes), workers)
+
+
+def _render_rest(
+    settings: Settings,
+    count: int,
+    folder: Path,
+    boxed: tuple[SyntheticHeads, SyntheticHeads],
+    workers: int | None,
+) -> int:
+    """Render what a claimed folder lacks; `boxed` has the boxes of faces and of whole heads."""
+    faces, wholes = boxed
     _make_room(folder / LANDMARKS, count)
     for boxes in (faces.boxes, wholes.boxes):
         boxes[:, 2:] -= boxes[:, :2]
@@ -172,8 +186,11 @@ def picture_name(index: int) -> str:
     return f"{index // PER_FOLDER:03d}/{index:06d}.jpg"
 
 
-def claim(folder: Path, record: dict[str, Any], what: str = "heads") -> None:
-    """Note settings in an empty folder; stop if the folder was claimed for others.
+@contextmanager
+def claimed(folder: Path, record: dict[str, Any], what: str = "heads") -> Iterator[None]:
+    """Within, a folder is this command's alone, and its settings are noted there.
+
+    What a killed command left half-written beside them is removed.
 
     Args:
         folder: where they are noted.
@@ -181,9 +198,24 @@ def claim(folder: Path, record: dict[str, Any], what: str = "heads") -> None:
         what: what is rendered there, of `SETTINGS`.
 
     Raises:
-        InputError: it holds heads (or sprites) of other settings, or something else.
+        InputError: it holds heads (or sprites) of other settings, or something else; another
+            command renders there; or it cannot be written.
     """
     path, record = folder / SETTINGS[what], {"revision": RENDERER, **record}
+    _is_noted(path, record, what)  # somebody else's folder does not even get a lock
+    with locked(folder, "rendering", "give another --out"):
+        if not _is_noted(path, record, what):
+            write_json(path, record)
+        yield
+
+
+def _is_noted(path: Path, record: dict[str, Any], what: str) -> bool:
+    """Whether the settings are noted already; False says that the folder is empty.
+
+    Raises:
+        InputError: see `claimed`.
+    """
+    folder = path.parent
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -192,8 +224,7 @@ def claim(folder: Path, record: dict[str, Any], what: str = "heads") -> None:
             raise InputError(
                 f"{folder}: is not empty and no rendered set; give another --out"
             ) from None
-        write_json(path, record)
-        return
+        return False
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable ({error}); delete it or choose another") from None
     if noted != record:
@@ -203,6 +234,7 @@ def claim(folder: Path, record: dict[str, Any], what: str = "heads") -> None:
         raise InputError(
             f"{folder}: holds {what} of other settings ({', '.join(keys)}); give another --out"
         )
+    return True
 
 
 def _make_room(path: Path, count: int) -> None:

@@ -13,7 +13,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..errors import InputError
-from ..files import atomic_path, remove_temporaries
+from ..files import atomic_path, locked, remove_temporaries
 from ..methods import Estimator
 from ..readers.safetensors_file import load_tensors, read_config
 from ..weights import load_strictly, save_pretrained, save_tensors
@@ -72,26 +72,8 @@ class Workdir:
         Raises:
             InputError: another training is writing there, or the folder cannot be written.
         """
-        import fcntl
-
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / ".lock").open("w")
-        except OSError as error:
-            raise InputError(
-                f"{self.folder}: cannot be written ({error.strerror}); choose another "
-                "--output_string"
-            ) from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"{self.folder}: another training is writing there; wait for it, or choose "
-                    "another --output_string"
-                ) from None
-            for folder in (self.folder, self.folder / "snapshots"):
-                remove_temporaries(folder)
+        with locked(self.folder, "training", "choose another --output_string"):
+            remove_temporaries(self.folder / "snapshots")
             yield
 
     def save_state(

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ...files import atomic_path
-from ..render_set import QUALITY, claim
+from ...files import atomic_path, remove_temporaries
+from ..render_set import QUALITY, claimed
 from ..rendered import LIST, write_list
 from .dataset import SceneSet
 
@@ -48,10 +48,15 @@ def render_crops(scenes: SceneSet, find: Finder, folder: Path, settings: dict[st
         Number of crops in the folder.
 
     Raises:
-        InputError: the folder holds something else.
+        InputError: the folder holds something else, or another command renders there.
         KeyboardInterrupt: Ctrl-C; whole groups of scenes are listed.
     """
-    claim(folder, settings)
+    with claimed(folder, settings):
+        return _render_rest(scenes, find, folder)
+
+
+def _render_rest(scenes: SceneSet, find: Finder, folder: Path) -> int:
+    """Write the crops that a claimed folder lacks; see `render_crops`."""
     groups = [
         range(start, min(start + PER_FOLDER, len(scenes)))
         for start in range(0, len(scenes), PER_FOLDER)
@@ -64,6 +69,7 @@ def render_crops(scenes: SceneSet, find: Finder, folder: Path, settings: dict[st
     try:
         with tqdm(total=len(scenes), initial=done, unit="scene", disable=None) as bar:
             for group, path in waiting:
+                remove_temporaries(path.parent)
                 rows = []
                 for index in group:
                     rows += list(_crops(scenes, index, find, path.parent))

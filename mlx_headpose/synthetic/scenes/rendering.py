@@ -14,7 +14,7 @@ from ...errors import InputError
 from ...readers.npy import member_shape
 from ..environments import Environments
 from ..processes import in_processes, interrupts_noted
-from ..render_set import claim
+from ..render_set import claimed
 from .sprites import Sprite, write_shard
 
 PER_SHARD = 100
@@ -73,11 +73,22 @@ def render_sprites(
         Number of sprites that were rendered now.
 
     Raises:
-        InputError: the folder holds sprites of other settings, or something else, or a process
-            died.
+        InputError: the folder holds sprites of other settings, or something else, or another
+            command renders there, or a process died.
         KeyboardInterrupt: Ctrl-C; the shards that were begun are there.
     """
-    claim(folder, settings, "sprites")
+    with claimed(folder, settings, "sprites"):
+        return _render_rest(make, arguments, count, folder, workers)
+
+
+def _render_rest(
+    make: Callable[..., SpriteSource],
+    arguments: tuple[Any, ...],
+    count: int,
+    folder: Path,
+    workers: int | None,
+) -> int:
+    """Render what a claimed folder lacks; see `render_sprites`."""
     shards = [
         (folder / f"{start // PER_SHARD:05d}.npz", start, min(start + PER_SHARD, count))
         for start in range(0, count, PER_SHARD)
