@@ -282,6 +282,14 @@ def remove_temporaries(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """Paths of a folder that match a pattern, sorted, without names that begin with a dot.
+
+    Those are what is being written, see `atomic_path`, and what Macs add to copied files (`._x`).
+    """
+    return sorted(path for path in folder.glob(pattern) if path.name[0] != ".")
+
+
 @contextmanager
 def locked(folder: Path, what: str, instead: str) -> Iterator[None]:
     """Keep every other command that asks out of a folder until this one ends, however it ends.

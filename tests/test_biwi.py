@@ -269,6 +269,7 @@ def test_fsa_nets_pack(tmp_path, kind, as_file):
     poses = rng.uniform(-70, 70, (5, 3))
     path = tmp_path / "BIWI_noTrack.npz"
     np.savez(path, image=images, pose=poses, img_size=8)
+    (tmp_path / "._BIWI_noTrack.npz").write_bytes(b"of a Mac")
     dataset = open_dataset("BIWI", path if as_file else tmp_path)
     np.testing.assert_allclose(dataset.poses, poses, atol=1e-5)
     np.testing.assert_array_equal(np.asarray(dataset.image(2)), images[2][..., ::-1])

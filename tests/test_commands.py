@@ -195,6 +195,14 @@ def test_what_was_asked_for_is_written_before_the_folders_results(epochs, monkey
     assert (epochs / "mine.json").exists()
 
 
+def test_hidden_files_are_no_snapshots(tmp_path):
+    whole = tmp_path / "1.safetensors"
+    save_tensors(whole, {"x": mx.zeros(1)}, {"model_type": "hopenet"})
+    (tmp_path / "._1.safetensors").write_bytes(b"of a Mac")
+    shutil.copyfile(whole, tmp_path / ".mlx-headpose-2.part.safetensors")
+    assert evaluating.find_snapshots(tmp_path) == [whole]
+
+
 def test_what_is_no_network_in_a_folder_is_named_before_any_is_evaluated(epochs, capsys):
     save_tensors(epochs / "nets" / "b.safetensors", {"x": mx.zeros(1)}, {"model_type": "backbone"})
     with pytest.raises(SystemExit):

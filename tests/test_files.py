@@ -24,6 +24,7 @@ from mlx_headpose.files import (
     remove_temporaries,
     require_apart,
     require_writable,
+    visible,
     write_json,
 )
 from mlx_headpose.methods import build, config_from_dict
@@ -271,6 +272,14 @@ def test_what_a_killed_process_left_can_be_removed(tmp_path):
     remove_temporaries(tmp_path)
     assert names(tmp_path) == sorted(mine)
     remove_temporaries(tmp_path / "not there")
+
+
+def test_hidden_files_are_not_those_of_a_folder(tmp_path):
+    for name in ("b.json", "a.json", "._a.json", "c.txt"):
+        (tmp_path / name).write_text("")
+    with atomic_path(tmp_path / "d.json"):
+        assert visible(tmp_path, "*.json") == [tmp_path / "a.json", tmp_path / "b.json"]
+    assert visible(tmp_path / "not there", "*") == []
 
 
 def write_package(path: Path, text: str) -> None:

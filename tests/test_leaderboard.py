@@ -172,6 +172,8 @@ def test_names_are_those_of_now_and_copies_are_left_out(folder, capsys):
     published = nets / "hopelessnet-squeezenet1_1.safetensors"
     copy = nets / "a.safetensors"
     shutil.copyfile(published, copy)
+    shutil.copyfile(published, nets / ".mlx-headpose-x.part.safetensors")
+    (nets / "._a.safetensors").write_bytes(b"of a Mac")
     assert leaderboard.find_networks(nets)[-1] == published
     assert f"{copy}: left out, for {published}" in capsys.readouterr().out
     options, state = argparse.Namespace(batch_size=1), {"networks": {}}

@@ -210,6 +210,7 @@ def write_recording(folder):
 
 
 def test_labels_of_a_recording(recording):
+    (recording / "hdFace3d" / "._faceRecon3D_hd00000100.json").write_bytes(b"of a Mac")
     sequence = Recording(recording)
     assert list(sequence.cameras) == ["00_00", "00_01", "00_02", "00_03"]
     labels = dict(sequence.labels(sequence.cameras["00_00"], interval=1))

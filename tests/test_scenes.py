@@ -86,10 +86,19 @@ def folder(tmp_path_factory) -> Path:
     return make_folder(tmp_path_factory.mktemp("scenes"))
 
 
-def test_sprites_come_back_from_their_shard_at_every_scale(folder):
+def with_hidden(folder: Path, place: Path) -> Path:
+    """A copy of a folder of sprites, with a shard that is being written and a Mac's own file."""
+    copy = shutil.copytree(folder, place / folder.name)
+    shutil.copyfile(copy / "00000.npz", copy / ".mlx-headpose-x.part.npz")
+    (copy / "._00000.npz").write_bytes(b"of a Mac")
+    return copy
+
+
+def test_sprites_come_back_from_their_shard_at_every_scale(folder, tmp_path):
     sprites = Sprites(folder / "people")
     assert len(sprites) == 3
     assert np.isnan(sprites.pose[2]).all()
+    assert sprites.files == Sprites(with_hidden(folder / "people", tmp_path)).files
     for scale, have in ((1.0, 1.0), (0.5, 0.5), (0.3, 0.5), (0.2, 0.25)):
         colours, alpha, got = sprites.read(0, scale)
         assert got == have

@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..files import visible
 from .options import Parser
 
 
@@ -25,7 +26,7 @@ def run(program: str, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     from ..synthetic.panoramas import write_environments
 
-    found = sorted(path for path in options.folder.glob("*") if path.suffix.lower() == ".hdr")
+    found = [path for path in visible(options.folder, "*") if path.suffix.lower() == ".hdr"]
     if not found:
         raise InputError(f"{options.folder}: holds no panorama (.hdr); download some")
     count = write_environments(

@@ -43,7 +43,7 @@ from ..evaluation.leaderboard import (
     write,
 )
 from ..figures import available
-from ..files import atomic_path, digest, read_json, write_json
+from ..files import atomic_path, digest, read_json, visible, write_json
 from ..inference.detectors import BUNDLED_NAME, load_detector
 from ..methods import METHODS, Estimator
 from ..places import command
@@ -147,7 +147,7 @@ def run(program: str, arguments: list[str]) -> None:
 
 def find_networks(folder: Path) -> list[Path]:
     """The bundled network and those of a folder; files of equal content once."""
-    found = sorted(p for p in folder.glob("*.safetensors") if not is_state(p))
+    found = [p for p in visible(folder, "*.safetensors") if not is_state(p)]
     kept = [p for p in found if read_config(p).get("model_type") in METHODS]
     paths = [*([weights.BUNDLED] if weights.BUNDLED.is_file() else []), *kept]
     if not paths:

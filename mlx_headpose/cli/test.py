@@ -22,7 +22,14 @@ from ..evaluation.intervals import draw_intervals
 from ..evaluation.over_yaw import draw_error_curve
 from ..evaluation.report import write_report
 from ..figures import require_picture
-from ..files import messages_apart, null_for_nan, require_apart, require_writable, write_json
+from ..files import (
+    messages_apart,
+    null_for_nan,
+    require_apart,
+    require_writable,
+    visible,
+    write_json,
+)
 from ..inference.estimator import find_network
 from ..inference.table import write_csv
 from ..methods import (
@@ -324,7 +331,7 @@ def find_snapshots(
         return [path]
     epochs_below = path / "snapshots"  # in the folder of a training
     folder = epochs_below if epochs_below.is_dir() else path
-    found = sorted((p for p in folder.glob("*.safetensors") if not is_state(p)), key=_epoch)
+    found = sorted((p for p in visible(folder, "*.safetensors") if not is_state(p)), key=_epoch)
     if first is not None or last is not None:
         bounds = first or 0, float("inf") if last is None else last
         numbered = (p for p in found if p.stem.isdecimal())

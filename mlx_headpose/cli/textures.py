@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..files import visible
 from .options import Parser
 
 PICTURES = {".jpg", ".jpeg", ".png"}
@@ -34,7 +35,7 @@ def run(program: str, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     from ..synthetic.scenes.textures import write_textures
 
-    found = sorted(path for path in options.folder.glob("*") if is_colour(path))
+    found = [path for path in visible(options.folder, "*") if is_colour(path)]
     if not found:
         raise InputError(f"{options.folder}: holds no picture; download some textures")
     kinds = write_textures(tqdm(found, unit="picture", disable=None), options.output)

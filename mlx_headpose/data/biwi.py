@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..core.crop import AROUND_POINTS, Crop, Margins
 from ..errors import InputError
+from ..files import visible
 from ..pose import biwi_angles_to_pose, biwi_matrix_to_pose, wrap
 from ..readers.npy import member_shape, read_member, read_rows
 from ..readers.numbers import is_rotation, require_box
@@ -78,7 +79,7 @@ def open_dataset(
         boxes = boxes or folder / "boxes.csv"
         return ReleasedBiwi(sequences, filename_list, margins, whose, split, train, boxes, skip_bad)
     _refuse_cut(folder, ad, boxes)
-    packs = sorted(folder.glob("*.npz"))
+    packs = visible(folder, "*.npz")
     if packs and len(member_shape(packs[0], "image")) == 4:
         if len(packs) > 1:
             raise InputError(

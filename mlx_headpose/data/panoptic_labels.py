@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from ..files import read_json
+from ..files import read_json, visible
 from ..pose import matrix_to_pose, wrap
 from ..readers.pictures import open_upright
 
@@ -212,7 +212,7 @@ class Recording:
             raise InputError(f"{folder}: has no calibration_*.json; give a sequence's folder")
         self.cameras = read_cameras(found[0])
         self.faces = {}
-        for path in folder.glob("hdFace3d/*.json"):
+        for path in visible(folder, "hdFace3d/*.json"):
             number = re.search(r"(\d+)$", path.stem)
             if number:
                 self.faces[int(number[1])] = path

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from ...errors import InputError
-from ...files import atomic_path
+from ...files import atomic_path, visible
 
 QUALITY = 93
 DIRECTIONS = 32  # in which an outline has one extreme point each
@@ -117,7 +117,7 @@ class Sprites:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        paths = sorted(folder.glob("*.npz"))
+        paths = visible(folder, "*.npz")
         if not paths:
             raise InputError(
                 f"{folder}: holds no sprites; `mlx-headpose render --kind people` (or things) "
