@@ -328,13 +328,19 @@ def test_panoramas_are_read_like_other_pictures(folder, tmp_path):
         ("--kind crops --count 1 --scenes x", "--kind crops needs --out, --part, --count and"),
         ("--kind crops --count 1 --part a --scenes x --yaw 0 1", "--yaw: not for --kind crops"),
         ("--kind people --count 1 --mesh missing.npz", "missing.npz: cannot be read"),
+        ("--kind people --count 1 --mesh FOLDER/people/00000.npz", "00000.npz: "),
+        ("--kind things --count 1 --textures x", "x: no folder of textures"),
+        ("--kind things --count 1 --textures FOLDER/textures --environments x", "x: no folder of"),
     ],
 )
-def test_the_options_of_sprites(tmp_path, capsys, words, sentence):
+def test_the_options_of_sprites(folder, tmp_path, capsys, words, sentence):
+    words = words.replace("FOLDER", str(folder)).split()
     with pytest.raises(SystemExit) as stop:
-        cli.main("render", [*words.split(), "--out", str(tmp_path / "x")])
+        cli.main("render", [*words, "--out", str(tmp_path / "x")])
     assert stop.value.code == 2
-    assert sentence in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "x").exists()
 
 
@@ -359,16 +365,22 @@ def test_sprites_are_rendered_by_one_command_at_a_time(tmp_path):
     with locked(tmp_path, "rendering", ""):
         tmp_path.joinpath(".mlx-headpose-y.part.npz").write_bytes(b"of the other command")
         with pytest.raises(InputError, match="another rendering is writing there; wait for it"):
-            rendering.render_sprites(os._exit, (1,), 1, tmp_path, {}, workers=1)
+            rendering.render_sprites(dies_elsewhere, (os.getpid(),), 1, tmp_path, {}, workers=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".lock",
         ".mlx-headpose-y.part.npz",
     ]
 
 
+def dies_elsewhere(parent: int) -> None:
+    """Ends every process but one."""
+    if os.getpid() != parent:
+        os._exit(1)
+
+
 def test_a_rendering_process_that_dies_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="a rendering process died"):
-        rendering.render_sprites(os._exit, (1,), 1, tmp_path, {}, workers=1)
+        rendering.render_sprites(dies_elsewhere, (os.getpid(),), 1, tmp_path, {}, workers=1)
 
 
 def test_people_are_rendered_with_their_heads_boxes(shared):

@@ -73,10 +73,11 @@ def render_sprites(
         Number of sprites that were rendered now.
 
     Raises:
-        InputError: the folder holds sprites of other settings, or something else, or another
-            command renders there, or a process died.
+        InputError: `make` refuses its arguments, or the folder holds sprites of other settings, or
+            something else, or another command renders there, or a process died.
         KeyboardInterrupt: Ctrl-C; the shards that were begun are there.
     """
+    make(*arguments)  # says here, and not in the processes, that a file is missing or damaged
     with claimed(folder, settings, "sprites"):
         return _render_rest(make, arguments, count, folder, workers)
 
