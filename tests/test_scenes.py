@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -360,27 +361,64 @@ def test_things_are_rendered_in_shards_and_added_to(folder, tmp_path, capsys, mo
     assert "holds sprites of other settings (seed); give another --out" in capsys.readouterr().err
 
 
+def test_sprites_of_other_textures_or_places_are_not_mixed(folder, tmp_path, capsys):
+    textures, places = (own_folder(folder, n, tmp_path) for n in ("textures", "environments"))
+    out = tmp_path / "things"
+    words = ["--kind", "things", "--textures", str(textures), "--out", str(out), "--workers", "1"]
+    lit = [*words, "--environments", str(places)]
+
+    def refused(words: list[str], names: str) -> None:
+        with pytest.raises(SystemExit):
+            cli.main("render", [*words, "--count", "2"])
+        sentence = f"{out}: holds sprites of other settings ({names}); give another --out"
+        assert sentence in capsys.readouterr().err
+
+    cli.main("render", [*lit, "--count", "1"])
+    refused(words, "environments")
+    shutil.move(tmp_path / "environments", tmp_path / "moved")  # their content counts
+    lit[-1] = str(tmp_path / "moved")
+    cli.main("render", [*lit, "--count", "2"])
+    np.savez(
+        tmp_path / "moved" / "lighting.npz",
+        names=[f"p{n}" for n in range(4)],
+        radiance=np.ones((4, 64, 128, 3), np.float32),
+    )
+    Image.new("RGB", (1024, 256)).save(textures / "Plaster.jpg")
+    refused(lit, "environments, textures")
+    noted = json.loads((out / "sprites.json").read_text())
+    for name in ("environments", "textures"):
+        del noted[name]
+    (out / "sprites.json").write_text(json.dumps(noted))  # as they were noted before
+    cli.main("render", [*lit, "--count", "2"])
+
+
 def test_sprites_are_rendered_by_one_command_at_a_time(tmp_path):
     tmp_path.joinpath(".mlx-headpose-x.part.npz").write_bytes(b"half of a shard")
     with locked(tmp_path, "rendering", ""):
         tmp_path.joinpath(".mlx-headpose-y.part.npz").write_bytes(b"of the other command")
         with pytest.raises(InputError, match="another rendering is writing there; wait for it"):
-            rendering.render_sprites(dies_elsewhere, (os.getpid(),), 1, tmp_path, {}, workers=1)
+            rendering.render_sprites(DiesElsewhere, (os.getpid(),), 1, tmp_path, {}, workers=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".lock",
         ".mlx-headpose-y.part.npz",
     ]
 
 
-def dies_elsewhere(parent: int) -> None:
+class DiesElsewhere(rendering.SpriteSource):
     """Ends every process but one."""
-    if os.getpid() != parent:
-        os._exit(1)
+
+    def __init__(self, parent: int):
+        super().__init__(None, (0,))
+        if os.getpid() != parent:
+            os._exit(1)
+
+    def draw(self, number: int) -> Sprite:
+        raise NotImplementedError
 
 
 def test_a_rendering_process_that_dies_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="a rendering process died"):
-        rendering.render_sprites(dies_elsewhere, (os.getpid(),), 1, tmp_path, {}, workers=1)
+        rendering.render_sprites(DiesElsewhere, (os.getpid(),), 1, tmp_path, {}, workers=1)
 
 
 def test_people_are_rendered_with_their_heads_boxes(shared):

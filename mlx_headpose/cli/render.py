@@ -129,7 +129,7 @@ def _write_sprites(args: argparse.Namespace, given: set[str]) -> None:
     arguments: tuple[object, ...] = (args.textures, args.environments, seed)
     if args.kind == PEOPLE:
         settings["mesh"] = digest(args.mesh)
-        settings["light"] = args.environments is not None
+        settings["light"] = args.environments is not None  # as older folders have it
         make, arguments = PeopleSprites, (args.mesh, args.environments, seed, args.count)
     with _stopped_with("Stopped."):
         new = render_sprites(make, arguments, args.count, args.out, settings, args.workers)

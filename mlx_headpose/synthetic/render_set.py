@@ -32,6 +32,7 @@ from .rendered import LANDMARKS, LIST, open_landmarks, write_list
 SETTINGS = {"heads": "render.json", "sprites": "sprites.json"}  # what a folder holds → their file
 QUALITY = 93  # of the JPEGs: most pictures were compressed more by the camera before
 PER_FOLDER = 1000
+_NOTED_LATER = ("environments", "textures")  # of sprites: older folders go on without them
 _TASK = 8  # heads that a worker renders before it answers
 _LIST_EVERY = 60.0  # seconds between two lists while rendering goes on
 
@@ -227,6 +228,8 @@ def _is_noted(path: Path, record: dict[str, Any], what: str) -> bool:
         return False
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable ({error}); delete it or choose another") from None
+    if what == "sprites" and isinstance(noted, dict):
+        record = {k: v for k, v in record.items() if k in noted or k not in _NOTED_LATER}
     if noted != record:
         other = noted if isinstance(noted, dict) else {}
         # Some are only noted where they are chosen.

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from ...errors import InputError
 from ...readers.npy import member_shape
-from ..environments import Environments
+from ..environments import LIGHTING, Environments
 from ..processes import in_processes, interrupts_noted
-from ..render_set import claimed
+from ..render_set import claimed, digest
 from .sprites import Sprite, write_shard
 
 PER_SHARD = 100
@@ -31,6 +31,11 @@ class SpriteSource(ABC):
     def __init__(self, environments: Path | None, seed: tuple[int, ...]):
         self.environments = None if environments is None else Environments(environments)
         self.seed = seed
+
+    def record(self) -> dict[str, str | None]:
+        """What its files hold, as JSON; see `claimed`."""
+        lit = self.environments
+        return {"environments": None if lit is None else digest(lit.folder / LIGHTING)}
 
     @abstractmethod
     def draw(self, number: int) -> Sprite:
@@ -66,7 +71,8 @@ def render_sprites(
         arguments: see `make`.
         count: number of sprites.
         folder: folder of the shards, each of `PER_SHARD` sprites but for the last.
-        settings: what decides how sprites look; those of another setting are not added to.
+        settings: what decides how sprites look, beside the source's own files; those of another
+            setting are not added to.
         workers: number of processes; None means one per core.
 
     Returns:
@@ -77,8 +83,8 @@ def render_sprites(
             something else, or another command renders there, or a process died.
         KeyboardInterrupt: Ctrl-C; the shards that were begun are there.
     """
-    make(*arguments)  # says here, and not in the processes, that a file is missing or damaged
-    with claimed(folder, settings, "sprites"):
+    source = make(*arguments)  # says here, and not in the processes, that a file is damaged
+    with claimed(folder, settings | source.record(), "sprites"):
         return _render_rest(make, arguments, count, folder, workers)
 
 

@@ -27,6 +27,7 @@ class Textures:
     Attributes:
         tiles: (T, 128, 128, 3) uint8.
         kinds: kind → numbers of its tiles.
+        files: the list and the pictures.
 
     Args:
         folder: see above.
@@ -40,6 +41,7 @@ class Textures:
     def __init__(self, folder: Path, keep: tuple[int, ...] | None = None, of: int = 1):
         tiles: list[np.ndarray] = []
         self.kinds: dict[str, np.ndarray] = {}
+        self.files = [folder / LIST]
         number = 0
         try:
             with (folder / LIST).open(newline="", encoding="utf-8-sig") as file:
@@ -48,6 +50,7 @@ class Textures:
                 if not stays_inside(PurePosixPath(name)):
                     raise ValueError(f"{LIST}: {name!r} is no picture inside the folder")
                 sheet = np.asarray(open_upright(folder / name))
+                self.files.append(folder / name)
                 first = len(tiles)
                 for tile in range(count):
                     row, column = divmod(tile, COLUMNS)

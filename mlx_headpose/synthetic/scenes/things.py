@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from ..light import Light, sample_light
 from ..rasterize import Camera, facing, rasterize
+from ..render_set import digest
 from .animals import animal, bird, hand
 from .objects import (
     ball,
@@ -45,6 +46,10 @@ class ThingSprites(SpriteSource):
     def __init__(self, textures: Path, environments: Path | None, seed: tuple[int, ...]):
         super().__init__(environments, seed)
         self.textures = Textures(textures)
+
+    def record(self) -> dict[str, str | None]:
+        """See `SpriteSource.record`."""
+        return super().record() | {"textures": digest(*self.textures.files)}
 
     def draw(self, number: int) -> Sprite:
         """Sprite `number`."""
