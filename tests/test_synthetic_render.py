@@ -448,7 +448,8 @@ def test_training_and_testing_on_rendered_heads(rendered, tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--sheet rendr", "rendr: not an image's name; end it in .png"),
+        ("--sheet rendr", "rendr: not the name of an image that can be written; end it in .png"),
+        ("--sheet s.psd", "s.psd: not the name of an image that can be written; end it in .png"),
         ("--sheet sheet.png --yaw 1 -1", "--yaw 1 -1: give two angles from -180 to 180"),
         ("--count 2 --out x --pitch -95 0", "--pitch -95 0: give two angles from -90 to 90"),
         ("--count 2 --out x --roll nan 0", "--roll nan 0: give two angles"),

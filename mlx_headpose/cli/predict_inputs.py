@@ -11,8 +11,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from ..detection.yolo import HeadDetector
 from ..errors import InputError
 from ..files import is_stdout, require_apart, require_writable
@@ -25,7 +23,7 @@ from ..inference.table import ZONE_COLUMNS, table, write_csv, zone_rows, zone_se
 from ..inference.video import Frame
 from ..inference.video_estimator import VideoEstimator
 from ..inference.video_file import follow_video
-from ..readers.pictures import suffixes
+from ..readers.pictures import written_suffixes
 from ..weights import from_pretrained
 from .live_options import (
     CAMERA,
@@ -317,7 +315,7 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
         raise InputError(f"--save {save}: one file for {len(sources)} inputs; give a folder")
     if one_file:
         film = sources[0].kind == "video"
-        known, usual = (VIDEO_SUFFIXES, ".mp4") if film else (_writable(), ".jpg or .png")
+        known, usual = (VIDEO_SUFFIXES, ".mp4") if film else (written_suffixes(), ".jpg or .png")
         if save.suffix.lower() not in known:
             raise InputError(f"--save {save}: no {sources[0].kind} format; end it in {usual}")
     targets: list[Path | None] = []
@@ -343,12 +341,6 @@ def _targets(sources: list[Source], options: argparse.Namespace) -> list[Path | 
         taken.add(_as_disks_compare(target))
         targets.append(target)
     return targets
-
-
-def _writable() -> set[str]:
-    """The endings of image files that Pillow writes."""
-    forms = Image.registered_extensions()
-    return {suffix for suffix in suffixes() if forms.get(suffix) in Image.SAVE}
 
 
 def _as_disks_compare(path: Path) -> str:

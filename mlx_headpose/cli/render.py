@@ -15,6 +15,7 @@ from PIL import Image
 from .._version import __version__
 from ..errors import InputError
 from ..files import atomic_path
+from ..readers.pictures import written_suffixes
 from .options import Parser, not_negative, positive, refuse
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ def sheet(heads: SyntheticHeads) -> Image.Image:
 
 
 def _write_sheet(path: Path, heads: SyntheticHeads) -> None:
-    if path.suffix.lower() not in Image.registered_extensions():
-        raise InputError(f"{path}: not an image's name; end it in .png")
+    if path.suffix.lower() not in written_suffixes():
+        raise InputError(f"{path}: not the name of an image that can be written; end it in .png")
     with atomic_path(path) as temporary:
         sheet(heads).save(temporary)
 

@@ -37,6 +37,12 @@ def suffixes() -> set[str]:
     return HEIF_SUFFIXES | {suffix for suffix, form in known.items() if form in FORMATS}
 
 
+def written_suffixes() -> set[str]:
+    """Those of `suffixes` that Pillow writes."""
+    forms = Image.registered_extensions()
+    return {suffix for suffix in suffixes() if forms.get(suffix) in Image.SAVE}
+
+
 @contextmanager
 def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
     """An image file of one of `FORMATS`, to be decoded within.
