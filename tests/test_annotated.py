@@ -13,6 +13,7 @@ from mlx_headpose.cli import main
 from mlx_headpose.core.crop import TRAINING, Margins, cut
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data import open_dataset
+from mlx_headpose.data.protocols import OPAL
 from mlx_headpose.errors import InputError
 
 
@@ -70,6 +71,12 @@ def test_300w_lp_in_its_own_layout(shared):
 def test_lists_in_every_spelling(folder, lines):
     data = open_dataset("AFLW2000", folder, write_list(folder, *lines))
     assert list(data.ids) == ["image00002", "image00006"]
+
+
+def test_a_margin_where_the_crop_has_none_is_refused(folder):
+    with pytest.raises(InputError, match="--ad changes nothing: this crop has no margins around"):
+        open_dataset("AFLW2000", folder, crop=OPAL, ad=0.3)
+    assert open_dataset("AFLW2000", folder, ad=0.3).margins.k == (0.3, 0.3)
 
 
 def test_margins_see_the_sides_already_moved():

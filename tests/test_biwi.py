@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mlx_headpose.cli import main
-from mlx_headpose.core.crop import AROUND_LANDMARKS, AROUND_POINTS, cut
+from mlx_headpose.core.crop import AROUND_HEAD, AROUND_LANDMARKS, AROUND_POINTS, cut
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data import open_dataset
 from mlx_headpose.data.biwi import PYRAMID_TRAINING, TEST_SEQUENCES, read_pose
@@ -277,6 +277,15 @@ def test_fsa_nets_pack(tmp_path, kind, as_file):
     np.testing.assert_array_equal(np.asarray(dataset.image(1)), images[4][..., ::-1])
     with pytest.raises(InputError, match="separate files"):
         open_dataset("BIWI", path, split="pyramid")
+
+
+def test_a_margin_where_the_crop_has_none_is_refused(tmp_path):
+    release(tmp_path, {"01/frame_00003": np.eye(3)})
+    boxes = box_file(tmp_path / "boxes.csv", ["01/frame_00003"])
+    with pytest.raises(InputError, match=r"--ad changes nothing: .* the boxes of BIWI; leave it"):
+        open_dataset("BIWI", tmp_path, crop=AROUND_HEAD, boxes=boxes, ad=0.0)
+    wide = open_dataset("BIWI", tmp_path, crop=AROUND_LANDMARKS, boxes=boxes, ad=0.5)
+    assert wide.margins.k == (0.5, 0.5)
 
 
 def test_several_packs_must_be_told_apart(tmp_path):

@@ -240,7 +240,7 @@ def test_an_input_size_means_the_same_in_training_and_evaluation(given, sizes):
     stored = {"model_type": "hopenet", "arch": "resnet18"}
     stored["preprocessing"] = {"size": 64, "resize_to": 72}
     config = config_from_dict(stored)
-    nothing = dict.fromkeys(("model", "input_size", "crop", "crop_size", "protocol"))
+    nothing = dict.fromkeys(("model", "input_size", "crop", "crop_size", "protocol", "ad"))
     options = argparse.Namespace(**{**nothing, **given})
     tested = evaluating.preprocessing_for(config, options, Path("x.safetensors"))
     trained = _sized(argparse.Namespace(**given), config).preprocessing
@@ -274,12 +274,13 @@ def test_each_of_a_folders_networks_is_built_once_for_its_size(epochs, monkeypat
             "there is no --input_size; leave",
         ),
         ({"model_type": "nlml"}, {"crop": True}, "there is no --crop"),
+        ({"model_type": "nlml"}, {"ad": 0.0}, "there is no --ad; leave it out"),
         ({"model_type": "hopenet", "arch": "resnet18"}, {"input_size": 96}, None),
     ],
 )
 def test_an_input_size_that_the_weights_cannot_read_is_refused(config, given, word):
     config = config_from_dict(config or read_config(BUNDLED))
-    nothing = dict.fromkeys(("model", "input_size", "crop", "crop_size", "protocol"))
+    nothing = dict.fromkeys(("model", "input_size", "crop", "crop_size", "protocol", "ad"))
     options = argparse.Namespace(**{**nothing, **given})
     if word is None:
         assert evaluating.preprocessing_for(config, options, Path("x.safetensors")).size == 96

@@ -268,7 +268,8 @@ def preprocessing_for(
     method, preprocessing = config.model_type, config.preprocessing
     if options.model not in (None, method):
         raise InputError(f"{path}: is a {method} network, not {options.model}")
-    asked = {"input_size": options.input_size, "crop": options.crop, "protocol": options.protocol}
+    asked = {name: getattr(options, name) for name in ("input_size", "crop", "protocol")}
+    asked["ad"] = options.ad is not None
     if config.inputs.landmarks and any(asked.values()):
         names = " and ".join(f"--{name}" for name, value in asked.items() if value)
         raise InputError(f"{path}: reads landmarks, for which there is no {names}; leave it out")

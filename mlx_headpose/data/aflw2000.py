@@ -35,7 +35,7 @@ def open_dataset(
         filename_list: names to take; None takes all 2000.
         crop: crop of the network. The box of all points is that of the `pt2d` values, −1 of
             invisible points included; that of the landmarks is that of `pt3d_68`.
-        ad: margin k; None means the published 0.2.
+        ad: margin k, if the crop has margins; None means the published 0.2.
         skip_bad: count broken files instead of stopping.
     """
     fields = {"points": "pt2d", "visible": VISIBLE, "landmarks": "pt3d_68"}

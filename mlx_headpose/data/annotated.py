@@ -19,7 +19,7 @@ from ..pose import pose_para_to_pose
 from ..readers.matlab import OtherVersion, read_arrays
 from ..readers.numbers import box_of_points, require_radians
 from ..readers.pictures import open_upright
-from .base import SKIP, Dataset
+from .base import SKIP, Dataset, refuse_useless_margin
 from .listing import cached_table, read_list, require_folder, those_there, walk
 
 # The field's evaluations and trainings keep poses whose three angles lie within these degrees,
@@ -92,6 +92,8 @@ class AnnotatedPictures(Dataset):
         skip_bad: bool = False,
     ):
         self.folder = require_folder(folder, name)
+        cut = crop.around(name, fields, train, k)
+        refuse_useless_margin(k, cut.margins, name)
         ids = (
             read_list(filename_list, self.folder) if filename_list else annotated_names(self.folder)
         )
@@ -107,7 +109,6 @@ class AnnotatedPictures(Dataset):
             files,
             lambda: self._parse(ids, tuple(fields.values()), skip_bad),
         )
-        cut = crop.around(name, fields, train, k)
         super().__init__(
             name=name,
             ids=ids,

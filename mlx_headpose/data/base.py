@@ -37,6 +37,19 @@ def refuse_broken(name: str, read: Callable[[], object]) -> NoReturn:
     raise InputError(f"{name}: could not be read; replace it{SKIP}")
 
 
+def refuse_useless_margin(ad: float | None, margins: Margins, name: str) -> None:
+    """Stop if a margin k is given for a crop that has none around a dataset's boxes.
+
+    Raises:
+        InputError: it is.
+    """
+    if ad is not None and not any(margins.factors):
+        raise InputError(
+            f"--ad changes nothing: this crop has no margins around the boxes of {name}; leave it "
+            "out"
+        )
+
+
 @dataclass
 class Dataset:
     """Samples of one annotated set, in our conventions.

@@ -23,7 +23,7 @@ from ..pose import biwi_angles_to_pose, biwi_matrix_to_pose, wrap
 from ..readers.npy import member_shape, read_member, read_rows
 from ..readers.numbers import is_rotation, require_box
 from ..readers.pictures import open_upright
-from .base import Dataset, refuse_broken
+from .base import Dataset, refuse_broken, refuse_useless_margin
 from .listing import cached_table, csv_rows, read_list, require_folder, those_there, walk
 from .protocols import BIWI_MARGINS
 
@@ -57,7 +57,7 @@ def open_dataset(
         filename_list: names to take; None takes all.
         crop: crop of the network; `BIWI_MARGINS` has those that go with it. Packed crops are
             taken whole.
-        ad: margin k of released frames; None means the published one.
+        ad: margin k of released frames, if the crop has margins; None means the published one.
         split: "sequence" (ours), "pyramid" (by position, of the prepared crops), or "all".
         train: whether to take the split's training part rather than its test part.
         boxes: face boxes of released frames: a CSV file with the columns frame, x, y, width and
@@ -75,6 +75,7 @@ def open_dataset(
     sequences = _find_sequences(folder)
     if sequences is not None:
         whose, margins = BIWI_MARGINS[crop.box]
+        refuse_useless_margin(ad, margins, "BIWI")
         margins = margins.with_k(ad)
         boxes = boxes or folder / "boxes.csv"
         return ReleasedBiwi(sequences, filename_list, margins, whose, split, train, boxes, skip_bad)
