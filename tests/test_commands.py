@@ -195,6 +195,21 @@ def test_what_was_asked_for_is_written_before_the_folders_results(epochs, monkey
     assert (epochs / "mine.json").exists()
 
 
+def test_an_output_that_fails_keeps_nobody_from_the_others(epochs, monkeypatch, capsys):
+    def fails(*_: object) -> None:
+        raise InputError("worst.png: cannot be drawn")
+
+    monkeypatch.setattr(evaluating, "draw_worst", fails)
+    monkeypatch.setattr(evaluating, "draw_error_curve", fails)
+    words = ["--json", "a.json", "--worst", "worst.png", "--curve", "curve.png"]
+    with pytest.raises(SystemExit) as stop:
+        main("test", [*CROPS, *words, "--csv", "a.csv"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith("error: worst.png: cannot be drawn\n")
+    for name in ("a.json", "a.csv", "nets/results_BIWI.json"):
+        assert (epochs / name).is_file()
+
+
 def test_hidden_files_are_no_snapshots(tmp_path):
     whole = tmp_path / "1.safetensors"
     save_tensors(whole, {"x": mx.zeros(1)}, {"model_type": "hopenet"})

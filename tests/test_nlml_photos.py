@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlx_headpose import cli
 from mlx_headpose.data import landmarks, open_dataset
 from mlx_headpose.data.facescape import FaceScape
 from mlx_headpose.data.landmarks import FaceMesh, PhotoLandmarks, with_landmarks
@@ -19,6 +20,7 @@ from mlx_headpose.methods.nlml import stages as manifold_stages
 from mlx_headpose.methods.nlml.network import Config
 from mlx_headpose.methods.nlml.stages import prepare
 from mlx_headpose.pose import pose_to_matrix
+from mlx_headpose.weights import save_pretrained
 
 YAWS, PITCHES, ROLLS = (-30, 0, 30), (-20, 0, 20), (-10, 0, 10)
 
@@ -105,6 +107,28 @@ def test_photos_without_a_face_are_counted_and_named_and_the_rest_is_kept(folder
     moved.boxes = moved.boxes + 1
     PhotoLandmarks(moved, Finder())  # looked for elsewhere
     assert Finder.calls == 162
+
+
+def test_what_was_found_keeps_its_photo(folder):
+    photos = FaceScape(folder)
+    found = PhotoLandmarks(photos, Finder())
+    found.select(found.poses[:, 0] == 30)
+    for index, name in enumerate(found.ids):
+        assert found.path(index) == photos.path(photos.ids.index(name))
+        colour = tuple((found.poses[index] + 128).astype(int))
+        assert found.image(index).getpixel((5, 5)) == colour
+
+
+def test_the_faces_of_a_network_of_landmarks_are_drawn(folder, tmp_path_factory, monkeypatch):
+    pytest.importorskip("matplotlib", reason="draws with matplotlib, which is not installed")
+    monkeypatch.setattr(landmarks, "FaceMesh", Finder)
+    place = tmp_path_factory.mktemp("drawn")
+    save_pretrained(build(Config()), place / "net.safetensors")
+    words = ["--dataset", "facescape", "--data_dir", str(folder)]
+    words += ["--snapshot", str(place / "net.safetensors")]
+    cli.main("test", [*words, "--worst", str(place / "worst.png")])
+    with Image.open(place / "worst.png") as picture:
+        assert picture.width > 500
 
 
 def test_a_broken_photo_does_not_end_the_search(folder):

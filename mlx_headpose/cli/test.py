@@ -7,6 +7,7 @@ import dataclasses
 import math
 import re
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,14 +204,14 @@ def _run(options: argparse.Namespace, given: set[str]) -> None:
         by_name = {path.name: report for path, report in reports.items()}
         result = {"dataset": result["dataset"], "best": best.name, "snapshots": by_name}
     result = null_for_nan(result)
-    if options.json:
-        write_json(options.json, result)
-    write_outputs(options, best.name, evaluations[best], used[best])
-    if options.intervals:
-        named = {path.stem: evaluation for path, evaluation in evaluations.items()}
-        draw_intervals(named, Path(options.intervals))
-    if len(reports) > 1:  # last, so that it keeps nobody from what was asked for
-        write_json(results_file(options, result["dataset"]), result)
+    failed: list[str] = []  # an output that fails keeps nobody from the others
+    for write in writers(options, best, result, evaluations, used[best]):
+        try:
+            write()
+        except InputError as error:
+            failed.append(str(error))
+    if failed:
+        raise InputError("; ".join(dict.fromkeys(failed)))
 
 
 def results_file(options: argparse.Namespace, dataset: str) -> Path:
@@ -218,21 +219,41 @@ def results_file(options: argparse.Namespace, dataset: str) -> Path:
     return Path(options.snapshot) / f"results_{dataset}.json"
 
 
-def write_outputs(
-    options: argparse.Namespace, name: str, evaluation: Evaluation, dataset: Dataset
-) -> None:
-    """The files that show one network's evaluation."""
+def writers(
+    options: argparse.Namespace,
+    best: Path,
+    result: dict[str, Any],
+    evaluations: dict[Path, Evaluation],
+    dataset: Dataset,
+) -> Iterator[Callable[[], None]]:
+    """What writes the files that were asked for, and of several snapshots their results' file.
+
+    Args:
+        options: of the command line.
+        best: the snapshot that the files show.
+        result: report for JSON.
+        evaluations: of all snapshots.
+        dataset: what `best` was evaluated on.
+    """
+    evaluation = evaluations[best]
+    if options.json:
+        yield lambda: write_json(options.json, result)
     if options.csv:
-        write_predictions(Path(options.csv), evaluation)
+        yield lambda: write_predictions(Path(options.csv), evaluation)
     if options.report:
-        title = f"{name} on {evaluation.dataset}"
-        write_report(Path(options.report), evaluation, dataset, title)
+        title = f"{best.name} on {evaluation.dataset}"
+        yield lambda: write_report(Path(options.report), evaluation, dataset, title)
     if options.worst:
-        draw_worst(evaluation, dataset, Path(options.worst))
+        yield lambda: draw_worst(evaluation, dataset, Path(options.worst))
     if options.curve:
-        draw_error_curve(
+        yield lambda: draw_error_curve(
             evaluation.predictions, evaluation.poses, Path(options.curve), evaluation.dataset
         )
+    if options.intervals:
+        named = {path.stem: each for path, each in evaluations.items()}
+        yield lambda: draw_intervals(named, Path(options.intervals))
+    if len(evaluations) > 1:
+        yield lambda: write_json(results_file(options, result["dataset"]), result)
 
 
 def open_set(options: argparse.Namespace, crop: Crop, config: ModelConfig) -> Dataset:

@@ -100,6 +100,7 @@ class PhotoLandmarks(Dataset):
         skip_bad: leave broken photos out and count them instead of stopping.
 
     Attributes:
+        photos: the dataset as it was; the column "index" says which of them a sample is.
         without_face: names of the photos that were left out because they show no face.
     """
 
@@ -117,8 +118,9 @@ class PhotoLandmarks(Dataset):
             photos.margins,
             f"{photos.name}, landmarks found in its photos by MediaPipe",
             dict(photos.dropped),
-            photos.columns,
+            {**photos.columns, "index": np.arange(len(photos))},
         )
+        self.photos = photos
         self.points, broken = self._find(photos, find)
         if broken.any() and not skip_bad:
             first = int(np.argmax(broken))
@@ -138,6 +140,14 @@ class PhotoLandmarks(Dataset):
             self.drop(~seen, "no face found by MediaPipe")
         if not self.ids:
             raise InputError(f"{self.name}: MediaPipe found no face in any of its photos")
+
+    def image(self, index: int) -> Image.Image:
+        """See `Dataset.image`."""
+        return self.photos.image(int(self.columns["index"][index]))
+
+    def path(self, index: int) -> Path | None:
+        """See `Dataset.path`."""
+        return self.photos.path(int(self.columns["index"][index]))
 
     def landmarks(self, index: int) -> np.ndarray:
         """(468, 3) float32 in image axes; see `FaceMesh`."""
