@@ -14,7 +14,7 @@ from PIL import Image
 from support.toy_training import ToySet
 
 from mlx_headpose import InputError
-from mlx_headpose.core.crop import cut
+from mlx_headpose.core.crop import NONE, cut
 from mlx_headpose.core.inputs import ImageInput, square_inside
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.data.augment import (
@@ -167,6 +167,39 @@ def test_fractions_of_a_pixel_move_the_crop() -> None:
     here = resample(ramp, np.array([10.0, 10.0, 42.0, 42.0]), 32).astype(int)
     there = resample(ramp, np.array([10.5, 10.0, 42.5, 42.0]), 32).astype(int)
     assert np.median(there - here) == 2  # half of a step of 4
+
+
+class Ramp(ToySet):
+    """Pictures whose pixels say which column they are of."""
+
+    def image(self, index: int) -> Image.Image:
+        columns = np.arange(240, dtype=np.uint8)[:, None]
+        return Image.fromarray(np.tile(columns, (240, 1, 3)))
+
+
+@pytest.mark.parametrize("resize", ["squash", "short_side", "pad"])
+@pytest.mark.parametrize("resize_to", [64, 40])
+def test_training_shows_the_same_share_of_a_crop_as_validation(resize, resize_to) -> None:
+    dataset = Ramp(1)
+    dataset.boxes, dataset.margins = np.array([[20.0, 20.0, 220.0, 220.0]]), NONE
+    reads = ImageInput(Preprocessing(32, resize, resize_to))
+    rng = np.random.default_rng(0)
+    validated = reads.sample(dataset, 0)
+    trained = [reads.training_sample(dataset, 0, rng, None)[0] for _ in range(60)]
+    assert np.ptp(validated) == pytest.approx(200 * 31 / resize_to, abs=4)
+    for crop in trained:
+        assert np.ptp(crop) == pytest.approx(np.ptp(validated), abs=4)
+    # Anywhere in it.
+    assert np.ptp([crop.min() for crop in trained]) > 0.8 * 200 * (1 - 32 / resize_to)
+
+
+@pytest.mark.parametrize("resize_to", [None, 36])
+def test_training_of_published_sizes_shows_what_published_loaders_show(resize_to) -> None:
+    dataset = Ramp(1)
+    dataset.boxes, dataset.margins = np.array([[20.0, 20.0, 220.0, 220.0]]), NONE
+    reads = ImageInput(Preprocessing(32, "short_side", resize_to))
+    crop = reads.training_sample(dataset, 0, np.random.default_rng(0), None)[0]
+    assert np.ptp(crop) == pytest.approx(200 * 224 / 240 * 31 / 32, abs=4)
 
 
 class Photos(Dataset):

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from ..data import Dataset
     from ..data.augment import Augmentation
 
-# The published loaders scale the shorter side to 240 and cut 224 of it at random.
+# The published loaders scale the shorter side to 240 and cut 224 of it at random, also those of
+# networks whose tests scale it to 250 or 256.
 RANDOM_CROP = 224 / 240
+LEAST_PUBLISHED = 224 / 256
 SQUARED = Margins(square=1.0)
 
 # (H, W, 3) uint8 RGB image and (4,) box → what the network reads of that head, or None.
@@ -153,10 +155,13 @@ class ImageInput(Input):
             box, turn, changes = change.box, change.turn, change.pixels
             extend = change.extend
             pose = change.turned(pose)
-        if self.preprocessing.resize == "short_side":
-            box = square_inside(box, RANDOM_CROP, rng)
-        elif self.preprocessing.resize == "pad":
+        resize, part = self.preprocessing.resize, size / (self.preprocessing.resize_to or size)
+        if resize == "short_side":
+            box = square_inside(box, part if part < LEAST_PUBLISHED else RANDOM_CROP, rng)
+        elif resize == "pad":
             box = SQUARED.apply(box)
+        if resize in ("squash", "pad") and part < 1:
+            box = part_inside(box, part, rng)
         if self.learns_landmarks:
             places = in_crop(dataset.image_landmarks(index)[:, :2], box, turn)
             pose = np.concatenate((pose, places.ravel()))
@@ -193,8 +198,15 @@ class ImageInput(Input):
 
 def square_inside(box: np.ndarray, part: float, rng: np.random.Generator) -> np.ndarray:
     """A (4,) square of `part` of the box's shorter side, somewhere inside the box."""
-    width, height = box[2] - box[0], box[3] - box[1]
-    side = part * min(width, height)
-    left = box[0] + rng.uniform() * (width - side)
-    top = box[1] + rng.uniform() * (height - side)
-    return np.array([left, top, left + side, top + side])
+    side = part * min(box[2] - box[0], box[3] - box[1])
+    return _placed(box, np.array([side, side]), rng)
+
+
+def part_inside(box: np.ndarray, part: float, rng: np.random.Generator) -> np.ndarray:
+    """A (4,) box of `part` of the box's width and of its height, somewhere inside the box."""
+    return _placed(box, part * (box[2:] - box[:2]), rng)
+
+
+def _placed(box: np.ndarray, sides: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    corner = box[:2] + rng.uniform(size=2) * (box[2:] - box[:2] - sides)
+    return np.concatenate((corner, corner + sides))
