@@ -11,7 +11,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 from PIL import Image
 from support import toy_training as toy
 from support.toy_training import ToySet, toy_model, toy_training
@@ -251,6 +251,35 @@ def test_memory_limit_is_the_machines_or_the_process_s(monkeypatch):
     assert 1 << 28 < installed < 1 << 50
     monkeypatch.setattr(memory.resource, "getrlimit", lambda _: (5000, 5000))
     assert memory.memory_limit() == 5000
+
+
+@pytest.mark.parametrize("save_every", [2, 1000])
+def test_a_gradient_that_is_not_a_number_leaves_the_last_state_whole(
+    tmp_path, monkeypatch, save_every
+):
+    toy_training(tmp_path / "run", epochs=1).run()
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
+    training = toy_training(tmp_path / "run", save_every=save_every)
+    training.restore(training.workdir.state)
+    seed, update, begun = training._seed, training.optimizer.update, []
+
+    def seeded(epoch: int, step: int) -> None:
+        begun.append(step)
+        seed(epoch, step)
+
+    def updated(model, gradients):
+        # The last step before a save, whose loss is that of whole weights.
+        if begun and begun[-1] == min(save_every, len(training.loader)) - 1:
+            gradients = tree_map(lambda value: value + mx.nan, gradients)
+        update(model, gradients)
+
+    monkeypatch.setattr(training, "_seed", seeded)
+    monkeypatch.setattr(training.optimizer, "update", updated)
+    with pytest.raises(InputError, match=r"no numbers any more in epoch 2, .*batch: picture\d+"):
+        training.run()
+    for path, content in files.items():
+        assert path.read_bytes() == content
+    assert set((tmp_path / "run").rglob("*.safetensors")) == set(files)
 
 
 class Screen:

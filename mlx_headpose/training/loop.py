@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_flatten
 
 from ..cpu.memory import batch_size_named
 from ..cpu.shards import shards_on_cores
@@ -37,6 +38,11 @@ LOG_EVERY = 50  # steps between the log's lines within an epoch
 
 class Stopped(Exception):
     """Training was interrupted, and has saved its state."""
+
+
+def _advice(names: Sequence[str]) -> str:
+    look = f", and look at this batch: {', '.join(names)}" if names else ""
+    return f"lower --lr or set --clip_norm 1{look}"
 
 
 class Training:
@@ -100,6 +106,7 @@ class Training:
             self.board = TensorBoard(workdir.folder, model.config.criterion)
         self.interrupt = Interrupt()
         self._measured = False  # whether the memory of a step was compared with what there is
+        self._last_read: list[str] = []  # names of the last step's samples
 
     def restore(self, state: Path) -> None:
         """Go on where the training that wrote a state file stood.
@@ -124,8 +131,8 @@ class Training:
 
         Raises:
             Stopped: Ctrl-C; the state is saved.
-            InputError: a photo is broken, the loss is not a number, or the disk is full. What was
-                saved before stays whole.
+            InputError: a photo is broken, the loss or a weight is not a number, or the disk is
+                full. What was saved before stays whole.
         """
         batch = self.options.batch_size
         cores = shards_on_cores(batch) if self.model.trains_in_shards else nullcontext()
@@ -152,6 +159,7 @@ class Training:
                     with batch_size_named(self.options.batch_size):
                         rate = self._train_epoch(step)
                     self.processes.average_norm_statistics(self.model)
+                    self._require_finite()
                     metrics = validate(
                         self.model,
                         self.validation_set,
@@ -236,9 +244,9 @@ class Training:
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss is {loss} in epoch {self.progress.epoch + 1}, step "
-                f"{self.progress.step + 1}; lower --lr or set --clip_norm 1, and look at this "
-                f"batch: {', '.join(batch.ids)}"
+                f"{self.progress.step + 1}; {_advice(batch.ids)}"
             )
+        self._last_read = batch.ids
         # The mean is NumPy's: an operation of MLX would wait behind the next step on a GPU.
         values = {"loss": loss, "mae": float(np.array(result.error).mean())}
         values |= {f"part:{name}": float(part) for name, part in result.parts.items()}
@@ -251,6 +259,20 @@ class Training:
                 self.say(too_much)
         # Several processes must stop after the same step, so they go by what all heard of it.
         return self.interrupt.wanted if self.processes.size == 1 else bool(stop.item())
+
+    def _require_finite(self) -> None:
+        """See that weights and optimizer are numbers: a finite loss may have another gradient.
+
+        Raises:
+            InputError: they are not.
+        """
+        state = (self.model.parameters(), self.optimizer.state)
+        values = [value for part in state for value in dict(tree_flatten(part)).values()]
+        if not mx.stack([mx.isfinite(value).all() for value in values]).all().item():
+            raise InputError(
+                f"the weights are no numbers any more in epoch {self.progress.epoch + 1}, step "
+                f"{self.progress.step}; {_advice(self._last_read)}"
+            )
 
     def _finish_epoch(self, metrics: dict[str, float], rate: float, seconds: float) -> None:
         """Save, log and draw an epoch, and begin the next."""
@@ -279,6 +301,7 @@ class Training:
     def _save(self) -> None:
         # Every process has its own norm statistics within an epoch; what is saved is their mean.
         self.processes.average_norm_statistics(self.model)
+        self._require_finite()
         if self.writes:
             self.workdir.save_state(self.model, self.optimizer, self.progress, self.record)
 
