@@ -23,7 +23,9 @@ from mlx_headpose.methods.nlml.turned import TurnedFaces, frontal_landmarks
 from mlx_headpose.pose import pose_to_matrix
 from mlx_headpose.training.checkpoint import Workdir
 from mlx_headpose.training.loop import Training
+from mlx_headpose.training.optimizer import Optimizer
 from mlx_headpose.training.options import TrainingOptions
+from mlx_headpose.training.step import make_step
 from mlx_headpose.weights import from_pretrained, save_pretrained, tensors_of
 
 
@@ -110,6 +112,21 @@ def test_angle_networks_learn_the_way_back_from_the_cosines(tmp_path, monkeypatc
     factors = model.head.factors(mx.array(np.radians(angles).astype(np.float32)))
     found = np.array(model.decode((model.head.angles(factors), factors)))
     assert np.abs(found - angles).mean() < 1.5
+
+
+def test_bfloat16_reads_landmarks_far_from_the_corner_as_well():
+    faces = Faces(8)
+    poses, changes = mx.array(faces.poses), mx.zeros((8, 5))
+    losses = []
+    for place in (0.0, 900.0):  # in bfloat16 pixels around 900 are 4 apart
+        mx.random.seed(0)
+        model = build(Config(landmarks=68))
+        model.train()
+        options = TrainingOptions(augment=0.0, bfloat16=True)
+        step = make_step(model, Optimizer(model, options), options, processes=None)
+        points = np.stack([faces.landmarks(i) for i in range(8)]) + np.float32([place, place, 0])
+        losses.append(float(step(mx.array(points), poses, changes).parts["factors"]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_landmarks_of_another_numbering_are_refused(tmp_path):

@@ -66,7 +66,10 @@ def make_step(
     def loss_of(parameters: dict, inputs: mx.array, poses: mx.array) -> tuple:
         model.update(in_bfloat16(model, parameters) if options.bfloat16 else parameters)
         if options.bfloat16:
-            inputs = reads.normalize(inputs).astype(mx.bfloat16)
+            inputs = reads.normalize(inputs)
+            # Networks bring landmarks to size themselves; in pixels they would round to whole 4.
+            if not reads.landmarks:
+                inputs = inputs.astype(mx.bfloat16)
         outputs = tuple(output.astype(mx.float32) for output in model(inputs))
         loss, parts = model.loss(outputs, poses)
         return loss, parts, model.error(outputs, poses)

@@ -133,6 +133,8 @@ class Encoder(nn.Module):
         x = landmarks
         if x.ndim == 3:
             x = normalize_landmarks(x, self.config.normalization)
+            if self.training:  # in the weights' type, perhaps bfloat16, too coarse for pixels
+                x = x.astype(self.layers[0].weight.dtype)
         *hidden, narrow, last = self.layers
         for layer in hidden:
             x = nn.relu(layer(x))
