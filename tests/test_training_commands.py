@@ -336,6 +336,9 @@ def test_a_converted_backbone_is_a_start() -> None:
         ("--freeze backbone head", "leaves nothing to train"),
         ("--head_parameters heed. --head_lr_scale 2", "heed.: no parameter that trains"),
         ("--head_parameters head.", "no use while --head_lr_scale is 1; leave it out"),
+        ("--turn 100", "--turn 100: hopenet can answer no roll beyond 99 degrees; give a smaller"),
+        ("--model whenet --turn 100", "whenet can answer no roll beyond 99 degrees"),
+        ("--model pyramid --turn 101", "pyramid can answer no roll beyond 100 degrees"),
         ("--crop_size 48", "--crop_size: is for --crop 1; leave it out"),
         ("--crop_margin 0.3 0.1", "--crop_margin 0.3 0.1: the first is the smaller one"),
         ("--crop 0 --crop_size 48", "--crop_size: is for --crop 1; leave it out"),
@@ -355,7 +358,8 @@ def test_a_converted_backbone_is_a_start() -> None:
 def test_mistakes_are_one_sentence(
     line: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = f"train.py --arch squeezenet1_1 --input_size 64 {line}"
+    own = "" if line.startswith(("--model whenet", "--model pyramid")) else "--arch squeezenet1_1"
+    given = f"train.py {own} --input_size 64 {line}"
     assert sentence in refused(given, capsys)
 
 

@@ -63,6 +63,12 @@ def run(program: str, arguments: list[str]) -> None:
     if "input_size" in args and model.config.inputs.landmarks:
         raise InputError("--input_size is for networks that read images; leave it out")
     options = training_options(args, model.config, pretrained)
+    roll = model.config.largest_roll
+    if roll is not None and options.turn > roll:
+        raise InputError(
+            f"--turn {options.turn:g}: {model.config.model_type} can answer no roll beyond "
+            f"{roll:g} degrees; give a smaller angle, such as 45, or a --model that answers all"
+        )
     if options.head_lr_scale == 1:
         refuse(given, ("head_parameters",), "has no use while --head_lr_scale is 1")
     if pretrained and state is None and not given_weights:

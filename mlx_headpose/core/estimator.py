@@ -147,6 +147,8 @@ class ModelConfig:
     legacy_errors: ClassVar[bool] = False
     # Whether the network is one graph of operations; a search that looks at values is not.
     compiles: ClassVar[bool] = True
+    # Largest absolute roll in degrees that the outputs can express; None where all can be.
+    largest_roll: ClassVar[float | None] = None
     # Whether it trains on crops without a head as well, whose poses are NaN.
     learns_absence: ClassVar[bool] = False
     # Whether float16 moves no angle by more than 0.05°, as measured with real weights on photos

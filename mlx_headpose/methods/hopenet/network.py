@@ -54,6 +54,7 @@ class Config(ModelConfig):
     # From random weights the squared error, in degrees², would drown the cross entropy.
     quick: ClassVar[dict[str, Any]] = {"arch": "resnet18", "alpha": 0.02}
     small: ClassVar[dict[str, Any]] = {**ModelConfig.small, "arch": "squeezenet1_1"}
+    largest_roll: ClassVar[float | None] = -BINS.offset
 
     arch: str = option("resnet50", f"backbone: {', '.join(ARCHS)}, in any spelling")
     norm: str = option("batch", "normalisation of a ResNet", choices=NORMS)

@@ -65,6 +65,7 @@ class Config(ModelConfig):
         head_lr_scale=5.0,
         head_parameters=tuple(f"head.{angle}_" for angle in ANGLES),
     )
+    largest_roll: ClassVar[float | None] = -COARSE.offset
 
     preprocessing: Preprocessing = field(
         default_factory=lambda: Preprocessing(size=224, resize="squash", crop=AROUND_LANDMARKS)

@@ -32,6 +32,7 @@ class Config(ModelConfig):
     model_type: ClassVar[str] = "whenet"
     recipe: ClassVar[Recipe] = Recipe(lr=1e-5, lr_scratch=2e-3, batch_size=32)
     quick: ClassVar[dict[str, Any]] = {"label_width": 10.0, "drop_connect": 0.0}
+    largest_roll: ClassVar[float | None] = -BINS["roll"].offset
 
     preprocessing: Preprocessing = field(
         default_factory=lambda: Preprocessing(resize="squash", crop=AROUND_HEAD)
