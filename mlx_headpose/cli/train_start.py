@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..core.crop import AROUND_LANDMARKS, Crop
 from ..data import DATASETS, Dataset, dataset_name, dataset_options
+from ..data.holdout import divided
 from ..data.landmarks import keep_within
 from ..errors import InputError
 from ..methods import (
@@ -36,7 +35,6 @@ from .options import make_config, model_options, refuse_unused, sized
 
 # Share of the rate from random weights below which these hardly learn.
 RATE_FROM_NOTHING = 0.05
-HELD_OUT = 20  # one in so many samples validates where no validation set is given
 HELD_OUT_LIST = "validation.txt"
 FOLDERS = Path("datasets")
 SHARED_OPTIONS = ("yaw", "mesh", "camera_without", "split", "boxes")  # by training and validation
@@ -96,17 +94,17 @@ def open_sets(
     if name is None:
         held_out = _open(args, "", args.dataset, config, train=False, limited=False)
         say(f"No validation set: the last twentieth of {training_set.name} validates.")
-        # Neighbours in the list are often versions of one photo, so the end is cut off whole.
-        first = len(training_set) - max(len(training_set) // HELD_OUT, 1)
-        number = np.arange(len(training_set))
-        training_set.select(number < first)
-        held_out.select(number >= first)
+        trains, validates = divided(training_set)
+        if mirrored := int((~trains & ~validates).sum()):
+            say(f"Their mirror images do not train either ({mirrored}).")
+        training_set.select(trains)
+        held_out.select(validates)
         if config.limits is not None:
             keep_within(held_out, config.limits)
         if not DATASETS[args.dataset].lists_names:
             return Sets(training_set, held_out, None)
-        test = _test_options(args, "", args.dataset, folder / HELD_OUT_LIST)
-        return Sets(training_set, held_out, test, list(held_out.ids))
+        listed = _test_options(args, "", args.dataset, folder / HELD_OUT_LIST)
+        return Sets(training_set, held_out, listed, list(held_out.ids))
     validation_set = _open(args, "val_", name, config, train=False)
     if validation_set.dropped:
         say(f"Validates on {validation_set.name}: {samples_used(validation_set)}.")

@@ -157,6 +157,10 @@ class Dataset:
         picture, scale = open_reduced(path, reduction)
         return resample(picture, box * scale, size, turn, extend)
 
+    def sources(self) -> np.ndarray:
+        """(N,) number of the set that each sample is from, where several are joined."""
+        return np.zeros(len(self), int)
+
     def select(self, keep: np.ndarray) -> None:
         """Keep the samples where the (N,) boolean `keep` is true."""
         self.ids = [name for name, kept in zip(self.ids, keep, strict=True) if kept]

@@ -52,6 +52,9 @@ class YawBalanced(Dataset):
         part, i = self.places[index]
         return part.crop_box(i, rng)
 
+    def sources(self) -> np.ndarray:
+        return np.array([part is self.parts[1] for part, _ in self.places], int)
+
     def select(self, keep: np.ndarray) -> None:
         super().select(keep)
         self.places = [place for place, kept in zip(self.places, keep, strict=True) if kept]
