@@ -15,6 +15,9 @@ import pytest
 from PIL import Image
 
 from mlx_headpose import cli
+from mlx_headpose.cli.options import make_config
+from mlx_headpose.cli.train import parse
+from mlx_headpose.cli.train_start import open_sets
 from mlx_headpose.core.scene import HEAD, IGNORE
 from mlx_headpose.errors import InputError
 from mlx_headpose.files import locked
@@ -108,6 +111,14 @@ def test_sprites_come_back_from_their_shard_at_every_scale(folder, tmp_path):
         assert alpha.getpixel(middle) > 250
         assert np.abs(np.subtract(colours.getpixel(middle), RED)).max() < 12
         assert alpha.getpixel((1, 1)) < 5
+
+
+def test_after_a_head_detector_no_test_is_suggested(folder, tmp_path):
+    """`test.py` measures poses, and would refuse the detector."""
+    words = ["--model", "headdetector", "--data_dir", str(folder)]
+    args, _ = parse("train.py", [*words, "--output_string", str(tmp_path / "run")])
+    sets = open_sets(args, make_config(args, "headdetector"), tmp_path, print)
+    assert sets.test is None
 
 
 def test_edges_have_the_colour_of_what_they_belong_to():

@@ -113,7 +113,10 @@ def open_sets(
         if both:
             say(f"Warning: {both} samples of {name} both train and validate; their errors flatter.")
     names = getattr(args, "val_filename_list", None)
-    return Sets(training_set, validation_set, _test_options(args, "val_", name, names))
+    # `test.py` measures poses, which detectors of heads have none of.
+    poses = not training_set.shows_scenes
+    test = _test_options(args, "val_", name, names) if poses else None
+    return Sets(training_set, validation_set, test)
 
 
 def _validation_set(args: argparse.Namespace) -> str | None:
