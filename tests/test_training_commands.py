@@ -379,8 +379,22 @@ def test_the_command_that_goes_on_finds_the_training(monkeypatch: pytest.MonkeyP
     assert command_to_go_on(Workdir(Path("workdirs_a"))) == (
         "mlx-headpose train --output_string a --resume"
     )
-    closing = closing_sentence(Progress(), Workdir(Path("workdirs_a")), "--dataset synthetic")
+    done = Progress(epoch=2, best_epoch=1, best_mae=4.0)
+    closing = closing_sentence(done, Workdir(Path("workdirs_a")), "--dataset synthetic")
     assert "Test it: mlx-headpose test --dataset synthetic --snapshot workdirs_a/best" in closing
+
+
+def test_a_finished_training_with_another_validation_set_has_no_best_epoch(
+    faces: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(f"train.py {faces} --num_epochs 1 --output_string run")
+    Path("other.txt").write_text("\n".join(Path("val.txt").read_text().split()[:3]))
+    capsys.readouterr()
+    command("train.py --output_string run --resume --val_filename_list other.txt")
+    output = capsys.readouterr().out
+    assert "No epoch has an error on this validation set: 1 were done before" in output
+    assert "Best: " not in output
+    assert "inf" not in output
 
 
 def test_the_suggested_test_skips_what_the_training_skipped(shared: Path) -> None:

@@ -230,6 +230,11 @@ def closing_sentence(
     progress: Progress, workdir: Workdir, test: str | None, criterion: str = "mae"
 ) -> str:
     """The best epoch, its error, and, given the set's options, the command that tests it."""
+    if not progress.best_epoch:
+        return (
+            f"No epoch has an error on this validation set: {progress.epoch} were done before, and "
+            "--num_epochs asks for no more; ask for more to have a best one."
+        )
     best = shlex.quote(str(workdir.best))
     line = f"test {test} --snapshot {best}"
     return (
