@@ -196,6 +196,15 @@ def test_real_faces_from_start_to_test(faces: str, capsys: pytest.CaptureFixture
     assert "epoch 4/4" in output
     assert "Best: epoch 4" in output
     assert Path("workdirs_next/best.safetensors").is_file()
+    # A script that always passes --resume goes on with the same training the first time.
+    line = "train.py --resume --transfer 0 --snapshot workdirs_run --output_string script"
+    command(f"{line} --num_epochs 4")
+    output = capsys.readouterr().out
+    assert "nothing to resume yet; goes on from workdirs_run/last.safetensors" in output
+    assert "epoch 4/4" in output
+    assert "epoch 3/4" not in output
+    command(f"{line} --num_epochs 5")
+    assert "Goes on after epoch 4, step 0 (workdirs_script" in capsys.readouterr().out
     again = f"train.py {faces} --transfer 0 --snapshot workdirs_run --output_string next"
     assert "workdirs_next: holds a training already" in refused(again, capsys)
     assert sorted(p.name for p in Path("workdirs_run/snapshots").iterdir()) == [
@@ -319,6 +328,7 @@ def test_a_converted_backbone_is_a_start() -> None:
         ("--augment 2", "--augment 2.0: give a probability"),
         ("--dataset nowhere", "unknown dataset 'nowhere'"),
         ("--snapshot missing.safetensors", "missing.safetensors: no such checkpoint"),
+        ("--resume --transfer 0", "--transfer 0 goes on with a training; say which"),
         ("--transfer 0", "--transfer 0 goes on with a training; say which"),
         ("--transfer 0 --snapshot .", "no training to go on with"),
         ("--freeze backbone.nose", "--freeze backbone.nose: the network has no such module"),

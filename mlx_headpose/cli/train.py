@@ -139,27 +139,30 @@ def parse(program: str, arguments: list[str]) -> tuple[argparse.Namespace, Path 
     args, _ = parser.parse_known_args(arguments)
     args.explicit_dataset = "dataset" in args
     args.dataset = chosen_dataset(args)
-    state = None
-    if args.resume:
-        state = Workdir(workdir_path(args)).state
-        if not is_state(state):
-            parser.parse_args(arguments)  # refuses unknown options
-            print(f"{state.parent}: nothing to resume yet; starts from the beginning")
-            return args, None
+    there = Workdir(workdir_path(args))
+    resumes = args.resume and is_state(there.state)
+    state, begins = None, "starts from the beginning"
+    if resumes:
+        state = there.state
     elif not args.transfer:
         if "snapshot" not in args:
             raise InputError("--transfer 0 goes on with a training; say which by --snapshot")
         state = find_state(Path(args.snapshot))
+        begins = f"goes on from {state}"
     if state is None:
-        parser.parse_args(arguments)
-        refuse_to_overwrite(args, None)
+        parser.parse_args(arguments)  # refuses unknown options
+        if not args.resume:
+            refuse_to_overwrite(args, None)
+    if args.resume and not resumes:
+        print(f"{there.folder}: nothing to resume yet; {begins}")
+    if state is None:
         return args, None
     stored = read_run(state)[1].get("arguments")
     if not isinstance(stored, dict) or stored.get("model") not in (*METHODS, *DETECTORS):
         raise InputError(f"{state}: train.py did not write it, so it cannot go on with it")
     if known.model not in (None, stored["model"]):
         raise InputError(f"{state}: is a training of {stored['model']}; leave --model out")
-    if args.resume and known.snapshot not in (None, stored.get("snapshot")):
+    if resumes and known.snapshot not in (None, stored.get("snapshot")):
         raise InputError(f"--resume goes on from {state}; leave --snapshot out")
     parser = make_parser(program, stored["model"])
     parser.set_defaults(**stored)
