@@ -67,11 +67,15 @@ NOT_RUN = {
     "python train.py --config weights/headpose-shoulders.txt": (
         "begins with what bench/accuracy/calibrate.py writes, which takes minutes"
     ),
+    "python train.py --config weights/headpose-nearer.txt": (
+        "begins with what bench/accuracy/calibrate.py writes, which takes minutes"
+    ),
     "calibrate --data_dir": "takes minutes",
     "part longer ": "renders as `part more` does",
     "part further ": "renders as `part more` does",
     "part closer ": "renders as `part more` does",
     "part shoulders ": "renders as `part more` does",
+    "part nearer ": "renders as `part more` does",
     "mlx-headpose selfcheck": "tests/test_selfcheck.py runs it",
     "swift test": "needs Swift",
     "HEADPOSE_MLX=": "needs Swift",
