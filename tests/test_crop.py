@@ -27,6 +27,7 @@ from mlx_headpose.core.crop import (
 from mlx_headpose.core.preprocessing import Preprocessing
 from mlx_headpose.errors import InputError
 from mlx_headpose.methods import METHODS, config_class, config_from_dict, crop_named
+from mlx_headpose.methods.rotation9d.network import CROP
 from mlx_headpose.weights import BUNDLED, from_pretrained
 
 
@@ -123,9 +124,8 @@ def test_an_unknown_name_of_a_crop_is_refused():
 
 def test_the_bundled_network_keeps_its_crop():
     crop = from_pretrained(BUNDLED).config.preprocessing.crop
-    around = AROUND_LANDMARKS
-    wider = {"test": around.test.with_k(0.35), "face": around.face.with_k(0.35)}
-    assert crop == dataclasses.replace(around, **wider)
+    wider = {"test": CROP.test.with_k(0.35), "face": CROP.face.with_k(0.35)}
+    assert crop == dataclasses.replace(CROP, **wider)
     assert set(BOXES) == {"points", "visible", "landmarks", "head"}
     assert Preprocessing().crop == AROUND_POINTS
 

@@ -183,8 +183,11 @@ class TestOnnx:
                 load_onnx(untrusted("a.onnx", model.SerializeToString()))
 
     def test_names_of_classes(self):
-        from mlx_headpose.detection.yolo import _head_classes
+        from mlx_headpose.detection.yolo import _names
 
-        assert _head_classes("{0: 'body', 1: 'Head', 'head': 'head', -1: 'head'}") == [1]
+        assert _names("{0: 'body', 1: 'Head', 'head': 'head', -1: 'head'}") == {
+            0: "body",
+            1: "Head",
+        }
         for text in ("", "{", "[1]", "{[]: 1}", "(" * 9999, "\ud800"):
-            assert _head_classes(text) is None
+            assert _names(text) == {}

@@ -37,7 +37,7 @@ from mlx_headpose.methods import config_from_dict
 from mlx_headpose.methods.hopenet.network import Config
 from mlx_headpose.readers.safetensors_file import read_config
 from mlx_headpose.training.checkpoint import Progress, Workdir
-from mlx_headpose.weights import BUNDLED, from_pretrained, save_tensors
+from mlx_headpose.weights import from_pretrained, save_pretrained, save_tensors
 
 
 @pytest.fixture(autouse=True)
@@ -465,10 +465,13 @@ def test_the_middle_of_a_scaled_crop_is_the_same_when_a_training_goes_on(method,
         assert (config.preprocessing.size, config.preprocessing.resize_to) == sizes
 
 
-@pytest.mark.parametrize("snapshot", [[], ["--snapshot", str(BUNDLED)]])
-def test_margins_in_training_are_the_methods_the_files_or_those_given(snapshot):
-    line = ["--dataset", "rendered", "--model", "rotation9d", *snapshot]
-    own = (0.2, 0.4) if snapshot else (0.1, 0.3)
+@pytest.mark.parametrize("begins_with_a_file", [False, True])
+def test_margins_in_training_are_the_methods_the_files_or_those_given(begins_with_a_file, tmp_path):
+    line, own = ["--dataset", "rendered", "--model", "rotation9d"], (0.1, 0.3)
+    if begins_with_a_file:
+        given, own = parse("train.py", [*line, "--crop_margin", "0.2", "0.4"])[0], (0.2, 0.4)
+        save_pretrained(make_model(given, None)[0], tmp_path / "earlier.safetensors")
+        line += ["--snapshot", str(tmp_path / "earlier.safetensors")]
     for words, k in [([], own), (["--crop_margin", "0.05", "0.25"], (0.05, 0.25))]:
         args, _ = parse("train.py", [*line, *words])
         model, _ = make_model(args, None)

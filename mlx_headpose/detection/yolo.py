@@ -143,13 +143,7 @@ class HeadDetector:
         Raises:
             InputError: it names several, and no heads.
         """
-        try:
-            names = ast.literal_eval(text[:MAX_NAMES])
-        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-            return None, None
-        if not isinstance(names, dict):
-            return None, None
-        named = {key: str(value) for key, value in names.items() if type(key) is int and key >= 0}
+        named = _names(text)
         if not named:
             return None, None
         heads = [key for key, name in named.items() if HEAD.search(name)]
@@ -159,3 +153,14 @@ class HeadDetector:
                 "give a detector of heads"
             )
         return max(named) + 1, heads or None
+
+
+def _names(text: str) -> dict[int, str]:
+    """The names of classes that a file carries, by their numbers; empty if they cannot be read."""
+    try:
+        names = ast.literal_eval(text[:MAX_NAMES])
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return {}
+    if not isinstance(names, dict):
+        return {}
+    return {key: str(name) for key, name in names.items() if type(key) is int and key >= 0}
